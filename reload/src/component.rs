@@ -1,0 +1,316 @@
+//! An actor that can be reconfigured: the one message, the trait behind it, and the bookkeeping, written once.
+//!
+//! An actor implements [`Reconfigurable`] and forwards its [`Reconfigure`] message to [`reconfigure`]; fencing, repeats,
+//! late answers, cancellation and panics are dealt with here.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseFuture, SpawnHandle, WrapFuture};
+use futures::FutureExt;
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::fence::{Admit, Fence};
+use crate::{StepError, Transaction, fault};
+
+/// What a component answers to a step.
+pub type Ack = Result<(), StepError>;
+
+/// The part of a step that takes time. It does not borrow the actor: what it needs is taken before, what it brings is
+/// handed to the next step.
+pub type StepFuture<T> = Pin<Box<dyn Future<Output = Result<T, StepError>>>>;
+
+/// A step that is done when it is called.
+pub fn done<T: 'static>(result: Result<T, StepError>) -> StepFuture<T> {
+    Box::pin(std::future::ready(result))
+}
+
+/// The steps by name, in the order of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// Acquire whatever can fail; the running state stays as it is.
+    Prepare,
+    /// Swap what was prepared in.
+    Commit,
+    /// Is the component healthy under this generation?
+    Probe,
+    /// The transaction stands: do what cannot be undone (close what the new configuration forbids), let go of what only
+    /// a rollback would have needed.
+    Finish,
+    /// Be as before.
+    Rollback,
+}
+
+impl StepKind {
+    /// The name in logs, metrics and fault points.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Commit => "commit",
+            Self::Probe => "probe",
+            Self::Finish => "finish",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// A step with what it needs.
+#[derive(Debug)]
+pub enum Step<S> {
+    /// See [`StepKind::Prepare`]; to be answered before the instant.
+    Prepare(Arc<S>, Instant),
+    /// See [`StepKind::Commit`].
+    Commit,
+    /// See [`StepKind::Probe`].
+    Probe,
+    /// See [`StepKind::Finish`].
+    Finish,
+    /// See [`StepKind::Rollback`].
+    Rollback,
+}
+
+impl<S> Step<S> {
+    /// Which step it is.
+    #[must_use]
+    pub const fn kind(&self) -> StepKind {
+        match self {
+            Self::Prepare(..) => StepKind::Prepare,
+            Self::Commit => StepKind::Commit,
+            Self::Probe => StepKind::Probe,
+            Self::Finish => StepKind::Finish,
+            Self::Rollback => StepKind::Rollback,
+        }
+    }
+}
+
+/// The reconfigure message (C3): one step of one transaction.
+#[derive(Debug, Message)]
+#[rtype(result = "Ack")]
+pub struct Reconfigure<S: Send + Sync + 'static> {
+    /// The transaction; steps of one that is over are refused.
+    pub transaction: Transaction,
+    /// The step.
+    pub step: Step<S>,
+}
+
+/// Where the glue keeps its books inside the actor: the [`Fence`] and the step that is under way.
+#[derive(Debug)]
+pub struct Books<S, P> {
+    fence: Fence<S, P>,
+    running: Option<SpawnHandle>,
+}
+
+impl<S, P> Books<S, P> {
+    /// The books of an actor that starts with `section`.
+    pub fn new(section: Arc<S>) -> Self {
+        Self { fence: Fence::new(section), running: None }
+    }
+
+    /// The section that the component runs.
+    pub fn section(&self) -> &Arc<S> {
+        self.fence.section()
+    }
+}
+
+/// An actor that can be reconfigured (R8). The methods are called in the order of [`StepKind`], on the actor's own thread;
+/// a panic in any of them, or in what they return, is an error of that step.
+pub trait Reconfigurable: Actor<Context = Context<Self>> {
+    /// The component's name in plans, outcomes and metrics.
+    const NAME: &'static str;
+    /// The values that the component is configured by.
+    type Section: PartialEq + Send + Sync + 'static;
+    /// What a preparation acquires. Dropping it is how it is given back.
+    type Prepared: 'static;
+
+    /// The books that [`reconfigure`] keeps.
+    fn books(&mut self) -> &mut Books<Self::Section, Self::Prepared>;
+
+    /// Acquires whatever can fail (sockets, files, keys). What runs is not touched.
+    fn prepare(&mut self, next: &Arc<Self::Section>, by: Instant) -> StepFuture<Self::Prepared>;
+
+    /// Swaps what was prepared in. The section before must stay restorable until [`Reconfigurable::finish`].
+    fn commit(
+        &mut self,
+        prepared: Self::Prepared,
+        next: &Arc<Self::Section>,
+        ctx: &mut Self::Context,
+    ) -> StepFuture<()>;
+
+    /// Restores *and re-applies* `before`, after a commit or after a part of one.
+    fn restore(&mut self, before: &Arc<Self::Section>, ctx: &mut Self::Context) -> StepFuture<()>;
+
+    /// Whether the component is healthy now (R23).
+    fn probe(&mut self) -> StepFuture<()> {
+        done(Ok(()))
+    }
+
+    /// The transaction stands: what cannot be undone is done here.
+    fn finish(&mut self, ctx: &mut Self::Context) -> StepFuture<()> {
+        let _ = ctx;
+        done(Ok(()))
+    }
+}
+
+/// Handles a [`Reconfigure`] message: the body of every component's `Handler`.
+pub fn reconfigure<A: Reconfigurable>(
+    actor: &mut A,
+    message: Reconfigure<A::Section>,
+    ctx: &mut A::Context,
+) -> ResponseFuture<Ack> {
+    let Reconfigure { transaction, step } = message;
+    let kind = step.kind();
+    let (answer, answered) = oneshot::channel();
+    let admitted = match step {
+        Step::Prepare(next, by) => admit_prepare(actor, transaction, next, by),
+        Step::Commit => admit_commit(actor, transaction, ctx),
+        Step::Probe => actor
+            .books()
+            .fence
+            .after_commit(transaction)
+            .map(|()| Some(step_of(A::NAME, kind, || actor.probe()))),
+        Step::Finish => actor
+            .books()
+            .fence
+            .after_commit(transaction)
+            .map(|()| Some(step_of(A::NAME, kind, || actor.finish(ctx)))),
+        Step::Rollback => admit_rollback(actor, transaction, ctx),
+    };
+    match admitted {
+        Err(refusal) => {
+            let _ = answer.send(Err(refusal));
+        }
+        Ok(None) => {
+            let _ = answer.send(Ok(()));
+        }
+        Ok(Some(work)) => {
+            let finished = work.into_actor(actor).map(move |outcome, actor: &mut A, _| {
+                let books = actor.books();
+                books.running = None;
+                let ack = match outcome {
+                    Done::Prepared(result) => books.fence.prepared(transaction, result),
+                    Done::Plain(result) => match kind {
+                        StepKind::Commit => books.fence.committed(transaction, result),
+                        StepKind::Rollback => books.fence.restored(transaction, result),
+                        StepKind::Prepare | StepKind::Probe | StepKind::Finish => result,
+                    },
+                };
+                // Nobody waits any more if the coordinator gave up; the fence has kept the books either way.
+                let _ = answer.send(ack);
+            });
+            let handle = ctx.spawn(finished);
+            actor.books().running = Some(handle);
+        }
+    }
+    Box::pin(async move {
+        answered
+            .await
+            .unwrap_or_else(|_| Err(StepError::component(format!("{} was cancelled", kind.as_str()))))
+    })
+}
+
+enum Done<P> {
+    Prepared(Result<P, StepError>),
+    Plain(Ack),
+}
+
+type Work<P> = Pin<Box<dyn Future<Output = Done<P>>>>;
+
+fn admit_prepare<A: Reconfigurable>(
+    actor: &mut A,
+    transaction: Transaction,
+    next: Arc<A::Section>,
+    by: Instant,
+) -> Result<Option<Work<A::Prepared>>, StepError> {
+    match actor.books().fence.prepare(transaction, Arc::clone(&next))? {
+        Admit::Done => Ok(None),
+        Admit::Run(()) => {
+            let work = guarded(A::NAME, StepKind::Prepare, || actor.prepare(&next, by));
+            Ok(Some(Box::pin(work.map(Done::Prepared))))
+        }
+    }
+}
+
+fn admit_commit<A: Reconfigurable>(
+    actor: &mut A,
+    transaction: Transaction,
+    ctx: &mut A::Context,
+) -> Result<Option<Work<A::Prepared>>, StepError> {
+    match actor.books().fence.commit(transaction)? {
+        Admit::Done => Ok(None),
+        Admit::Run((prepared, next)) => {
+            Ok(Some(step_of(A::NAME, StepKind::Commit, || actor.commit(prepared, &next, ctx))))
+        }
+    }
+}
+
+fn admit_rollback<A: Reconfigurable>(
+    actor: &mut A,
+    transaction: Transaction,
+    ctx: &mut A::Context,
+) -> Result<Option<Work<A::Prepared>>, StepError> {
+    match actor.books().fence.rollback(transaction)? {
+        Admit::Done => {
+            cancel(actor, ctx);
+            Ok(None)
+        }
+        Admit::Run(before) => {
+            cancel(actor, ctx);
+            Ok(Some(step_of(A::NAME, StepKind::Rollback, || actor.restore(&before, ctx))))
+        }
+    }
+}
+
+/// Drops the step that is under way, and with it what it has acquired so far.
+fn cancel<A: Reconfigurable>(actor: &mut A, ctx: &mut A::Context) {
+    if let Some(handle) = actor.books().running.take() {
+        ctx.cancel_future(handle);
+    }
+}
+
+fn step_of<P: 'static>(name: &'static str, kind: StepKind, call: impl FnOnce() -> StepFuture<()>) -> Work<P> {
+    Box::pin(guarded(name, kind, call).map(Done::Plain))
+}
+
+/// Runs one step of the component with its fault point; a panic becomes an error.
+fn guarded<T: 'static>(
+    name: &'static str,
+    kind: StepKind,
+    call: impl FnOnce() -> StepFuture<T>,
+) -> StepFuture<T> {
+    let started = catch_unwind(AssertUnwindSafe(|| {
+        let fault = fault::component(name, kind)?;
+        let work = call();
+        Ok::<_, StepError>((fault, work))
+    }));
+    match started {
+        Err(panic) => done(Err(panicked(kind, panic.as_ref()))),
+        Ok(Err(error)) => done(Err(error)),
+        Ok(Ok((fault, work))) => Box::pin(async move {
+            let whole = async move {
+                let result = work.await;
+                fault.pass().await?;
+                result
+            };
+            match AssertUnwindSafe(whole).catch_unwind().await {
+                Ok(result) => result,
+                Err(panic) => Err(panicked(kind, panic.as_ref())),
+            }
+        }),
+    }
+}
+
+fn panicked(kind: StepKind, panic: &(dyn Any + Send)) -> StepError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    StepError::component(format!("panicked in {}: {text}", kind.as_str()))
+}

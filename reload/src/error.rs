@@ -1,0 +1,174 @@
+//! What can go wrong, in the words that an operator reads: a [`Problem`] of a file, and the [`StepError`] of a component.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How a failure is met (R15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// The new configuration is wrong: nothing is started.
+    Validation,
+    /// A component refused or failed: everything is rolled back.
+    Component,
+    /// The machine failed (disk, descriptors, deadline): tried again where that can help, then rolled back.
+    System,
+    /// A component can be neither changed nor restored: emergency.
+    Critical,
+}
+
+impl Class {
+    /// The name in outcomes and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Validation => "validation",
+            Self::Component => "component",
+            Self::System => "system",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One thing that is wrong, with its place and its remedy. The whole list is reported at once (R5).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The file that it stands in, as the operator named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The key, as `network.addresses[1]`.
+    pub path: Option<String>,
+    /// Line, from 1.
+    pub line: Option<u32>,
+    /// Column, from 1.
+    pub column: Option<u32>,
+    /// The component that refused.
+    pub component: Option<String>,
+    /// How it is met.
+    pub class: Class,
+    /// What is wrong, with the value.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem of the given class, without a place.
+    #[must_use]
+    pub fn new(class: Class, message: impl Into<String>) -> Self {
+        Self {
+            file: None,
+            path: None,
+            line: None,
+            column: None,
+            component: None,
+            class,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// A validation problem at a key.
+    #[must_use]
+    pub fn at(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: Some(path.into()), ..Self::new(Class::Validation, message) }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Names the file.
+    #[must_use]
+    pub fn file(mut self, file: impl Into<String>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    /// `file:line:col: path: message (hint)`, each part only where it is known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.file {
+            write!(f, "{file}")?;
+            if let Some(line) = self.line {
+                write!(f, ":{line}:{}", self.column.unwrap_or(1))?;
+            }
+            f.write_str(": ")?;
+        }
+        if let Some(component) = &self.component {
+            write!(f, "{component}: ")?;
+        }
+        if let Some(path) = &self.path {
+            write!(f, "{path}: ")?;
+        }
+        f.write_str(&self.message)?;
+        if let Some(hint) = &self.hint {
+            write!(f, " ({hint})")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a component did not do a step: the answer to a [`Reconfigure`](crate::Reconfigure) message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StepError {
+    /// How it is met.
+    pub class: Class,
+    /// The key whose value is the cause, where one is.
+    pub key: Option<String>,
+    /// What happened.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl StepError {
+    /// The component cannot run this section.
+    #[must_use]
+    pub fn component(message: impl Into<String>) -> Self {
+        Self { class: Class::Component, key: None, message: message.into(), hint: None }
+    }
+
+    /// The machine failed the component: a later try may succeed.
+    #[must_use]
+    pub fn system(message: impl Into<String>) -> Self {
+        Self { class: Class::System, ..Self::component(message) }
+    }
+
+    /// Names the key that is the cause.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same as a [`Problem`] of the component named.
+    #[must_use]
+    pub fn into_problem(self, component: &str) -> Problem {
+        Problem {
+            path: self.key,
+            component: Some(component.to_owned()),
+            hint: self.hint,
+            ..Problem::new(self.class, self.message)
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A member's public key: how peers are named everywhere outside libp2p.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use libp2p::PeerId;
+use libp2p::identity::{self, ed25519};
+use serde::{Serialize, Serializer};
+
+/// The 32 bytes of an Ed25519 public key. Prints as base64, as in `peers.yaml`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey([u8; 32]);
+
+/// Why a text is not a peer's key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerKeyError {
+    /// Neither base64 nor a peer id.
+    #[error("is neither base64 nor a peer id")]
+    Encoding,
+    /// Decodes, to the wrong number of bytes.
+    #[error("decodes to {0} bytes; an Ed25519 public key has 32")]
+    Length(usize),
+    /// 32 bytes that are no point of the curve.
+    #[error("is not a point of the Ed25519 curve")]
+    Curve,
+    /// A peer id of another key type, or one that only holds a hash.
+    #[error("is a peer id without an Ed25519 key in it")]
+    PeerId,
+}
+
+// === impl PeerKey ===
+
+impl PeerKey {
+    /// The key of these bytes.
+    ///
+    /// # Errors
+    /// If they are no point of the curve.
+    pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, PeerKeyError> {
+        ed25519::PublicKey::try_from_bytes(&bytes).map_err(|_| PeerKeyError::Curve)?;
+        Ok(Self(bytes))
+    }
+
+    /// The key inside a peer id (libp2p spec: peer ids of Ed25519 keys are the key, not its hash).
+    ///
+    /// # Errors
+    /// If the peer id holds no Ed25519 key.
+    pub fn from_peer_id(peer: &PeerId) -> Result<Self, PeerKeyError> {
+        let hash = peer.as_ref();
+        if hash.code() != 0 {
+            return Err(PeerKeyError::PeerId);
+        }
+        let key =
+            identity::PublicKey::try_decode_protobuf(hash.digest()).map_err(|_| PeerKeyError::PeerId)?;
+        Ok(Self(key.try_into_ed25519().map_err(|_| PeerKeyError::PeerId)?.to_bytes()))
+    }
+
+    /// The peer id of this key.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        // The constructors have checked that these bytes are a key; the fallback keeps this total.
+        ed25519::PublicKey::try_from_bytes(&self.0)
+            .map_or_else(|_| PeerId::random(), |key| identity::PublicKey::from(key).to_peer_id())
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for PeerKey {
+    type Err = PeerKeyError;
+
+    /// Base64, base64url (padding optional) or a peer id, as the contract's `{key}`.
+    fn from_str(text: &str) -> Result<Self, PeerKeyError> {
+        let text = text.trim();
+        let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')));
+        match bytes {
+            Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
+                Ok(bytes) => Self::from_bytes(bytes),
+                // A peer id can be valid base64 by chance.
+                Err(_) => PeerId::from_str(text)
+                    .map_or(Err(PeerKeyError::Length(bytes.len())), |peer| Self::from_peer_id(&peer)),
+            },
+            Err(_) => {
+                PeerId::from_str(text).map_or(Err(PeerKeyError::Encoding), |peer| Self::from_peer_id(&peer))
+            }
+        }
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&STANDARD.encode(self.0))
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for PeerKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> PeerKey {
+        PeerKey::from_bytes(ed25519::Keypair::generate().public().to_bytes()).unwrap()
+    }
+
+    #[test]
+    fn every_spelling_reads_back() {
+        for _ in 0..64 {
+            let key = key();
+            assert_eq!(key.to_string().parse(), Ok(key));
+            assert_eq!(URL_SAFE_NO_PAD.encode(key.as_bytes()).parse(), Ok(key));
+            assert_eq!(key.peer_id().to_string().parse(), Ok(key));
+        }
+    }
+
+    #[test]
+    fn what_is_no_key_says_why() {
+        assert_eq!("???".parse::<PeerKey>(), Err(PeerKeyError::Encoding));
+        assert_eq!(STANDARD.encode([1; 31]).parse::<PeerKey>(), Err(PeerKeyError::Length(31)));
+    }
+}
