@@ -8,9 +8,13 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Message, ResponseFuture, SpawnHandle, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Arbiter, AsyncContext, Context, Message, ResponseFuture,
+    SpawnHandle, WrapFuture,
+};
 use futures::FutureExt;
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -94,10 +98,47 @@ impl<S> Step<S> {
 #[derive(Debug, Message)]
 #[rtype(result = "Ack")]
 pub struct Reconfigure<S: Send + Sync + 'static> {
-    /// The transaction; steps of one that is over are refused.
-    pub transaction: Transaction,
-    /// The step.
-    pub step: Step<S>,
+    transaction: Transaction,
+    step: Step<S>,
+    tenure: Tenure,
+}
+
+/// Whether the actor that a message is for is still in office. One that was given up on (its thread is stuck, or it could not
+/// go back) has a successor; should it come to life again, it must not touch what they share.
+#[derive(Clone, Debug, Default)]
+pub struct Tenure(Arc<AtomicBool>);
+
+// === impl Tenure ===
+
+impl Tenure {
+    /// Ends it, for good.
+    pub fn revoke(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+
+    fn ended(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+// === impl Reconfigure ===
+
+impl<S: Send + Sync + 'static> Reconfigure<S> {
+    /// One step of one transaction; steps of a transaction that is over are refused.
+    pub fn new(transaction: Transaction, step: Step<S>) -> Self {
+        Self::under(Tenure::default(), transaction, step)
+    }
+
+    /// Asks whether the component is healthy, outside of any transaction (R23, O1).
+    #[must_use]
+    pub fn health() -> Self {
+        Self::new(Transaction::NONE, Step::Probe)
+    }
+
+    /// The same for an actor whose term can be ended.
+    pub(crate) fn under(tenure: Tenure, transaction: Transaction, step: Step<S>) -> Self {
+        Self { transaction, step, tenure }
+    }
 }
 
 /// Where the glue keeps its books inside the actor: the [`Fence`] and the step that is under way.
@@ -164,23 +205,30 @@ pub fn reconfigure<A: Reconfigurable>(
     message: Reconfigure<A::Section>,
     ctx: &mut A::Context,
 ) -> ResponseFuture<Ack> {
-    let Reconfigure { transaction, step } = message;
+    let Reconfigure { transaction, step, tenure } = message;
     let kind = step.kind();
     let (answer, answered) = oneshot::channel();
+    if tenure.ended() {
+        retire(ctx);
+        return Box::pin(std::future::ready(Err(StepError::component("a successor is in office"))));
+    }
     let admitted = match step {
-        Step::Prepare(next, by) => admit_prepare(actor, transaction, next, by),
-        Step::Commit => admit_commit(actor, transaction, ctx),
+        Step::Probe if transaction == Transaction::NONE => {
+            Ok(Some(step_of(A::NAME, kind, &tenure, || actor.probe())))
+        }
+        Step::Prepare(next, by) => admit_prepare(actor, transaction, &tenure, next, by),
+        Step::Commit => admit_commit(actor, transaction, &tenure, ctx),
         Step::Probe => actor
             .books()
             .fence
             .after_commit(transaction)
-            .map(|()| Some(step_of(A::NAME, kind, || actor.probe()))),
+            .map(|()| Some(step_of(A::NAME, kind, &tenure, || actor.probe()))),
         Step::Finish => actor
             .books()
             .fence
             .after_commit(transaction)
-            .map(|()| Some(step_of(A::NAME, kind, || actor.finish(ctx)))),
-        Step::Rollback => admit_rollback(actor, transaction, ctx),
+            .map(|()| Some(step_of(A::NAME, kind, &tenure, || actor.finish(ctx)))),
+        Step::Rollback => Ok(admit_rollback(actor, transaction, &tenure, ctx)),
     };
     match admitted {
         Err(refusal) => {
@@ -190,9 +238,12 @@ pub fn reconfigure<A: Reconfigurable>(
             let _ = answer.send(Ok(()));
         }
         Ok(Some(work)) => {
+            let in_transaction = transaction != Transaction::NONE;
             let finished = work.into_actor(actor).map(move |outcome, actor: &mut A, _| {
                 let books = actor.books();
-                books.running = None;
+                if in_transaction {
+                    books.running = None;
+                }
                 let ack = match outcome {
                     Done::Prepared(result) => books.fence.prepared(transaction, result),
                     Done::Plain(result) => match kind {
@@ -205,7 +256,9 @@ pub fn reconfigure<A: Reconfigurable>(
                 let _ = answer.send(ack);
             });
             let handle = ctx.spawn(finished);
-            actor.books().running = Some(handle);
+            if in_transaction {
+                actor.books().running = Some(handle);
+            }
         }
     }
     Box::pin(async move {
@@ -225,13 +278,14 @@ type Work<P> = Pin<Box<dyn Future<Output = Done<P>>>>;
 fn admit_prepare<A: Reconfigurable>(
     actor: &mut A,
     transaction: Transaction,
+    tenure: &Tenure,
     next: Arc<A::Section>,
     by: Instant,
 ) -> Result<Option<Work<A::Prepared>>, StepError> {
     match actor.books().fence.prepare(transaction, Arc::clone(&next))? {
         Admit::Done => Ok(None),
         Admit::Run(()) => {
-            let work = guarded(A::NAME, StepKind::Prepare, || actor.prepare(&next, by));
+            let work = guarded(A::NAME, StepKind::Prepare, tenure, || actor.prepare(&next, by));
             Ok(Some(Box::pin(work.map(Done::Prepared))))
         }
     }
@@ -240,12 +294,13 @@ fn admit_prepare<A: Reconfigurable>(
 fn admit_commit<A: Reconfigurable>(
     actor: &mut A,
     transaction: Transaction,
+    tenure: &Tenure,
     ctx: &mut A::Context,
 ) -> Result<Option<Work<A::Prepared>>, StepError> {
     match actor.books().fence.commit(transaction)? {
         Admit::Done => Ok(None),
         Admit::Run((prepared, next)) => {
-            Ok(Some(step_of(A::NAME, StepKind::Commit, || actor.commit(prepared, &next, ctx))))
+            Ok(Some(step_of(A::NAME, StepKind::Commit, tenure, || actor.commit(prepared, &next, ctx))))
         }
     }
 }
@@ -253,17 +308,27 @@ fn admit_commit<A: Reconfigurable>(
 fn admit_rollback<A: Reconfigurable>(
     actor: &mut A,
     transaction: Transaction,
+    tenure: &Tenure,
     ctx: &mut A::Context,
-) -> Result<Option<Work<A::Prepared>>, StepError> {
-    match actor.books().fence.rollback(transaction)? {
-        Admit::Done => {
-            cancel(actor, ctx);
-            Ok(None)
-        }
+) -> Option<Work<A::Prepared>> {
+    if actor.books().fence.is_past(transaction) {
+        return None;
+    }
+    let admitted = actor.books().fence.rollback(transaction);
+    cancel(actor, ctx);
+    match admitted {
+        Admit::Done => None,
         Admit::Run(before) => {
-            cancel(actor, ctx);
-            Ok(Some(step_of(A::NAME, StepKind::Rollback, || actor.restore(&before, ctx))))
+            Some(step_of(A::NAME, StepKind::Rollback, tenure, || actor.restore(&before, ctx)))
         }
+    }
+}
+
+/// A successor is in office: this actor and its thread are not needed any more. Every component has an arbiter of its own.
+fn retire<A: Reconfigurable>(ctx: &mut Context<A>) {
+    ctx.terminate();
+    if let Some(arbiter) = Arbiter::try_current() {
+        arbiter.stop();
     }
 }
 
@@ -274,18 +339,27 @@ fn cancel<A: Reconfigurable>(actor: &mut A, ctx: &mut A::Context) {
     }
 }
 
-fn step_of<P: 'static>(name: &'static str, kind: StepKind, call: impl FnOnce() -> StepFuture<()>) -> Work<P> {
-    Box::pin(guarded(name, kind, call).map(Done::Plain))
+fn step_of<P: 'static>(
+    name: &'static str,
+    kind: StepKind,
+    tenure: &Tenure,
+    call: impl FnOnce() -> StepFuture<()>,
+) -> Work<P> {
+    Box::pin(guarded(name, kind, tenure, call).map(Done::Plain))
 }
 
 /// Runs one step of the component with its fault point; a panic becomes an error.
 fn guarded<T: 'static>(
     name: &'static str,
     kind: StepKind,
+    tenure: &Tenure,
     call: impl FnOnce() -> StepFuture<T>,
 ) -> StepFuture<T> {
     let started = catch_unwind(AssertUnwindSafe(|| {
         let fault = fault::component(name, kind)?;
+        if tenure.ended() {
+            return Err(StepError::component("a successor is in office"));
+        }
         let work = call();
         Ok::<_, StepError>((fault, work))
     }));

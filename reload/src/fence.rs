@@ -25,6 +25,9 @@ pub struct Fence<S, P> {
     /// Steps of this transaction and of all before it are refused.
     closed: Transaction,
     stage: Stage<S, P>,
+    /// What runs may be neither `section` nor anything else whole: a commit began, and neither it nor a restoration has
+    /// come to a good end since.
+    torn: bool,
 }
 
 #[derive(Debug)]
@@ -53,12 +56,27 @@ enum Stage<S, P> {
     },
 }
 
+// === impl Stage ===
+
+impl<S, P> Stage<S, P> {
+    const fn transaction(&self) -> Option<Transaction> {
+        match self {
+            Self::Rest => None,
+            Self::Preparing { transaction, .. }
+            | Self::Prepared { transaction, .. }
+            | Self::Committing { transaction, .. }
+            | Self::Committed { transaction, .. }
+            | Self::Restoring { transaction } => Some(*transaction),
+        }
+    }
+}
+
 // === impl Fence ===
 
 impl<S, P> Fence<S, P> {
     /// A fence around a component that runs `section`.
     pub fn new(section: Arc<S>) -> Self {
-        Self { section, closed: Transaction::NONE, stage: Stage::Rest }
+        Self { section, closed: Transaction::NONE, stage: Stage::Rest, torn: false }
     }
 
     /// The section that stands if nothing more happens.
@@ -113,6 +131,7 @@ impl<S, P> Fence<S, P> {
         match std::mem::replace(&mut self.stage, Stage::Rest) {
             Stage::Prepared { transaction: held, next, prepared } if held == transaction => {
                 self.stage = Stage::Committing { transaction, next: Arc::clone(&next) };
+                self.torn = true;
                 Ok(Admit::Run((prepared, next)))
             }
             Stage::Committed { transaction: held, before } if held == transaction => {
@@ -140,6 +159,7 @@ impl<S, P> Fence<S, P> {
                 Ok(()) => {
                     let before = std::mem::replace(&mut self.section, next);
                     self.stage = Stage::Committed { transaction, before };
+                    self.torn = false;
                     Ok(())
                 }
                 Err(error) => {
@@ -166,41 +186,35 @@ impl<S, P> Fence<S, P> {
         }
     }
 
-    /// A `Rollback` came. `Run` carries the section to restore; what was only prepared is dropped here. A transaction
-    /// that was never seen is closed, so that a `Prepare` which comes after its `Rollback` is refused.
-    ///
-    /// # Errors
-    /// If the component is already restoring.
-    pub fn rollback(&mut self, transaction: Transaction) -> Result<Admit<Arc<S>>, StepError> {
-        if transaction <= self.closed {
-            return Ok(Admit::Done);
+    /// A `Rollback` came: whatever is open up to this transaction is undone. `Run` carries the section to restore; what was
+    /// only prepared is dropped here. A transaction that was never seen is closed, so that a `Prepare` which comes after
+    /// its `Rollback` is refused. A restoration that failed or hangs is begun anew.
+    pub fn rollback(&mut self, transaction: Transaction) -> Admit<Arc<S>> {
+        if self.is_past(transaction) {
+            return Admit::Done;
         }
         match std::mem::replace(&mut self.stage, Stage::Rest) {
-            Stage::Committing { transaction: held, .. } if held == transaction => {
-                self.stage = Stage::Restoring { transaction };
-                Ok(Admit::Run(Arc::clone(&self.section)))
-            }
-            Stage::Committed { transaction: held, before } if held == transaction => {
-                self.section = before;
-                self.stage = Stage::Restoring { transaction };
-                Ok(Admit::Run(Arc::clone(&self.section)))
-            }
-            Stage::Restoring { transaction: held } if held == transaction => {
-                self.stage = Stage::Restoring { transaction };
-                Err(unfinished("rollback", transaction))
-            }
+            Stage::Committed { transaction: held, before } if held == transaction => self.section = before,
+            Stage::Committing { .. } | Stage::Restoring { .. } => {}
+            Stage::Rest | Stage::Preparing { .. } | Stage::Prepared { .. } | Stage::Committed { .. }
+                if self.torn => {}
             Stage::Rest | Stage::Preparing { .. } | Stage::Prepared { .. } | Stage::Committed { .. } => {
-                self.closed = transaction;
-                Ok(Admit::Done)
-            }
-            other @ (Stage::Committing { .. } | Stage::Restoring { .. }) => {
-                self.stage = other;
-                Err(unfinished("rollback", transaction))
+                self.closed = self.closed.max(transaction);
+                return Admit::Done;
             }
         }
+        self.torn = true;
+        self.stage = Stage::Restoring { transaction };
+        Admit::Run(Arc::clone(&self.section))
     }
 
-    /// The section before is in force again, or could not be brought back: then the next `Rollback` tries once more.
+    /// Whether a later transaction is open.
+    pub fn is_past(&self, transaction: Transaction) -> bool {
+        self.stage.transaction().is_some_and(|held| held > transaction)
+    }
+
+    /// The section before is in force again, or could not be brought back: then the next `Rollback` tries once more, and a
+    /// commit of a later transaction heals as well.
     ///
     /// # Errors
     /// The restoration's own error.
@@ -209,18 +223,14 @@ impl<S, P> Fence<S, P> {
         transaction: Transaction,
         result: Result<(), StepError>,
     ) -> Result<(), StepError> {
-        match (&self.stage, result) {
-            (Stage::Restoring { transaction: held }, Ok(())) if *held == transaction => {
+        match &self.stage {
+            Stage::Restoring { transaction: held } if *held == transaction => {
                 self.stage = Stage::Rest;
                 self.closed = transaction;
-                Ok(())
+                self.torn = result.is_err();
+                result
             }
-            (Stage::Restoring { transaction: held }, Err(error)) if *held == transaction => {
-                let next = Arc::clone(&self.section);
-                self.stage = Stage::Committing { transaction, next };
-                Err(error)
-            }
-            (_, result) => result.and_then(|()| Err(over(transaction))),
+            _ => result.and_then(|()| Err(over(transaction))),
         }
     }
 
@@ -276,16 +286,16 @@ mod tests {
         fence.commit(transaction(1)).unwrap();
         fence.committed(transaction(1), Ok(())).unwrap();
         assert_eq!(fence.commit(transaction(1)).unwrap(), Admit::Done);
-        assert_eq!(fence.rollback(transaction(1)).unwrap(), Admit::Run(Arc::new("old")));
+        assert_eq!(fence.rollback(transaction(1)), Admit::Run(Arc::new("old")));
         fence.restored(transaction(1), Ok(())).unwrap();
-        assert_eq!(fence.rollback(transaction(1)).unwrap(), Admit::Done);
+        assert_eq!(fence.rollback(transaction(1)), Admit::Done);
     }
 
     #[test]
     fn a_preparation_that_arrives_after_its_rollback_is_refused() {
         let mut fence = fence();
         fence.prepare(transaction(1), Arc::new("new")).unwrap();
-        assert_eq!(fence.rollback(transaction(1)).unwrap(), Admit::Done);
+        assert_eq!(fence.rollback(transaction(1)), Admit::Done);
         fence.prepared(transaction(1), Ok("socket")).expect_err("over");
         fence.commit(transaction(1)).expect_err("over");
         assert_eq!(**fence.section(), "old");
@@ -294,7 +304,7 @@ mod tests {
     #[test]
     fn a_step_that_comes_after_a_rollback_it_never_saw_is_refused() {
         let mut fence = fence();
-        assert_eq!(fence.rollback(transaction(3)).unwrap(), Admit::Done);
+        assert_eq!(fence.rollback(transaction(3)), Admit::Done);
         fence.prepare(transaction(3), Arc::new("new")).expect_err("over");
         fence.prepare(transaction(2), Arc::new("new")).expect_err("over");
         assert_eq!(fence.prepare(transaction(4), Arc::new("new")).unwrap(), Admit::Run(()));
@@ -306,7 +316,7 @@ mod tests {
         fence.prepare(transaction(1), Arc::new("new")).unwrap();
         fence.prepared(transaction(1), Ok("socket")).unwrap();
         fence.commit(transaction(1)).unwrap();
-        assert_eq!(fence.rollback(transaction(1)).unwrap(), Admit::Run(Arc::new("old")));
+        assert_eq!(fence.rollback(transaction(1)), Admit::Run(Arc::new("old")));
         fence.committed(transaction(1), Ok(())).expect_err("it lost the race against the rollback");
         fence.restored(transaction(1), Ok(())).unwrap();
         assert_eq!(**fence.section(), "old");
@@ -315,9 +325,23 @@ mod tests {
     #[test]
     fn a_failed_restoration_can_be_tried_again() {
         let mut fence = committed();
-        fence.rollback(transaction(1)).unwrap();
+        fence.rollback(transaction(1));
         fence.restored(transaction(1), Err(StepError::component("no"))).expect_err("no");
-        assert_eq!(fence.rollback(transaction(1)).unwrap(), Admit::Run(Arc::new("old")));
+        assert_eq!(fence.rollback(transaction(1)), Admit::Run(Arc::new("old")));
+        // So does the rollback of a later one, prepared or not.
+        fence.restored(transaction(1), Err(StepError::component("no"))).expect_err("no");
+        fence.prepare(transaction(2), Arc::new("newer")).unwrap();
+        assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
+        fence.restored(transaction(2), Ok(())).unwrap();
+        assert_eq!(fence.rollback(transaction(2)), Admit::Done);
+    }
+
+    #[test]
+    fn a_rollback_that_comes_late_does_not_touch_a_later_transaction() {
+        let mut fence = committed();
+        fence.prepare(transaction(2), Arc::new("newer")).unwrap();
+        assert_eq!(fence.rollback(transaction(1)), Admit::Done);
+        fence.prepared(transaction(2), Ok("socket")).unwrap();
     }
 
     #[test]
@@ -326,6 +350,6 @@ mod tests {
         fence.prepare(transaction(1), Arc::new("new")).unwrap();
         fence.prepared(transaction(1), Err(StepError::component("no"))).expect_err("no");
         fence.commit(transaction(1)).expect_err("nothing was prepared");
-        assert_eq!(fence.rollback(transaction(1)).unwrap(), Admit::Done);
+        assert_eq!(fence.rollback(transaction(1)), Admit::Done);
     }
 }

@@ -196,6 +196,17 @@ impl Machine {
         self.broken
     }
 
+    /// The components whose answer the machine waits for.
+    #[must_use]
+    pub const fn pending(&self) -> Set {
+        match &self.run {
+            Run::Forward { pending, .. } | Run::Back { pending, .. } | Run::Replacing { pending, .. } => {
+                *pending
+            }
+            Run::Rest | Run::Judging | Run::Recording | Run::Halted => Set::EMPTY,
+        }
+    }
+
     /// Whether a trigger would be dismissed.
     #[must_use]
     pub const fn stopping(&self) -> bool {

@@ -1,0 +1,519 @@
+//! The coordinator: performs the actions of the [state machine](crate::machine) and feeds it events.
+//!
+//! It decides nothing. It keeps the time, sends the steps, gathers what the outcome tells, and answers those who wait.
+
+mod running;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::fut::wrap_future;
+use actix::{
+    Actor, ActorFutureExt, Addr, Arbiter, AsyncContext, Context, Handler, ResponseFuture, SpawnHandle,
+    WrapFuture,
+};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::board::Board;
+use crate::budget::Stage;
+use crate::component::{Ack, StepKind};
+use crate::events::{self, Sink};
+use crate::graph::{Graph, GraphError, Index, Set};
+use crate::handle::Component;
+use crate::history::{Record, Recorder};
+use crate::machine::{Action, End, Event, Machine, State, Verdict};
+use crate::outcome::Outcome;
+use crate::plan::Plan;
+use crate::source::{Candidate, Configuration, Rejection, Site, Source, Which};
+use crate::trigger::{DryRun, Origin, Refusal, Reload, Stop};
+use crate::{Generation, StepError, Transaction};
+use running::Running;
+
+/// How many requests may wait for the next reload. Each is a caller with an open connection; more are told to come back.
+const MAX_WAITING: usize = 1024;
+
+/// How long after a record could not be written it is tried again.
+const RETRY_RECORD: Duration = Duration::from_secs(1);
+
+type Answered = Result<Arc<Outcome>, Refusal>;
+
+/// What a coordinator is built from. Everything in it is running already, on `current`.
+pub struct Parts<C> {
+    /// The components, in any order.
+    pub components: Vec<Box<dyn Component<C>>>,
+    /// Where configurations come from.
+    pub source: Arc<dyn Source<C>>,
+    /// Where history goes.
+    pub recorder: Arc<dyn Recorder<C>>,
+    /// What can be told about connections.
+    pub site: Arc<dyn Site<C>>,
+    /// Where events go.
+    pub sink: Arc<dyn Sink>,
+    /// What is shown.
+    pub board: Arc<Board>,
+    /// The configuration that runs. Kept up to date for others to read.
+    pub current: Arc<arc_swap::ArcSwap<C>>,
+    /// Its generation.
+    pub generation: Generation,
+}
+
+/// The coordinator actor (C4).
+pub struct Coordinator<C: Configuration> {
+    graph: Graph,
+    /// In the order of the graph's indices.
+    components: Vec<Box<dyn Component<C>>>,
+    source: Arc<dyn Source<C>>,
+    recorder: Arc<dyn Recorder<C>>,
+    site: Arc<dyn Site<C>>,
+    sink: Arc<dyn Sink>,
+    board: Arc<Board>,
+    current: Arc<arc_swap::ArcSwap<C>>,
+    generation: Generation,
+    machine: Machine,
+    running: Option<Running<C>>,
+    /// Those whose turn comes with the next transaction.
+    waiting: Vec<Waiter>,
+    /// Dry runs look at files too; one at a time is enough.
+    dry_runs: Arc<tokio::sync::Semaphore>,
+    deadline: Option<SpawnHandle>,
+    halted: bool,
+    halting: Vec<oneshot::Sender<()>>,
+    retrying: bool,
+}
+
+struct Waiter {
+    origin: Origin,
+    expect: Option<Generation>,
+    reply: oneshot::Sender<Answered>,
+}
+
+/// What judging brought, from the blocking pool.
+struct Judged<C> {
+    verdict: Verdict,
+    loaded: Result<(Candidate<C>, Plan, Duration), Rejection>,
+}
+
+// === impl Coordinator ===
+
+impl<C: Configuration> Coordinator<C> {
+    /// Starts the coordinator on an arbiter of its own.
+    ///
+    /// # Errors
+    /// If the components' dependencies are no graph.
+    pub fn start_apart(parts: Parts<C>) -> Result<Addr<Self>, GraphError> {
+        let coordinator = Self::new(parts)?;
+        Ok(Self::start_in_arbiter(&Arbiter::new().handle(), move |_| coordinator))
+    }
+
+    /// A coordinator that is not started yet.
+    ///
+    /// # Errors
+    /// If the components' dependencies are no graph.
+    pub fn new(parts: Parts<C>) -> Result<Self, GraphError> {
+        let declared: Vec<_> = parts.components.iter().map(|c| (c.name(), c.depends_on())).collect();
+        let graph = Graph::new(&declared)?;
+        let mut components = parts.components;
+        components.sort_by_key(|component| graph.index(component.name()));
+        Ok(Self {
+            graph,
+            components,
+            source: parts.source,
+            recorder: parts.recorder,
+            site: parts.site,
+            sink: parts.sink,
+            board: parts.board,
+            current: parts.current,
+            generation: parts.generation,
+            machine: Machine::default(),
+            running: None,
+            waiting: Vec::new(),
+            dry_runs: Arc::new(tokio::sync::Semaphore::new(1)),
+            deadline: None,
+            halted: false,
+            halting: Vec::new(),
+            retrying: false,
+        })
+    }
+
+    /// Feeds the machine and performs what it asks for.
+    fn on(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut actions = VecDeque::from(self.machine.on(event));
+        while let Some(action) = actions.pop_front() {
+            // A step that needs nobody (a health gate that is off) is answered on the spot.
+            if let Some(event) = self.perform(action, ctx) {
+                actions.extend(self.machine.on(event));
+            }
+        }
+    }
+
+    fn perform(&mut self, action: Action, ctx: &mut Context<Self>) -> Option<Event> {
+        match action {
+            Action::Enter(state) => self.enter(state),
+            Action::Judge(transaction) => return self.judge(transaction, ctx),
+            Action::Arm(transaction, stage) => self.arm(transaction, stage, ctx),
+            Action::Send(transaction, component, step) => {
+                return self.send(transaction, component, step, ctx);
+            }
+            Action::Replace(transaction, component) => return self.replace(transaction, component, ctx),
+            Action::Record(transaction) => self.record(transaction, ctx),
+            Action::Conclude(_, end) => self.conclude(end, ctx),
+            Action::DismissWaiting => {
+                for waiter in self.waiting.drain(..) {
+                    let _ = waiter.reply.send(Err(Refusal::Stopping));
+                }
+            }
+            Action::Halt => {
+                self.halted = true;
+                for halting in self.halting.drain(..) {
+                    let _ = halting.send(());
+                }
+            }
+        }
+        None
+    }
+
+    fn enter(&mut self, state: State) {
+        self.board.update(|board| board.state = state);
+        events::emit(&*self.sink, &events::Event::Entered(state));
+        if let Some(running) = &mut self.running {
+            running.enter(state);
+        }
+    }
+
+    /// Takes those who wait into the transaction, and sends the configuration to be read and judged.
+    fn judge(&mut self, transaction: Transaction, ctx: &mut Context<Self>) -> Option<Event> {
+        let asked = !self.waiting.is_empty();
+        let mut waiters = std::mem::take(&mut self.waiting);
+        waiters.retain(|waiter| waiter.expect.is_none_or(|expected| expected == self.generation));
+        let current = self.current.load_full();
+        let running = Running::new(transaction, waiters, current.budget(), &*self.site, self.generation);
+        let silent = asked && running.is_unwanted();
+        self.board.update(|board| {
+            board.running = Some((running.budget.started().into_std(), current.budget()));
+        });
+        self.running = Some(running);
+        if silent {
+            // Everybody who asked wanted another generation to be current: nothing is done.
+            return Some(Event::Judged(transaction, Verdict::Unchanged));
+        }
+        let (source, site, graph) = (Arc::clone(&self.source), Arc::clone(&self.site), self.graph.clone());
+        let before = Arc::clone(&current);
+        let forced = self.machine.broken();
+        let work = tokio::task::spawn_blocking(move || {
+            let loaded = source.load(&current, &Which::Own);
+            loaded.map(|candidate| {
+                let started = std::time::Instant::now();
+                let changes = current.changes(&candidate.config);
+                let would_close = site.would_close(&current, &candidate.config);
+                (candidate, changes, would_close, started)
+            })
+        });
+        ctx.spawn(work.into_actor(self).map(move |done, act, ctx| {
+            let loaded = match done {
+                Ok(Ok((candidate, changes, would_close, started))) => {
+                    let affected = act.affected(&before, &candidate.config);
+                    let plan = Plan::new(&graph, changes, affected, forced, would_close);
+                    Ok((candidate, plan, started.elapsed()))
+                }
+                Ok(Err(rejection)) => Err(rejection),
+                Err(panic) => Err(running::judge_panicked(&panic)),
+            };
+            act.judged(transaction, Judged { verdict: verdict(&loaded), loaded }, ctx);
+        }));
+        None
+    }
+
+    /// The components whose section differs: no other is sent anything (invariant 3).
+    fn affected(&self, current: &C, next: &C) -> Set {
+        (0..self.components.len()).filter(|index| self.components[*index].affected(current, next)).collect()
+    }
+
+    fn judged(&mut self, transaction: Transaction, judged: Judged<C>, ctx: &mut Context<Self>) {
+        // One that took too long is over, and what it brings is for nobody.
+        match &mut self.running {
+            Some(running) if running.transaction == transaction => running.judged(judged.loaded),
+            _ => return,
+        }
+        self.on(Event::Judged(transaction, judged.verdict), ctx);
+    }
+
+    fn arm(&mut self, transaction: Transaction, stage: Stage, ctx: &mut Context<Self>) {
+        if let Some(old) = self.deadline.take() {
+            ctx.cancel_future(old);
+        }
+        let Some(running) = &mut self.running else { return };
+        let at = running.arm(stage);
+        let expiry = tokio::time::sleep_until(at).into_actor(self).map(move |(), act, ctx| {
+            act.deadline = None;
+            let pending = act.machine.pending();
+            if let Some(running) = &mut act.running {
+                running.expired(stage, pending, &act.graph);
+            }
+            act.on(Event::Expired(transaction, stage), ctx);
+        });
+        self.deadline = Some(ctx.spawn(expiry));
+    }
+
+    fn send(
+        &mut self,
+        transaction: Transaction,
+        component: Index,
+        step: StepKind,
+        ctx: &mut Context<Self>,
+    ) -> Option<Event> {
+        let running = self.running.as_mut()?;
+        if step == StepKind::Probe && !self.current.load().health_gate() {
+            return Some(Event::Acked { transaction, component, step, done: true });
+        }
+        running.told(component, step);
+        let next = running.candidate()?;
+        let by = running.deadline.into_std();
+        let sent = Instant::now();
+        let answer = self.components[component].step(transaction, step, &next, by);
+        let handle = ctx.spawn(wrap_future::<_, Self>(answer).map(move |ack, act, ctx| {
+            act.answered(transaction, component, step, sent.elapsed(), ack, ctx);
+        }));
+        // A rollback or a finish is delivered even to a component that wakes up when nobody waits any more; the other
+        // steps of a transaction that is over are withdrawn.
+        if !matches!(step, StepKind::Rollback | StepKind::Finish) {
+            running.withdraw_at_end.push(handle);
+        }
+        None
+    }
+
+    fn answered(
+        &mut self,
+        transaction: Transaction,
+        component: Index,
+        step: StepKind,
+        elapsed: Duration,
+        ack: Ack,
+        ctx: &mut Context<Self>,
+    ) {
+        let done = ack.is_ok();
+        if let Some(running) = self.running.as_mut().filter(|r| r.transaction == transaction) {
+            let name = self.graph.names()[component];
+            let error = ack.as_ref().err().map(|error| error.message.as_str());
+            events::emit(&*self.sink, &events::Event::Stepped { component: name, step, elapsed, error });
+            running.answered(component, name, step, elapsed, ack);
+        }
+        self.on(Event::Acked { transaction, component, step, done }, ctx);
+    }
+
+    fn replace(
+        &mut self,
+        transaction: Transaction,
+        component: Index,
+        ctx: &mut Context<Self>,
+    ) -> Option<Event> {
+        let name = self.graph.names()[component];
+        tracing::warn!(component = name, "component could not be rolled back; a successor is started");
+        self.board.update(|board| board.degraded = Some(format!("{name} is being started again")));
+        if let Some(running) = &mut self.running {
+            running.replaced(component);
+        }
+        let current = self.current.load_full();
+        let Some(answer) = self.components[component].replace(transaction, &current) else {
+            if let Some(running) = &mut self.running {
+                running.lost(
+                    component,
+                    name,
+                    StepError::component("it cannot be replaced while the process lives"),
+                );
+            }
+            return Some(Event::Replaced { transaction, component, done: false });
+        };
+        ctx.spawn(answer.into_actor(self).map(move |ack, act, ctx| {
+            let done = ack.is_ok();
+            if let (Err(error), Some(running)) = (ack, &mut act.running) {
+                running.lost(component, act.graph.names()[component], error);
+            }
+            act.on(Event::Replaced { transaction, component, done }, ctx);
+        }));
+        None
+    }
+
+    fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
+        let Some((running, config)) = self.running.as_mut().and_then(|r| r.candidate().map(|c| (r, c)))
+        else {
+            return;
+        };
+        let from = self.generation;
+        self.generation = from.next();
+        self.current.store(Arc::clone(&config));
+        running.recording();
+        let record = Record {
+            generation: self.generation,
+            from,
+            id: running.id.clone(),
+            origin: running.origin(),
+            changes: running.plan.changes.clone(),
+            config,
+        };
+        let recorder = Arc::clone(&self.recorder);
+        let work = tokio::task::spawn_blocking(move || recorder.record(record));
+        ctx.spawn(work.into_actor(self).map(move |durable, act, ctx| {
+            let durable = durable.unwrap_or(false);
+            if let Some(running) = act.running.as_mut().filter(|r| r.transaction == transaction) {
+                running.recorded(durable);
+            }
+            if !durable {
+                act.retry(ctx);
+            }
+            act.on(Event::Recorded(transaction), ctx);
+        }));
+    }
+
+    /// What could not be written is tried again until it can.
+    fn retry(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.retrying, true) {
+            return;
+        }
+        ctx.run_later(RETRY_RECORD, |act, ctx| {
+            let recorder = Arc::clone(&act.recorder);
+            let work = tokio::task::spawn_blocking(move || recorder.retry());
+            ctx.spawn(work.into_actor(act).map(|written, act, ctx| {
+                act.retrying = false;
+                if !written.unwrap_or(false) {
+                    act.retry(ctx);
+                }
+            }));
+        });
+    }
+
+    /// Shows the outcome, then writes the audit line, then answers: in the contract's order of sight.
+    fn conclude(&mut self, end: End, ctx: &mut Context<Self>) {
+        if let Some(deadline) = self.deadline.take() {
+            ctx.cancel_future(deadline);
+        }
+        let Some(mut running) = self.running.take() else { return };
+        for handle in running.withdraw_at_end.drain(..) {
+            ctx.cancel_future(handle);
+        }
+        if running.is_unwanted() && end == End::Unchanged {
+            running.mismatch(self.generation);
+            return;
+        }
+        if end == End::Unchanged
+            && let Some(config) = running.candidate()
+        {
+            // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
+            self.current.store(config);
+        }
+        if self.machine.broken().is_empty() && end == End::RolledBack {
+            self.board.update(|board| board.degraded = None);
+        }
+        let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
+        let outcome = Arc::new(outcome);
+        self.board.finished(&outcome);
+        events::emit(&*self.sink, &events::Event::Finished(&outcome));
+        let recorder = Arc::clone(&self.recorder);
+        let audited = Arc::clone(&outcome);
+        let work = tokio::task::spawn_blocking(move || recorder.audit(&audited));
+        ctx.spawn(work.into_actor(self).map(move |_, _, _| {
+            for waiter in waiters {
+                // Whoever hung up meanwhile finds the outcome in the audit log.
+                let _ = waiter.reply.send(Ok(Arc::clone(&outcome)));
+            }
+        }));
+    }
+}
+
+fn verdict<C>(loaded: &Result<(Candidate<C>, Plan, Duration), Rejection>) -> Verdict {
+    match loaded {
+        Err(_) => Verdict::Rejected,
+        Ok((_, plan, _)) if plan.is_empty() => Verdict::Unchanged,
+        Ok((_, plan, _)) => Verdict::Accepted(plan.levels.clone()),
+    }
+}
+
+impl<C: Configuration> Actor for Coordinator<C> {
+    type Context = Context<Self>;
+}
+
+impl<C: Configuration> Handler<Reload> for Coordinator<C> {
+    type Result = ResponseFuture<Answered>;
+
+    fn handle(&mut self, Reload { origin, expect }: Reload, ctx: &mut Self::Context) -> Self::Result {
+        let current = self.generation;
+        let refusal = match expect {
+            _ if self.machine.stopping() => Some(Refusal::Stopping),
+            Some(expected) if expected != current => Some(Refusal::Mismatch { expected, current }),
+            _ if self.waiting.len() >= MAX_WAITING => Some(Refusal::Busy(MAX_WAITING)),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            return Box::pin(std::future::ready(Err(refusal)));
+        }
+        let (reply, answer) = oneshot::channel();
+        self.waiting.push(Waiter { origin, expect, reply });
+        self.on(Event::Trigger, ctx);
+        Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Stopping)) })
+    }
+}
+
+impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
+    type Result = ResponseFuture<Answered>;
+
+    fn handle(&mut self, DryRun { origin, which }: DryRun, _: &mut Self::Context) -> Self::Result {
+        let (source, site, graph) = (Arc::clone(&self.source), Arc::clone(&self.site), self.graph.clone());
+        let (current, generation, forced) =
+            (self.current.load_full(), self.generation, self.machine.broken());
+        let budget = current.budget();
+        let turn = Arc::clone(&self.dry_runs);
+        Box::pin(async move {
+            let Ok(_turn) = turn.acquire_owned().await else { return Err(Refusal::Stopping) };
+            let mut running = Running::dry(origin, budget, &*site, generation);
+            let looked = {
+                let (site, current) = (Arc::clone(&site), Arc::clone(&current));
+                tokio::task::spawn_blocking(move || {
+                    source.load(&current, &which).map(|candidate| {
+                        let started = std::time::Instant::now();
+                        let changes = current.changes(&candidate.config);
+                        // A plan names the components by the keys that changed; only a transaction compares sections.
+                        let affected = changes.iter().flat_map(|c| &c.components);
+                        let affected = affected.filter_map(|name| graph.index(name)).collect();
+                        let would_close = site.would_close(&current, &candidate.config);
+                        let plan = Plan::new(&graph, changes, affected, forced, would_close);
+                        (candidate, plan, started.elapsed(), graph)
+                    })
+                })
+                .await
+            };
+            let graph = match looked {
+                Ok(Ok((candidate, plan, elapsed, graph))) => {
+                    running.judged(Ok((candidate, plan, elapsed)));
+                    Some(graph)
+                }
+                Ok(Err(rejection)) => {
+                    running.judged(Err(rejection));
+                    None
+                }
+                Err(panic) => {
+                    running.judged(Err(running::judge_panicked(&panic)));
+                    None
+                }
+            };
+            Ok(Arc::new(running.planned(generation, &*site, graph.as_ref())))
+        })
+    }
+}
+
+impl<C: Configuration> Handler<Stop> for Coordinator<C> {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        self.halting.push(tell);
+        self.on(Event::Stop, ctx);
+        if self.halted {
+            self.halting.clear();
+            return Box::pin(std::future::ready(()));
+        }
+        Box::pin(async move {
+            let _ = told.await;
+        })
+    }
+}

@@ -1,0 +1,347 @@
+//! One transaction while it runs: its budget, and what its outcome is going to tell.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix::SpawnHandle;
+use tokio::time::Instant;
+
+use super::Waiter;
+use crate::budget::{Budget, Stage};
+use crate::component::{Ack, StepKind};
+use crate::graph::{Graph, Index, Set};
+use crate::machine::{End, State};
+use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, Status};
+use crate::plan::Plan;
+use crate::source::{Candidate, Rejection, Site};
+use crate::trigger::{Origin, Refusal, Trigger};
+use crate::{Class, Generation, Problem, StepError, Transaction};
+
+pub(super) struct Running<C> {
+    pub(super) transaction: Transaction,
+    /// As the outcome names it.
+    pub(super) id: String,
+    pub(super) budget: Budget,
+    /// Of the stage that runs.
+    pub(super) deadline: Instant,
+    pub(super) plan: Plan,
+    /// Steps that are withdrawn when the transaction ends.
+    pub(super) withdraw_at_end: Vec<SpawnHandle>,
+    waiters: Vec<Waiter>,
+    origin: Origin,
+    asked: bool,
+    candidate: Option<Arc<C>>,
+    from: Generation,
+    phases: Phases,
+    /// The phase that runs, and since when.
+    phase: (Phase, Instant),
+    components: BTreeMap<Index, Report>,
+    warnings: Vec<Problem>,
+    problems: Vec<Problem>,
+    durable: bool,
+    before: usize,
+    closed_before: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Judge,
+    Step(StepKind),
+    Record,
+    Over,
+}
+
+#[derive(Default)]
+struct Report {
+    prepare: Duration,
+    commit: Duration,
+    replaced: bool,
+}
+
+// === impl Running ===
+
+impl<C: 'static> Running<C> {
+    pub(super) fn new(
+        transaction: Transaction,
+        waiters: Vec<Waiter>,
+        budget: Duration,
+        site: &dyn Site<C>,
+        from: Generation,
+    ) -> Self {
+        let origin = waiters.first().map(|waiter| waiter.origin.clone());
+        let mut running = Self::dry(origin.clone().unwrap_or_else(nobody), budget, site, from);
+        running.transaction = transaction;
+        running.asked = origin.is_some();
+        running.waiters = waiters;
+        running
+    }
+
+    pub(super) fn dry(origin: Origin, budget: Duration, site: &dyn Site<C>, from: Generation) -> Self {
+        let budget = Budget::start(budget);
+        Self {
+            transaction: Transaction::NONE,
+            id: ulid::Ulid::new().to_string(),
+            deadline: budget.end(),
+            budget,
+            plan: Plan::default(),
+            withdraw_at_end: Vec::new(),
+            waiters: Vec::new(),
+            origin,
+            asked: true,
+            candidate: None,
+            from,
+            phases: Phases::default(),
+            phase: (Phase::Judge, Instant::now()),
+            components: BTreeMap::new(),
+            warnings: Vec::new(),
+            problems: Vec::new(),
+            durable: false,
+            before: site.connections(),
+            closed_before: site.closed_by_reload(),
+        }
+    }
+
+    /// Nobody is left who wants it.
+    pub(super) const fn is_unwanted(&self) -> bool {
+        !self.asked
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.origin.clone()
+    }
+
+    pub(super) fn candidate(&self) -> Option<Arc<C>> {
+        self.candidate.clone()
+    }
+
+    pub(super) fn mismatch(self, current: Generation) {
+        for waiter in self.waiters {
+            let expected = waiter.expect.unwrap_or(current);
+            let _ = waiter.reply.send(Err(Refusal::Mismatch { expected, current }));
+        }
+    }
+
+    pub(super) fn arm(&mut self, stage: Stage) -> Instant {
+        self.deadline = self.budget.deadline(stage, Instant::now());
+        self.deadline
+    }
+
+    pub(super) fn enter(&mut self, state: State) {
+        if state == State::RollingBack {
+            self.switch(Phase::Step(StepKind::Rollback));
+        }
+    }
+
+    pub(super) fn told(&mut self, component: Index, step: StepKind) {
+        self.switch(Phase::Step(step));
+        self.components.entry(component).or_default();
+    }
+
+    pub(super) fn recording(&mut self) {
+        self.switch(Phase::Record);
+    }
+
+    pub(super) fn recorded(&mut self, durable: bool) {
+        self.durable = durable;
+        self.switch(Phase::Over);
+    }
+
+    /// Ends the phase that runs and begins another.
+    fn switch(&mut self, phase: Phase) {
+        if self.phase.0 == phase {
+            return;
+        }
+        let now = Instant::now();
+        let elapsed = ms(now - self.phase.1);
+        match self.phase.0 {
+            Phase::Judge | Phase::Over => {}
+            Phase::Record => self.phases.record_ms += elapsed,
+            Phase::Step(StepKind::Prepare) => self.phases.prepare_ms += elapsed,
+            Phase::Step(StepKind::Commit) => self.phases.commit_ms += elapsed,
+            Phase::Step(StepKind::Probe) => self.phases.probe_ms += elapsed,
+            Phase::Step(StepKind::Finish) => self.phases.finish_ms += elapsed,
+            Phase::Step(StepKind::Rollback) => self.phases.rollback_ms += elapsed,
+        }
+        self.phase = (phase, now);
+    }
+
+    pub(super) fn judged(&mut self, loaded: Result<(Candidate<C>, Plan, Duration), Rejection>) {
+        match loaded {
+            Ok((candidate, plan, planned)) => {
+                self.phases.read_ms = ms(candidate.read);
+                self.phases.validate_ms = ms(candidate.validate);
+                self.phases.plan_ms = ms(planned);
+                self.warnings = candidate.warnings;
+                self.candidate = Some(candidate.config);
+                self.plan = plan;
+            }
+            Err(rejection) => {
+                self.phases.read_ms = ms(rejection.read);
+                self.phases.validate_ms = ms(rejection.validate);
+                self.problems = rejection.problems;
+            }
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        component: Index,
+        name: &str,
+        step: StepKind,
+        elapsed: Duration,
+        ack: Ack,
+    ) {
+        let report = self.components.entry(component).or_default();
+        match step {
+            StepKind::Prepare => report.prepare = elapsed,
+            StepKind::Commit => report.commit = elapsed,
+            _ => {}
+        }
+        let Err(error) = ack else { return };
+        let problem = error.into_problem(name);
+        match step {
+            // What could not be finished does not undo what stands; somebody should know.
+            StepKind::Finish => self.warnings.push(problem),
+            _ => self.problems.push(problem),
+        }
+    }
+
+    pub(super) fn expired(&mut self, stage: Stage, pending: Set, graph: &Graph) {
+        let after = ms(self.budget.started().elapsed());
+        if stage == Stage::Judge {
+            let message = format!("the configuration was not read and judged within {after:.0} ms");
+            self.problems
+                .push(Problem::new(Class::System, message).hint("is the disk or a network mount stuck?"));
+            return;
+        }
+        let step = match stage {
+            Stage::Judge | Stage::Prepare => "prepare",
+            Stage::Commit => "commit or probe",
+            Stage::Finish => "finish",
+            Stage::Rollback { .. } => "rollback",
+            Stage::Replace => "start again",
+        };
+        for component in pending.iter() {
+            let name = graph.names()[component];
+            let message = format!("did not answer {step}; given up after {after:.0} ms of the budget");
+            let class = if stage == Stage::Replace { Class::Critical } else { Class::Component };
+            let problem = Problem { component: Some(name.to_owned()), ..Problem::new(class, message) };
+            if stage == Stage::Finish { self.warnings.push(problem) } else { self.problems.push(problem) }
+        }
+    }
+
+    pub(super) fn replaced(&mut self, component: Index) {
+        self.components.entry(component).or_default().replaced = true;
+    }
+
+    pub(super) fn lost(&mut self, _component: Index, name: &str, error: StepError) {
+        self.problems.push(Problem { class: Class::Critical, ..error.into_problem(name) });
+    }
+
+    pub(super) fn outcome(
+        mut self,
+        end: End,
+        generation: Generation,
+        site: &dyn Site<C>,
+        graph: &Graph,
+    ) -> (Outcome, Vec<Waiter>) {
+        self.switch(Phase::Over);
+        let kind = match end {
+            End::Rejected => Kind::Rejected,
+            End::Unchanged => Kind::Unchanged,
+            End::Committed => Kind::Committed,
+            End::RolledBack => Kind::RolledBack,
+            End::Failed => Kind::Failed,
+        };
+        let durable = self.durable || end == End::Unchanged;
+        let components = self.reports(kind, graph);
+        let waiters = std::mem::take(&mut self.waiters);
+        (self.build(kind, generation, durable, components, site), waiters)
+    }
+
+    pub(super) fn planned(
+        self,
+        generation: Generation,
+        site: &dyn Site<C>,
+        graph: Option<&Graph>,
+    ) -> Outcome {
+        let kind = if graph.is_some() { Kind::Planned } else { Kind::Rejected };
+        let components = graph.map(|graph| self.reports(kind, graph)).unwrap_or_default();
+        self.build(kind, generation, false, components, site)
+    }
+
+    fn reports(&self, kind: Kind, graph: &Graph) -> Vec<ComponentReport> {
+        let order = self.plan.levels.iter().flat_map(|level| level.iter());
+        order
+            .map(|index| {
+                let report = self.components.get(&index);
+                let result = match (report, kind) {
+                    (None, _) => ComponentResult::NotReached,
+                    (Some(report), _) if report.replaced => ComponentResult::Failed,
+                    (Some(_), Kind::Committed) => ComponentResult::Committed,
+                    (Some(_), _) => ComponentResult::RolledBack,
+                };
+                ComponentReport {
+                    name: graph.names()[index].to_owned(),
+                    prepare_ms: report.map_or(0.0, |r| ms(r.prepare)),
+                    commit_ms: report.map_or(0.0, |r| ms(r.commit)),
+                    result,
+                }
+            })
+            .collect()
+    }
+
+    fn build(
+        self,
+        kind: Kind,
+        generation: Generation,
+        durable: bool,
+        components: Vec<ComponentReport>,
+        site: &dyn Site<C>,
+    ) -> Outcome {
+        let error = if kind.is_success() { None } else { Outcome::error_text(&self.problems) };
+        Outcome {
+            id: self.id,
+            status: if kind.is_success() { Status::Success } else { Status::Error },
+            outcome: kind,
+            message: Outcome::message_of(kind).to_owned(),
+            error,
+            config_generation: generation,
+            from_generation: self.from,
+            timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+            trigger: self.origin.trigger,
+            actor: self.origin.actor,
+            note: self.origin.note,
+            durable,
+            duration_ms: ms(self.budget.started().elapsed()),
+            phases: self.phases,
+            changes: self.plan.changes,
+            components,
+            connections: Connections {
+                before: self.before,
+                after: site.connections(),
+                closed_by_reload: site.closed_by_reload().saturating_sub(self.closed_before),
+                would_close: self.plan.would_close,
+            },
+            warnings: self.warnings,
+            errors: self.problems,
+        }
+    }
+}
+
+const fn nobody() -> Origin {
+    Origin { trigger: Trigger::Signal, actor: None, note: None }
+}
+
+fn ms(duration: Duration) -> f64 {
+    // Microseconds are what the clock is good for; more digits would only make the audit log longer.
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A reader that panicked has judged nothing.
+pub(super) fn judge_panicked(panic: &tokio::task::JoinError) -> Rejection {
+    let problem = Problem::new(Class::System, format!("reading the configuration panicked: {panic}"))
+        .hint("this is a bug; the running configuration was not touched");
+    Rejection { problems: vec![problem], ..Rejection::default() }
+}

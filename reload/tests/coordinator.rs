@@ -1,0 +1,308 @@
+//! The real coordinator with real actors that fail on command, under a paused clock: what takes two seconds in production
+//! takes none here, and a deadline passes at exactly its instant.
+
+mod rig;
+
+use reload::outcome::{ComponentResult, Kind};
+use reload::{Class, Generation, Trigger};
+use rig::{Fault, Rig, on};
+
+#[test]
+fn only_the_sections_that_changed_are_sent_and_in_the_order_of_the_graph() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.server = 2);
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Committed);
+        assert_eq!(rig.told(), ["server.prepare", "server.commit", "server.probe", "server.finish"]);
+
+        rig.edit(|c| {
+            c.server = 3;
+            c.store = 3;
+            c.log = 3;
+        });
+        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        assert_eq!(
+            rig.told(),
+            [
+                "log.prepare",
+                "store.prepare",
+                "server.prepare",
+                "log.commit",
+                "store.commit",
+                "server.commit",
+                "log.probe",
+                "store.probe",
+                "server.probe",
+                "log.finish",
+                "store.finish",
+                "server.finish",
+            ]
+        );
+        assert_eq!(rig.running(), [3, 3, 3]);
+    });
+}
+
+#[test]
+fn an_unchanged_file_reaches_nobody() {
+    on(async {
+        let rig = Rig::start();
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Unchanged);
+        assert_eq!(outcome.config_generation, Generation::FIRST);
+        assert!(rig.told().is_empty());
+        assert!(rig.recorded().is_empty());
+        assert_eq!(rig.audited(), [Kind::Unchanged]);
+    });
+}
+
+#[test]
+fn a_wrong_file_is_rejected_and_reaches_nobody() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.wrong = true);
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Rejected);
+        assert_eq!(outcome.errors[0].class, Class::Validation);
+        assert!(rig.told().is_empty());
+        assert!(!rig.board().successful);
+        rig.edit(|c| c.wrong = false);
+        assert_eq!(rig.reload().await.outcome, Kind::Unchanged);
+        assert!(rig.board().successful, "a file that equals what runs clears the failure");
+    });
+}
+
+/// Each component, each step before the point of no return, each way to fail: everything is on the generation before when the
+/// budget ends, a late answer changes nothing, and the next good reload works.
+#[test]
+fn whatever_fails_everything_is_back_within_the_budget() {
+    let faults = [Fault::Refuse, Fault::FailAfter, Fault::Panic, Fault::PanicLater, Fault::Hang, Fault::Late];
+    for component in ["log", "store", "server"] {
+        for step in ["prepare", "commit", "probe"] {
+            for fault in faults {
+                on(async move {
+                    let rig = Rig::start();
+                    rig.edit(|c| (c.log, c.store, c.server) = (2, 2, 2));
+                    rig.inject(component, step, fault);
+                    let began = tokio::time::Instant::now();
+                    let outcome = rig.reload().await;
+                    let what = format!("{component} {step} {fault:?}: {outcome:#?}");
+                    assert_eq!(outcome.outcome, Kind::RolledBack, "{what}");
+                    assert!(began.elapsed() <= rig::BUDGET, "{what}");
+                    assert_eq!(rig.running(), [1, 1, 1], "{what}");
+                    assert_eq!(outcome.config_generation, Generation::FIRST);
+                    assert!(outcome.error.as_deref().unwrap_or_default().contains(component), "{what}");
+                    assert_eq!(rig.board().degraded, None);
+                    // Whatever is late has arrived by now.
+                    tokio::time::sleep(10 * rig::BUDGET).await;
+                    assert_eq!(rig.running(), [1, 1, 1], "a late answer changed something: {what}");
+                    let again = rig.reload().await;
+                    assert_eq!(again.outcome, Kind::Committed, "the next reload after {what}");
+                    assert_eq!(rig.running(), [2, 2, 2]);
+                    assert_eq!(again.config_generation, Generation::FIRST.next());
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn rollback_goes_in_reverse_order_to_those_who_were_told() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| (c.log, c.store, c.server) = (2, 2, 2));
+        rig.inject("store", "commit", Fault::Refuse);
+        rig.reload().await;
+        let told = rig.told();
+        let back: Vec<_> = told.iter().filter(|step| step.ends_with("rollback")).collect();
+        assert_eq!(
+            back,
+            ["store.rollback", "log.rollback"],
+            "server never committed: there is nothing to restore"
+        );
+        rig.inject("server", "commit", Fault::FailAfter);
+        rig.reload().await;
+        let told = rig.told();
+        let back: Vec<_> = told.iter().filter(|step| step.ends_with("rollback")).collect();
+        assert_eq!(back, ["server.rollback", "store.rollback", "log.rollback"]);
+    });
+}
+
+#[test]
+fn a_component_that_cannot_go_back_gets_a_successor_on_its_last_good_section() {
+    for fault in [Fault::Refuse, Fault::Panic, Fault::Hang] {
+        on(async move {
+            let rig = Rig::start();
+            rig.edit(|c| (c.log, c.store, c.server) = (2, 2, 2));
+            rig.inject("server", "commit", Fault::FailAfter);
+            rig.inject("store", "rollback", fault);
+            let outcome = rig.reload().await;
+            assert_eq!(outcome.outcome, Kind::RolledBack, "{outcome:#?}");
+            let store = outcome.components.iter().find(|c| c.name == "store").unwrap();
+            assert_eq!(store.result, ComponentResult::Failed);
+            assert_eq!(rig.running(), [1, 1, 1]);
+            assert_eq!(rig.incarnation("store"), 2);
+            assert_eq!(rig.board().degraded, None, "the successor is healthy");
+            assert_eq!(rig.reload().await.outcome, Kind::Committed);
+            assert_eq!(rig.running(), [2, 2, 2]);
+        });
+    }
+}
+
+#[test]
+fn a_component_that_cannot_be_replaced_is_emergency_and_a_good_reload_leads_out() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| (c.log, c.store, c.server) = (2, 2, 2));
+        rig.inject("server", "commit", Fault::FailAfter);
+        rig.inject("server", "rollback", Fault::Refuse);
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Failed, "{outcome:#?}");
+        assert!(outcome.errors.iter().any(|e| e.class == Class::Critical));
+        assert_eq!(rig.board().state, reload::machine::State::Failed);
+        assert!(rig.board().degraded.is_some());
+        // The file goes back to what runs: the component that nobody is sure of is told all the same.
+        rig.edit(|c| (c.log, c.store, c.server) = (1, 1, 1));
+        rig.told();
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Committed, "{outcome:#?}");
+        assert_eq!(rig.running(), [1, 1, 1]);
+        assert_eq!(rig.board().state, reload::machine::State::Idle);
+        assert_eq!(rig.board().degraded, None);
+    });
+}
+
+#[test]
+fn a_finish_that_fails_is_a_warning() {
+    for fault in [Fault::Refuse, Fault::Panic, Fault::Hang] {
+        on(async move {
+            let rig = Rig::start();
+            rig.edit(|c| c.store = 2);
+            rig.inject("store", "finish", fault);
+            let outcome = rig.reload().await;
+            assert_eq!(outcome.outcome, Kind::Committed);
+            assert_eq!(outcome.warnings.len(), 1, "{outcome:#?}");
+            assert_eq!(rig.running(), [1, 2, 1]);
+            rig.edit(|c| c.store = 3);
+            assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        });
+    }
+}
+
+#[test]
+fn a_burst_becomes_one_more_reload_and_every_caller_is_answered() {
+    on(async {
+        let rig = Rig::start();
+        rig.inject("store", "prepare", Fault::Late);
+        rig.edit(|c| c.store = 2);
+        let first = rig.ask();
+        tokio::task::yield_now().await;
+        let others: Vec<_> = (0..200).map(|_| rig.ask()).collect();
+        rig.edit(|c| c.store = 9);
+        first.await.unwrap().unwrap();
+        let mut ids = std::collections::BTreeSet::new();
+        for other in others {
+            ids.insert(other.await.unwrap().unwrap().id.clone());
+        }
+        assert_eq!(ids.len(), 1, "those who asked meanwhile share one transaction");
+        assert_eq!(rig.running(), [1, 9, 1], "the last file runs");
+    });
+}
+
+#[test]
+fn a_request_for_another_generation_does_nothing() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        let wrong = Generation::new(7);
+        let refusal = rig.ask_expecting(wrong).await.unwrap().unwrap_err();
+        assert!(matches!(refusal, reload::Refusal::Mismatch { .. }));
+        assert!(rig.told().is_empty());
+        // Expected when asked, no longer when its turn comes.
+        rig.inject("store", "prepare", Fault::Late);
+        let first = rig.ask();
+        tokio::task::yield_now().await;
+        let second = rig.ask_expecting(Some(Generation::FIRST));
+        rig.inject("store", "commit", Fault::None);
+        first.await.unwrap().unwrap();
+        let _ = second.await.unwrap();
+    });
+}
+
+#[test]
+fn a_stop_waits_for_the_transaction_and_no_longer_than_its_budget() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        rig.inject("store", "prepare", Fault::Hang);
+        let running = rig.ask();
+        tokio::task::yield_now().await;
+        let waiting = rig.ask();
+        let began = tokio::time::Instant::now();
+        rig.stop().await;
+        assert!(began.elapsed() <= rig::BUDGET);
+        assert_eq!(running.await.unwrap().unwrap().outcome, Kind::RolledBack);
+        assert_eq!(waiting.await.unwrap().unwrap_err(), reload::Refusal::Stopping);
+        assert_eq!(rig.ask().await.unwrap().unwrap_err(), reload::Refusal::Stopping);
+    });
+}
+
+#[test]
+fn what_cannot_be_written_down_is_told_and_written_later() {
+    on(async {
+        let rig = Rig::start();
+        rig.disk_full(true);
+        rig.edit(|c| c.store = 2);
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Committed);
+        assert!(!outcome.durable);
+        assert!(rig.recorded().is_empty());
+        rig.disk_full(false);
+        while rig.recorded().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(rig.recorded(), [2]);
+    });
+}
+
+#[test]
+fn a_dry_run_tells_and_touches_nothing() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.server = 2);
+        let outcome = rig.dry_run().await;
+        assert_eq!(outcome.outcome, Kind::Planned);
+        assert_eq!(outcome.changes[0].path, "server");
+        assert_eq!(outcome.components[0].result, ComponentResult::NotReached);
+        assert!(rig.told().is_empty() && rig.audited().is_empty() && rig.recorded().is_empty());
+        rig.edit(|c| c.wrong = true);
+        assert_eq!(rig.dry_run().await.outcome, Kind::Rejected);
+    });
+}
+
+#[test]
+fn an_outcome_reads_back_as_it_was_written() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.server = 2);
+        let outcome = rig.reload().await;
+        let text = serde_json::to_string(&*outcome).unwrap();
+        let read: reload::Outcome = serde_json::from_str(&text).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+        assert_eq!(read.trigger, Trigger::Signal);
+    });
+}
+
+#[test]
+fn the_health_gate_can_be_switched_off() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| (c.store, c.health_gate) = (2, false));
+        rig.reload().await;
+        rig.told();
+        rig.edit(|c| c.store = 3);
+        rig.inject("store", "probe", Fault::Refuse);
+        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        assert_eq!(rig.told(), ["store.prepare", "store.commit", "store.finish"]);
+    });
+}
