@@ -1,1 +1,7 @@
-fn main() {}
+//! `fednode`: see the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fednode::cli::main()
+}

@@ -167,6 +167,12 @@ pub struct Outcome {
     pub errors: Vec<Problem>,
 }
 
+/// A new id for an outcome.
+#[must_use]
+pub fn new_id() -> String {
+    ulid::Ulid::new().to_string()
+}
+
 // === impl Outcome ===
 
 impl Outcome {

@@ -12,7 +12,7 @@ use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
 use crate::graph::{Graph, Index, Set};
 use crate::machine::{End, State};
-use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, Status};
+use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, Status, new_id};
 use crate::plan::Plan;
 use crate::source::{Candidate, Rejection, Site};
 use crate::trigger::{Origin, Refusal, Trigger};
@@ -81,7 +81,7 @@ impl<C: 'static> Running<C> {
         let budget = Budget::start(budget);
         Self {
             transaction: Transaction::NONE,
-            id: ulid::Ulid::new().to_string(),
+            id: new_id(),
             deadline: budget.end(),
             budget,
             plan: Plan::default(),

@@ -1,0 +1,254 @@
+//! The admin actor: the HTTP server on the node's socket.
+//!
+//! A change of its address binds the new socket first, swaps, and lets the old server end in its own time: the request that
+//! asked for the reload may have come in through it.
+
+pub mod routes;
+pub mod state;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message, ResponseFuture, System};
+use actix_web::dev::{Extensions, ServerHandle};
+use actix_web::rt::net::UnixStream;
+use actix_web::{App, HttpServer, web};
+use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done};
+
+pub use state::AdminState;
+
+use crate::config::AdminSection;
+
+/// A caller that sends no request is not kept.
+const REQUEST_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long requests that are under way may take when a server ends.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Who is at the other end of the socket, as the kernel tells (SO_PEERCRED).
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    uid: u32,
+    pid: Option<i32>,
+}
+
+/// The servers by their socket. Outlives the actor: a successor finds them running.
+#[derive(Clone, Default)]
+pub struct Servers(Arc<Mutex<BTreeMap<PathBuf, ServerHandle>>>);
+
+/// The admin actor.
+pub struct Admin {
+    books: Books<AdminSection, Prepared>,
+    servers: Servers,
+    state: Arc<AdminState>,
+}
+
+/// A socket that is bound and not served yet. Dropped unserved, its file is removed.
+pub struct Prepared(Option<Bound>);
+
+struct Bound {
+    path: PathBuf,
+    listener: Option<std::os::unix::net::UnixListener>,
+}
+
+/// Ends all servers: no new connection, requests under way may end.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Close;
+
+// === impl Caller ===
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.pid {
+            Some(pid) => write!(f, "uid:{} pid:{pid}", self.uid),
+            None => write!(f, "uid:{}", self.uid),
+        }
+    }
+}
+
+// === impl Bound ===
+
+impl Bound {
+    fn new(path: PathBuf) -> io::Result<Self> {
+        let listener = storage::socket_path::bind_private(&path)?;
+        Ok(Self { path, listener: Some(listener) })
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        if self.listener.is_some() {
+            remove_socket(&self.path);
+        }
+    }
+}
+
+// === impl Servers ===
+
+impl Servers {
+    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<PathBuf, ServerHandle>) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Binds a socket and serves it.
+    ///
+    /// # Errors
+    /// If it cannot be bound.
+    pub fn open(&self, path: PathBuf, state: &Arc<AdminState>) -> io::Result<()> {
+        self.serve(Bound::new(path)?, state)
+    }
+
+    fn serve(&self, mut bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
+        let Some(listener) = bound.listener.take() else { return Ok(()) };
+        let handle = serve(listener, Arc::clone(state))?;
+        self.with(|servers| servers.insert(bound.path.clone(), handle));
+        Ok(())
+    }
+
+    /// Ends every server but the one on `keep`.
+    fn close(&self, keep: Option<&PathBuf>) -> Vec<impl Future<Output = ()> + use<>> {
+        let closing: Vec<_> = self.with(|servers| {
+            let paths: Vec<PathBuf> = servers.keys().filter(|path| Some(*path) != keep).cloned().collect();
+            paths.into_iter().filter_map(|path| servers.remove_entry(&path)).collect()
+        });
+        closing
+            .into_iter()
+            .map(|(path, handle)| {
+                remove_socket(&path);
+                handle.stop(true)
+            })
+            .collect()
+    }
+}
+
+fn remove_socket(path: &PathBuf) {
+    if let Err(error) = std::fs::remove_file(path)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "the admin socket's file stays behind");
+    }
+}
+
+/// Runs a server on threads of its own, so that no stuck component holds `status` up.
+fn serve(listener: std::os::unix::net::UnixListener, state: Arc<AdminState>) -> io::Result<ServerHandle> {
+    let server = HttpServer::new(move || {
+        App::new().app_data(web::Data::from(Arc::clone(&state))).configure(routes::configure)
+    })
+    .workers(1)
+    .disable_signals()
+    .client_request_timeout(REQUEST_WITHIN)
+    .shutdown_timeout(DRAIN.as_secs())
+    .on_connect(|connection, extensions: &mut Extensions| {
+        let stream = connection.downcast_ref::<UnixStream>();
+        if let Some(Ok(peer)) = stream.map(UnixStream::peer_cred) {
+            extensions.insert(Caller { uid: peer.uid(), pid: peer.pid() });
+        }
+    })
+    .listen_uds(listener)?
+    .run();
+    let handle = server.handle();
+    System::current().arbiter().spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    });
+    Ok(handle)
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// Starts the actor on an arbiter of its own; also a successor, which finds the servers running.
+    #[must_use]
+    pub fn take_office(section: Arc<AdminSection>, state: Arc<AdminState>, servers: Servers) -> Addr<Self> {
+        Self::start_in_arbiter(&Arbiter::new().handle(), move |_| Self {
+            books: Books::new(section),
+            servers,
+            state,
+        })
+    }
+
+    fn serves(&self, path: &PathBuf) -> bool {
+        self.servers.with(|servers| servers.contains_key(path))
+    }
+}
+
+impl Actor for Admin {
+    type Context = Context<Self>;
+}
+
+impl Handler<Reconfigure<AdminSection>> for Admin {
+    type Result = ResponseFuture<Ack>;
+
+    fn handle(&mut self, message: Reconfigure<AdminSection>, ctx: &mut Self::Context) -> Self::Result {
+        reload::reconfigure(self, message, ctx)
+    }
+}
+
+impl Reconfigurable for Admin {
+    const NAME: &'static str = "admin";
+    type Section = AdminSection;
+    type Prepared = Prepared;
+
+    fn books(&mut self) -> &mut Books<AdminSection, Prepared> {
+        &mut self.books
+    }
+
+    fn prepare(&mut self, next: &Arc<AdminSection>, _: Instant) -> StepFuture<Prepared> {
+        if self.serves(&next.socket) {
+            return done(Ok(Prepared(None)));
+        }
+        let bound = Bound::new(next.socket.clone()).map_err(|error| {
+            StepError::component(format!("cannot listen on {}: {error}", next.socket.display()))
+                .key("admin.socket")
+                .hint("name a path in a folder that the node may write")
+        });
+        done(bound.map(|bound| Prepared(Some(bound))))
+    }
+
+    fn commit(&mut self, prepared: Prepared, _: &Arc<AdminSection>, _: &mut Self::Context) -> StepFuture<()> {
+        let served = prepared.0.map_or(Ok(()), |bound| self.servers.serve(bound, &self.state));
+        done(served.map_err(|error| StepError::system(format!("cannot serve the admin socket: {error}"))))
+    }
+
+    fn restore(&mut self, before: &Arc<AdminSection>, _: &mut Self::Context) -> StepFuture<()> {
+        drop(self.servers.close(Some(&before.socket)));
+        if self.serves(&before.socket) {
+            return done(Ok(()));
+        }
+        let served = Bound::new(before.socket.clone()).and_then(|bound| self.servers.serve(bound, &self.state));
+        done(served.map_err(|error| StepError::system(format!("cannot serve the old socket again: {error}"))))
+    }
+
+    fn probe(&mut self) -> StepFuture<()> {
+        let socket = self.books.section().socket.clone();
+        let reached = storage::socket_path::connect(&socket).map(drop);
+        done(reached.map_err(|error| {
+            StepError::component(format!("nothing answers on {}: {error}", socket.display())).key("admin.socket")
+        }))
+    }
+
+    fn finish(&mut self, _: &mut Self::Context) -> StepFuture<()> {
+        let socket = self.books.section().socket.clone();
+        // Not awaited: the request that asked for this reload may be one of those that are let to end.
+        for closing in self.servers.close(Some(&socket)) {
+            actix::spawn(closing);
+        }
+        done(Ok(()))
+    }
+}
+
+impl Handler<Close> for Admin {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
+        let closing = self.servers.close(None);
+        Box::pin(async move {
+            futures::future::join_all(closing).await;
+        })
+    }
+}

@@ -1,0 +1,128 @@
+//! What the admin routes answer from: values that can be read at any time, and the addresses of those who can be asked.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+use net::{Protocol, View};
+use reload::{Ack, Board, Coordinator, Link};
+use serde_json::{Value, json};
+use storage::PeerKey;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::history::History;
+use crate::metrics::Metrics;
+
+/// How long a component may take to say that it is well.
+const HEALTH_WITHIN: Duration = Duration::from_secs(1);
+
+/// Asks a component whether it is well.
+pub type Check = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Ack> + Send>> + Send + Sync>;
+
+/// What the routes need.
+pub struct AdminState {
+    /// Who this node is.
+    pub key: PeerKey,
+    /// When the process started.
+    pub started: Instant,
+    /// The configuration that runs.
+    pub current: Arc<ArcSwap<Config>>,
+    /// The reload engine, to read.
+    pub board: Arc<Board>,
+    /// The reload engine, to ask. Set before the socket is opened.
+    pub coordinator: OnceLock<Addr<Coordinator<Config>>>,
+    /// The network, to read.
+    pub view: Arc<View>,
+    /// Direct messages.
+    pub protocol: Link<Protocol>,
+    /// Figures.
+    pub metrics: Arc<Metrics>,
+    /// Generations and the audit log.
+    pub history: Arc<History>,
+    /// Health checks by name.
+    pub checks: Vec<(&'static str, Check)>,
+    /// Becomes true when the node stops: not ready, and streams end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+// === impl AdminState ===
+
+impl AdminState {
+    /// The contract's `status`.
+    #[must_use]
+    pub fn status(&self) -> Value {
+        let board = self.board.read();
+        let config = self.current.load();
+        let expose: Vec<_> = config.protocol.expose.iter().map(|s| &s.name).collect();
+        let connect: Vec<_> = config.protocol.connect.iter().map(|s| &s.name).collect();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "peer_id": self.key.peer_id().to_string(),
+            "public_key": self.key,
+            "pid": std::process::id(),
+            "uptime_s": seconds(self.started.elapsed()),
+            "state": board.state,
+            "generation": board.generation,
+            "degraded": board.degraded.is_some(),
+            "degraded_reason": board.degraded,
+            "confirm_deadline": null,
+            "running_reload": board.running.map(|(since, budget)| json!({
+                "elapsed_ms": seconds(since.elapsed()) * 1e3,
+                "budget_ms": seconds(budget) * 1e3,
+            })),
+            "in_sync": board.successful,
+            "listeners": self.view.listeners(),
+            "connections": self.view.connections(),
+            "known": [],
+            "members": self.view.members(),
+            "topics": config.protocol.topics,
+            "services": {"expose": expose, "connect": connect},
+            "worker_threads": config.network.worker_threads,
+            "last_reload": *board.last,
+        })
+    }
+
+    /// The contract's `readyz`, and whether it says yes.
+    pub async fn ready(&self) -> (bool, Value) {
+        let asked = self.checks.iter().map(|(name, check)| async move {
+            let began = Instant::now();
+            let answer = tokio::time::timeout(HEALTH_WITHIN, check()).await;
+            let error = match answer {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.message),
+                Err(_) => Some(format!("no answer within {} ms", HEALTH_WITHIN.as_millis())),
+            };
+            (*name, began.elapsed(), error)
+        });
+        let mut checks = serde_json::Map::new();
+        let mut ready = true;
+        let mut add = |name: &str, latency: Duration, error: Option<String>| {
+            ready &= error.is_none();
+            let status = if error.is_none() { "pass" } else { "fail" };
+            let mut check = json!({"status": status, "latency_ms": seconds(latency) * 1e3});
+            if let Some(error) = error {
+                check["error"] = error.into();
+            }
+            checks.insert(name.to_owned(), check);
+        };
+        for (name, latency, error) in futures::future::join_all(asked).await {
+            add(name, latency, error);
+        }
+        let stopping = self.stopping.borrow().then(|| "the node is stopping".to_owned());
+        add("config", Duration::ZERO, stopping.or_else(|| self.board.read().degraded.clone()));
+        // Nothing that runs uses a certificate until the admin API has TLS.
+        add("certificates", Duration::ZERO, None);
+        let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+        let status = if ready { "healthy" } else { "degraded" };
+        let version = env!("CARGO_PKG_VERSION");
+        (ready, json!({"status": status, "version": version, "timestamp": timestamp, "checks": checks}))
+    }
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}

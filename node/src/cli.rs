@@ -1,0 +1,196 @@
+//! The command line (contract: "Command line").
+
+mod ask;
+mod check;
+mod files;
+mod render;
+mod run;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Client;
+
+/// The configuration where none is named.
+const DEFAULT_CONFIG: &str = "conf.yaml";
+
+/// Exit code: something is wrong with a file, or what was asked for was refused.
+const REFUSED: u8 = 1;
+/// Exit code: a bug, or a machine that fails.
+const INTERNAL: u8 = 70;
+/// Exit code: no node answers.
+const NO_NODE: u8 = 5;
+
+/// A federation node that never restarts to change its mind.
+#[derive(Debug, Parser)]
+#[command(name = "fednode", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    /// The configuration [default: conf.yaml]
+    #[arg(short, long, global = true, env = "FEDNODE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The admin socket of the node to ask [default: what the configuration says]
+    #[arg(long, global = true, env = "FEDNODE_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Print JSON, for machines
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+const EXAMPLES: &str = "Examples:
+  fednode init                 write conf.yaml with a new key, and an empty peers.yaml
+  fednode                      run the node in this folder
+  fednode check                judge conf.yaml and peers.yaml
+  fednode check --against running
+                               what would change, and which connections would close
+  fednode reload               make the running node take the edited files over, and wait
+  fednode demo                 see a federation reload";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node in the foreground (also without any subcommand)
+    Run,
+    /// Write conf.yaml with a new key, and peers.yaml; never overwrites
+    Init,
+    /// Judge the configuration: every error at once
+    Check {
+        /// Show what would change against this file, or against what the node runs
+        #[arg(long, value_name = "FILE|running")]
+        against: Option<String>,
+    },
+    /// Show what runs against what the files say
+    Diff,
+    /// Make the running node take its files over, and wait for the outcome
+    Reload {
+        /// Only show what would happen
+        #[arg(long)]
+        dry_run: bool,
+        /// Why, for the audit log
+        #[arg(short, long, value_name = "WHY")]
+        message: Option<String>,
+    },
+    /// Show the generations that ran
+    History {
+        /// How many
+        #[arg(value_name = "N", default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show what the node does
+    Status,
+    /// Show who this node is
+    Id,
+    /// Make a new key pair
+    Keygen,
+    /// Four members, some edits, and what becomes of their connections
+    Demo,
+}
+
+/// The options that every command has.
+struct Common {
+    config: Option<PathBuf>,
+    socket: Option<PathBuf>,
+    json: bool,
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { config, socket, json, command } = Cli::parse();
+    let common = Common { config, socket, json };
+    match command.unwrap_or(Command::Run) {
+        Command::Run => run::run(common.config),
+        Command::Init => files::init(&common),
+        Command::Id => files::id(&common),
+        Command::Keygen => files::keygen(&common),
+        Command::Check { against: None } => check::check(&common),
+        Command::Check { against: Some(other) } if other == "running" => {
+            on_runtime(check::against_running(&common))
+        }
+        Command::Check { against: Some(other) } => check::against_file(&common, Path::new(&other)),
+        Command::Diff => on_runtime(ask::diff(&common)),
+        Command::Reload { dry_run, message } => on_runtime(ask::reload(&common, dry_run, message)),
+        Command::History { limit } => on_runtime(ask::history(&common, limit)),
+        Command::Status => on_runtime(ask::status(&common)),
+        Command::Demo => on_runtime(crate::demo::run(common.json)),
+    }
+}
+
+fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => {
+            eprintln!("Error: cannot start: {error}");
+            ExitCode::from(INTERNAL)
+        }
+    }
+}
+
+/// Prints to stdout. A reader that has gone away (`| head`) is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => print(&(text + "\n")),
+        Err(error) => eprintln!("Error: {error}"),
+    }
+}
+
+// === impl Common ===
+
+impl Common {
+    fn config(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG))
+    }
+
+    /// The sockets to try, in order (contract: "Where clients look").
+    fn sockets(&self) -> Vec<PathBuf> {
+        if let Some(socket) = &self.socket {
+            return vec![socket.clone()];
+        }
+        let config = self.config();
+        let folder = config.parent().unwrap_or(Path::new("")).to_owned();
+        let beside = folder.join("data").join("admin.sock");
+        match configured_socket(&config, &folder) {
+            // An edited file may name the socket of a reload that is still to come.
+            Some(socket) if socket != beside => vec![socket, beside],
+            _ => vec![beside],
+        }
+    }
+
+    /// A client of the first socket on which somebody listens.
+    fn client(&self) -> Result<Client, ExitCode> {
+        let sockets = self.sockets();
+        let found = sockets.iter().find(|socket| storage::socket_path::connect(socket).is_ok());
+        found.map(Client::new).ok_or_else(|| {
+            let given = self.socket.as_ref().map_or("not given".to_owned(), |s| s.display().to_string());
+            let config = self.config();
+            let folder = config.parent().unwrap_or(Path::new(""));
+            let said = configured_socket(&config, folder)
+                .map_or("cannot be read".to_owned(), |socket| socket.display().to_string());
+            eprintln!(
+                "Error: no node answers. Looked at: --socket or FEDNODE_SOCKET ({given}); admin.socket in {} ({said}); {} \
+                 beside it (is the node running?)",
+                config.display(),
+                folder.join("data").join("admin.sock").display(),
+            );
+            ExitCode::from(NO_NODE)
+        })
+    }
+}
+
+/// `admin.socket` as the file says, without judging the rest of it: an edited file need not be valid to be asked about.
+fn configured_socket(config: &Path, folder: &Path) -> Option<PathBuf> {
+    let text = storage::document::read_file(config).ok()?;
+    let root: serde_yaml::Value = serde_yaml::from_slice(&text).ok()?;
+    let text_at = |section: &str, key: &str| {
+        root.get(section).and_then(|section| section.get(key)).and_then(serde_yaml::Value::as_str)
+    };
+    let data_dir = folder.join(text_at("node", "data_dir").unwrap_or("data"));
+    Some(data_dir.join(text_at("admin", "socket").unwrap_or("admin.sock")))
+}

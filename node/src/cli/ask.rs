@@ -1,0 +1,147 @@
+//! Commands that ask the running node.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use reload::Outcome;
+use reload::outcome::Kind;
+use serde_json::{Value, json};
+
+use super::{Common, INTERNAL, NO_NODE, REFUSED, on_runtime, print, print_json, render};
+use crate::client::{Answer, CLIENT_HEADER, Client, ClientError};
+
+const AS_CLI: (&str, &str) = (CLIENT_HEADER, "cli");
+
+/// How long `check` waits for the node's listeners; without them it judges ports as if no node ran.
+const LISTENERS_WITHIN: Duration = Duration::from_secs(2);
+
+/// Asks for a reload and shows its outcome.
+pub(super) async fn reload(common: &Common, dry_run: bool, note: Option<String>) -> ExitCode {
+    let path = if dry_run { "/admin/reload?dry_run=true" } else { "/admin/reload" };
+    let body = note.map(|note| json!({"note": note}).to_string().into_bytes()).unwrap_or_default();
+    outcome(common, path, body).await.unwrap_or_else(|code| code)
+}
+
+/// Asks what another file would change.
+pub(super) async fn plan(common: &Common, file: &Path) -> ExitCode {
+    let path = format!("/admin/reload?dry_run=true&config={}", percent_encoded(&file.to_string_lossy()));
+    outcome(common, &path, Vec::new()).await.unwrap_or_else(|code| code)
+}
+
+async fn outcome(common: &Common, path: &str, body: Vec<u8>) -> Result<ExitCode, ExitCode> {
+    let client = common.client()?;
+    let answer = client.post(path, &[AS_CLI], body).await.map_err(|error| failed(&error))?;
+    let outcome: Outcome = match answer.json() {
+        Ok(outcome) => outcome,
+        Err(_) => return Err(refused(&answer)),
+    };
+    if common.json {
+        print_json(&outcome);
+    } else if outcome.outcome.is_success() {
+        render::problems("warning", &outcome.warnings);
+        print(&render::outcome(&outcome));
+    } else {
+        for problem in &outcome.errors {
+            eprintln!("{problem}");
+        }
+        print(&render::outcome(&outcome));
+    }
+    Ok(ExitCode::from(match outcome.outcome {
+        Kind::Committed | Kind::Unchanged | Kind::Planned => 0,
+        Kind::Rejected => REFUSED,
+        Kind::RolledBack => 3,
+        Kind::Failed => 4,
+    }))
+}
+
+/// Shows what runs against what the files say.
+pub(super) async fn diff(common: &Common) -> ExitCode {
+    let answer = match get(common, "/admin/diff").await {
+        Ok(answer) => answer,
+        Err(code) => return code,
+    };
+    if common.json {
+        print_json(&answer);
+    } else if let Some(error) = answer["error"].as_str() {
+        eprintln!("Error: the file is not valid: {error}");
+    } else {
+        print(answer["diff"].as_str().unwrap_or_default());
+    }
+    ExitCode::from(u8::from(answer["same"] != true))
+}
+
+/// Shows the generations.
+pub(super) async fn history(common: &Common, limit: usize) -> ExitCode {
+    match get(common, &format!("/admin/history?limit={limit}")).await {
+        Ok(answer) if common.json => print_json(&answer),
+        Ok(answer) => print(&render::history(&answer)),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
+}
+
+/// Shows what the node does.
+pub(super) async fn status(common: &Common) -> ExitCode {
+    match get(common, "/admin/status").await {
+        Ok(answer) if common.json => print_json(&answer),
+        Ok(answer) => print(&render::status(&answer)),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
+}
+
+/// The addresses that a node on the same data folder listens on; none where no node runs.
+pub(super) fn held_by_running(common: &Common) -> Vec<Multiaddr> {
+    let mut held = Vec::new();
+    on_runtime(async {
+        for socket in common.sockets() {
+            let client = Client::new(socket);
+            let status = tokio::time::timeout(LISTENERS_WITHIN, client.get("/admin/status")).await;
+            let Ok(Ok(answer)) = status else { continue };
+            let Ok(status) = answer.json::<Value>() else { continue };
+            let listeners = status["listeners"].as_array().into_iter().flatten();
+            held.extend(listeners.filter_map(|address| address.as_str()?.parse::<Multiaddr>().ok()));
+        }
+        ExitCode::SUCCESS
+    });
+    held
+}
+
+async fn get(common: &Common, path: &str) -> Result<Value, ExitCode> {
+    let answer = common.client()?.get(path).await.map_err(|error| failed(&error))?;
+    match answer.json() {
+        Ok(value) if answer.status.is_success() => Ok(value),
+        _ => Err(refused(&answer)),
+    }
+}
+
+fn failed(error: &ClientError) -> ExitCode {
+    eprintln!("Error: {error}");
+    ExitCode::from(if matches!(error, ClientError::NoNode { .. }) { NO_NODE } else { INTERNAL })
+}
+
+/// An answer that is no outcome: the node says in one text why it did nothing.
+fn refused(answer: &Answer) -> ExitCode {
+    let error: Option<Value> = answer.json().ok();
+    let text = error.as_ref().and_then(|error| error["error"].as_str());
+    eprintln!("Error: {}", text.map_or_else(|| format!("HTTP {}", answer.status), str::to_owned));
+    ExitCode::from(REFUSED)
+}
+
+/// RFC 3986, everything but unreserved characters and the slash.
+fn percent_encoded(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                encoded.push(char::from(byte));
+            }
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+        encoded
+    })
+}

@@ -1,0 +1,212 @@
+//! Outcomes, status and history for people. Nothing here is coloured: it reads the same in a pipe.
+
+use std::fmt::Write as _;
+
+use reload::outcome::{Kind, Outcome, Phases};
+use reload::plan::Change;
+use reload::Problem;
+use serde_json::Value;
+
+/// `1 problem`, `2 problems`.
+pub(crate) fn count(n: usize, thing: &str) -> String {
+    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Problems of a kind, to stderr.
+pub(crate) fn problems(kind: &str, problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{kind}: {problem}");
+    }
+}
+
+/// A change a line.
+pub(crate) fn changes(changes: &[Change]) -> String {
+    let mut text = String::new();
+    let width = changes.iter().map(|change| change.path.len()).max().unwrap_or(0).min(48);
+    for change in changes {
+        let _ = writeln!(
+            text,
+            "  {:width$}  {} -> {}  [{}; {}]",
+            change.path,
+            short(&change.from),
+            short(&change.to),
+            change.components.join(", "),
+            change.strategy
+        );
+    }
+    text
+}
+
+/// An outcome: what happened, what changed, where the time went, what became of the connections.
+pub(crate) fn outcome(outcome: &Outcome) -> String {
+    let mut text = match outcome.outcome {
+        Kind::Committed => format!(
+            "committed: generation {} -> {} in {:.2} ms{}\n",
+            outcome.from_generation,
+            outcome.config_generation,
+            outcome.duration_ms,
+            if outcome.durable { "" } else { " (NOT on disk yet: is the disk full?)" }
+        ),
+        Kind::Unchanged => format!("unchanged: generation {} runs what the files say\n", outcome.config_generation),
+        Kind::Planned => format!(
+            "planned: {} against generation {}; nothing was changed\n",
+            count(outcome.changes.len(), "change"),
+            outcome.config_generation
+        ),
+        Kind::Rejected => format!(
+            "rejected: {}; generation {} runs on, untouched\n",
+            count(outcome.errors.len(), "problem"),
+            outcome.config_generation
+        ),
+        Kind::RolledBack => format!(
+            "rolled back after {:.0} ms: generation {} runs on\n",
+            outcome.duration_ms, outcome.config_generation
+        ),
+        Kind::Failed => format!(
+            "FAILED: the node is in emergency on generation {}; a good reload leads out of it\n",
+            outcome.config_generation
+        ),
+    };
+    text += &changes(&outcome.changes);
+    for closing in &outcome.connections.would_close {
+        let peer = closing.public_key.as_deref().unwrap_or("unknown peer");
+        let verb = if outcome.outcome == Kind::Planned { "would close" } else { "closed" };
+        let _ = writeln!(text, "  {verb} connection {} to {peer}: {}", closing.id, closing.reason);
+    }
+    if matches!(outcome.outcome, Kind::Committed | Kind::RolledBack | Kind::Failed) {
+        let told: Vec<_> = outcome.components.iter().map(|c| format!("{} {}", c.name, short_result(c))).collect();
+        let _ = writeln!(text, "  components: {}", told.join(", "));
+        let _ = writeln!(text, "  time: {}", phases(&outcome.phases));
+        let connections = &outcome.connections;
+        let _ = writeln!(
+            text,
+            "  connections: {} before, {} after, {} closed by the reload",
+            connections.before, connections.after, connections.closed_by_reload
+        );
+    }
+    text
+}
+
+fn short_result(component: &reload::outcome::ComponentReport) -> String {
+    serde_json::to_value(component.result)
+        .ok()
+        .and_then(|value| value.as_str().map(|text| text.replace('_', " ")))
+        .unwrap_or_default()
+}
+
+fn phases(phases: &Phases) -> String {
+    let all = [
+        ("read", phases.read_ms),
+        ("validate", phases.validate_ms),
+        ("plan", phases.plan_ms),
+        ("prepare", phases.prepare_ms),
+        ("commit", phases.commit_ms),
+        ("probe", phases.probe_ms),
+        ("finish", phases.finish_ms),
+        ("record", phases.record_ms),
+        ("rollback", phases.rollback_ms),
+    ];
+    let shown: Vec<_> = all.iter().filter(|(_, ms)| *ms > 0.0).map(|(name, ms)| format!("{name} {ms:.2}")).collect();
+    format!("{} ms", shown.join(", "))
+}
+
+/// What the node does, on one screen.
+pub(crate) fn status(status: &Value) -> String {
+    let text_of = |key: &str| status[key].as_str().unwrap_or("-").to_owned();
+    let mut text = format!(
+        "peer id     {}\npublic key  {}\nprocess     {}, up {:.0} s, version {}\n",
+        text_of("peer_id"),
+        text_of("public_key"),
+        status["pid"],
+        status["uptime_s"].as_f64().unwrap_or(0.0),
+        text_of("version")
+    );
+    let degraded = status["degraded_reason"].as_str().map(|why| format!(" DEGRADED: {why}")).unwrap_or_default();
+    let _ = writeln!(text, "generation  {} ({}){degraded}", status["generation"], text_of("state"));
+    let last = &status["last_reload"];
+    let _ = writeln!(
+        text,
+        "last reload {} by {}{}",
+        last["outcome"].as_str().unwrap_or("-"),
+        last["trigger"].as_str().unwrap_or("-"),
+        last["error"].as_str().map(|error| format!(": {error}")).unwrap_or_default()
+    );
+    for listener in status["listeners"].as_array().into_iter().flatten() {
+        let _ = writeln!(text, "listener    {}", listener.as_str().unwrap_or_default());
+    }
+    let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let connections = status["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "peers       {} ({} connected), {}",
+        count(members.len(), "member"),
+        members.iter().filter(|member| member["state"] == "connected").count(),
+        count(connections.len(), "connection")
+    );
+    for member in members {
+        let name = member["name"].as_str().map(|name| format!(" {name}")).unwrap_or_default();
+        let error = member["last_error"].as_str().map(|error| format!(": {error}")).unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  {:13} {}{name}{error}",
+            member["state"].as_str().unwrap_or("-"),
+            member["public_key"].as_str().unwrap_or("-")
+        );
+    }
+    text
+}
+
+/// A generation a line, newest first.
+pub(crate) fn history(history: &Value) -> String {
+    let mut text = String::new();
+    for generation in history["generations"].as_array().into_iter().flatten() {
+        let current = generation["generation"] == history["current"];
+        let changes = generation["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let paths: Vec<_> = changes.iter().filter_map(|change| change["path"].as_str()).collect();
+        let _ = writeln!(
+            text,
+            "{}{:>5}  {}  {:8} {}  {}{}",
+            if current { "*" } else { " " },
+            generation["generation"],
+            utc(generation["unix_ms"].as_u64().unwrap_or(0)),
+            generation["trigger"].as_str().unwrap_or("-"),
+            generation["actor"].as_str().unwrap_or("-"),
+            paths.join(", "),
+            generation["note"].as_str().map(|note| format!("  \"{note}\"")).unwrap_or_default()
+        );
+    }
+    text
+}
+
+/// A value that fits on a line.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
+}
+
+/// `2026-11-20 10:00:00Z` of milliseconds since 1970 (civil-from-days, Howard Hinnant's algorithm).
+pub(crate) fn utc(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1000;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let z = days + 719_468;
+    let (era, day_of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_index = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_civil() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00Z");
+        assert_eq!(utc(1_699_564_800_000), "2023-11-09 21:20:00Z");
+    }
+}

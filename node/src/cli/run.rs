@@ -1,0 +1,86 @@
+//! `fednode run`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use reload::Problem;
+use storage::DataDir;
+
+use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
+use crate::config::{self, Config, LoadOptions, Loaded};
+use crate::logging;
+use crate::node::Node;
+
+/// Runs the node in the foreground.
+pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
+    let code = actix::System::new().block_on(async {
+        // First of all: a SIGHUP must not kill a node that is still reading its configuration.
+        let signals = match reload::signal::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                eprintln!("Error: cannot take signals: {error}");
+                return INTERNAL;
+            }
+        };
+        let (loaded, data_dir) = match load(named) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        let handle = match logging::init(&loaded.config.logging) {
+            Ok(handle) => handle,
+            Err(error) => {
+                eprintln!("Error: {error}");
+                return REFUSED;
+            }
+        };
+        match Node::start(loaded, data_dir, handle).await {
+            Ok(node) => {
+                node.run(signals).await;
+                0
+            }
+            Err(error) => {
+                eprintln!("Error: {error}");
+                REFUSED
+            }
+        }
+    });
+    // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
+    std::process::exit(code.into());
+}
+
+/// The configuration, judged under the lock of its data folder.
+fn load(named: Option<PathBuf>) -> Result<(Loaded, DataDir), u8> {
+    let path = match named {
+        Some(path) => path,
+        None => {
+            let path = PathBuf::from(DEFAULT_CONFIG);
+            if !path.exists() {
+                write_default(&path)?;
+            }
+            path
+        }
+    };
+    let loaded = Config::load(&path, None, LoadOptions::start()).map_err(|rejection| refuse(&rejection.problems))?;
+    let data_dir = DataDir::open(&loaded.config.node.data_dir).map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })?;
+    // Only now: a port that another instance of this very node holds would have been the wrong thing to complain about.
+    let problems = config::resources(&loaded.config, None, &[]);
+    if problems.is_empty() { Ok((loaded, data_dir)) } else { Err(refuse(&problems)) }
+}
+
+fn write_default(path: &Path) -> Result<(), u8> {
+    let identity = net::Identity::generate();
+    let text = config::default_config_text(&identity, config::host_has_ipv6());
+    storage::atomic::create(path, text.as_bytes()).map_err(|error| {
+        eprintln!("Error: there is no {DEFAULT_CONFIG} here, and a default one cannot be written: {error}");
+        REFUSED
+    })
+}
+
+fn refuse(problems: &[Problem]) -> u8 {
+    let text = config::problems_text(problems);
+    eprintln!("Error: configuration validation failed: {text}");
+    REFUSED
+}

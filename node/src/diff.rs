@@ -1,0 +1,47 @@
+//! What runs against what the file says, as a unified diff of effective values: comments, order and spelled-out defaults do
+//! not show, and secrets cannot, because the text is written from redacted values.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use reload::{Configuration as _, Generation, Problem};
+use similar::TextDiff;
+
+use crate::config::{Config, LoadOptions};
+
+/// Lines of context around a change.
+const CONTEXT: usize = 3;
+
+/// Compares what runs with its own file now. Empty where both have the same effect.
+///
+/// # Errors
+/// Everything that is wrong with the file.
+pub fn against_file(current: &Arc<Config>, generation: Generation) -> Result<String, Vec<Problem>> {
+    let loaded = Config::load(&current.source.path, Some(current), LoadOptions::look());
+    let loaded = loaded.map_err(|rejection| rejection.problems)?;
+    let file = current.source.path.display().to_string();
+    Ok(between(current, &format!("running (generation {generation})"), &loaded.config, &file))
+}
+
+/// The diff between two configurations.
+#[must_use]
+pub fn between(old: &Config, old_name: &str, new: &Config, new_name: &str) -> String {
+    let mut text = unified(&old.canonical(), old_name, &new.canonical(), new_name);
+    let (old_peers, new_peers) = (old.canonical_peers(), new.canonical_peers());
+    text += &unified(&old_peers, &format!("{old_name}: peers"), &new_peers, &format!("{new_name}: peers"));
+    for change in old.changes(new) {
+        // A secret looks the same on both sides.
+        if change.from == change.to {
+            let _ = writeln!(text, "# {} changes; its value is not shown", change.path);
+        }
+    }
+    text
+}
+
+fn unified(old: &str, old_name: &str, new: &str, new_name: &str) -> String {
+    TextDiff::from_lines(old, new)
+        .unified_diff()
+        .context_radius(CONTEXT)
+        .header(old_name, new_name)
+        .to_string()
+}

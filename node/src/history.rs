@@ -1,0 +1,185 @@
+//! The node's history on disk: generations and the audit log behind the engine's [`Recorder`], with what a full disk keeps
+//! back until there is room.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use reload::history::{Record, Recorder};
+use reload::{Generation, Outcome};
+use serde_json::Value;
+use storage::generations::{AppendError, Damaged, Meta, NewGeneration, Snapshot};
+use storage::{AuditLog, Generations};
+
+use crate::config::Config;
+
+/// How many generations and audit lines a full disk may keep back. Beyond it the oldest audit lines are given up; a
+/// generation is then kept by the newest alone, since numbers have no gaps.
+const MAX_KEPT_BACK: usize = 256;
+
+/// Generations and audit log. Its methods block for file operations.
+pub struct History(Mutex<Books>);
+
+struct Books {
+    generations: Generations,
+    audit: AuditLog,
+    /// Committed and not written yet, in order.
+    unwritten: VecDeque<NewGeneration>,
+    /// Audit lines that had no room, in order.
+    untold: VecDeque<Value>,
+}
+
+/// Why the history cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The generations cannot.
+    #[error(transparent)]
+    Generations(#[from] storage::generations::OpenError),
+    /// The audit log cannot.
+    #[error(transparent)]
+    Audit(#[from] storage::audit::AuditError),
+}
+
+// === impl History ===
+
+impl History {
+    /// Opens the history in the data folder, and tells which files of it cannot be used.
+    ///
+    /// # Errors
+    /// If the folder or the audit log cannot be opened.
+    pub fn open(data_dir: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), HistoryError> {
+        let (generations, damaged) = Generations::open(&data_dir.join("generations"), keep)?;
+        let audit = AuditLog::open(&data_dir.join("audit.jsonl"))?;
+        let books = Books { generations, audit, unwritten: VecDeque::new(), untold: VecDeque::new() };
+        Ok((Self(Mutex::new(books)), damaged))
+    }
+
+    /// The newest generation with its files; `None` before the first.
+    ///
+    /// # Errors
+    /// If its file was damaged after the history was opened.
+    pub fn latest(&self) -> Result<Option<Snapshot>, storage::generations::ReadError> {
+        let books = self.lock();
+        books.generations.latest().map(|latest| books.generations.read(latest)).transpose()
+    }
+
+    /// The number that the next generation takes.
+    #[must_use]
+    pub fn next(&self) -> Generation {
+        self.lock().generations.next()
+    }
+
+    /// What is known about the newest generations, newest first.
+    ///
+    /// # Errors
+    /// Never yet; the audit log's twin, which can fail, is asked beside it.
+    pub fn generations(&self, limit: usize) -> Result<Vec<Meta>, String> {
+        Ok(self.lock().generations.list(limit))
+    }
+
+    /// The newest attempts, newest first.
+    ///
+    /// # Errors
+    /// If the audit log cannot be read.
+    pub fn audit_tail(&self, limit: usize) -> Result<Vec<Value>, String> {
+        let mut entries = self.lock().audit.tail(limit).map_err(|error| error.to_string())?;
+        entries.reverse();
+        Ok(entries)
+    }
+
+    /// Makes the audit log durable: at the end of the process.
+    pub fn sync(&self) {
+        if let Err(error) = self.lock().audit.sync() {
+            tracing::warn!(%error, "the audit log's last lines may not survive a power cut");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Books ===
+
+impl Books {
+    /// Writes what was kept back, oldest first; `true` when nothing is left.
+    fn flush(&mut self) -> bool {
+        self.flush_generations() & self.flush_audit()
+    }
+
+    fn flush_generations(&mut self) -> bool {
+        while let Some(next) = self.unwritten.front() {
+            match self.generations.append(next) {
+                Ok(()) => {}
+                Err(AppendError::Write(error)) => {
+                    tracing::warn!(generation = next.meta.generation.get(), %error, "a generation waits to be written");
+                    return false;
+                }
+                // Time does not mend the others; the next generation must not wait for this one.
+                Err(error) => {
+                    tracing::error!(generation = next.meta.generation.get(), %error, "a generation cannot be kept");
+                }
+            }
+            self.unwritten.pop_front();
+        }
+        true
+    }
+
+    fn flush_audit(&mut self) -> bool {
+        while let Some(next) = self.untold.front() {
+            if let Err(error) = self.audit.append(next) {
+                tracing::warn!(%error, "the audit log waits to be written");
+                return false;
+            }
+            self.untold.pop_front();
+        }
+        true
+    }
+}
+
+impl Recorder<Config> for History {
+    fn record(&self, record: Record<Config>) -> bool {
+        let snapshot = &record.config.source.snapshot;
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+        let first = record.generation == Generation::FIRST;
+        let new = NewGeneration {
+            meta: Meta {
+                generation: record.generation,
+                from_generation: (!first).then_some(record.from),
+                id: record.id,
+                trigger: record.origin.trigger.as_str().to_owned(),
+                actor: record.origin.actor,
+                note: record.origin.note,
+                unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
+                changes: serde_json::to_value(&record.changes).unwrap_or_default(),
+            },
+            conf: snapshot.conf.clone(),
+            peers: snapshot.peers.clone(),
+        };
+        let mut books = self.lock();
+        books.generations.set_keep(record.config.reload.history as usize);
+        if books.unwritten.len() >= MAX_KEPT_BACK {
+            books.unwritten.pop_front();
+        }
+        books.unwritten.push_back(new);
+        books.flush_generations()
+    }
+
+    fn audit(&self, outcome: &Outcome) {
+        let line = match serde_json::to_value(outcome) {
+            Ok(line) => line,
+            Err(error) => return tracing::error!(%error, "an outcome cannot be written down"),
+        };
+        let mut books = self.lock();
+        if books.untold.len() >= MAX_KEPT_BACK {
+            books.untold.pop_front();
+        }
+        books.untold.push_back(line);
+        books.flush_audit();
+    }
+
+    fn retry(&self) -> bool {
+        self.lock().flush()
+    }
+}

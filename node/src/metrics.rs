@@ -1,0 +1,250 @@
+//! The node's figures in Prometheus' text (R21, O1). Reload figures follow from the engine's events; what others can tell at
+//! any time (connections, peers) is read when it is asked for.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use net::View;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use reload::Board;
+use reload::events::{Event, Sink};
+use reload::machine::State;
+use reload::outcome::Kind;
+
+/// From a tenth of a millisecond to the longest budget.
+const RELOAD_BUCKETS: [f64; 14] =
+    [0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 30.0];
+
+/// What is counted as it happens.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    success: Counter,
+    failure: Counter,
+    failures: Family<ClassLabel, Counter>,
+    duration: Family<OutcomeLabel, Histogram>,
+    step: Family<StepLabel, Histogram>,
+    closed: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: Label,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabel {
+    class: Label,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabel {
+    component: Label,
+    phase: Label,
+}
+
+/// A label from a fixed set: nothing that a peer or a file says becomes a time series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Label(&'static str);
+
+impl EncodeLabelValue for Label {
+    fn encode(
+        &self,
+        encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+    ) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0, encoder)
+    }
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// The registry with everything in it.
+    #[must_use]
+    pub fn new(board: Arc<Board>, view: Arc<View>) -> Self {
+        let histogram = || Histogram::new(RELOAD_BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::default(),
+            success: Counter::default(),
+            failure: Counter::default(),
+            failures: Family::default(),
+            duration: Family::new_with_constructor(histogram),
+            step: Family::new_with_constructor(histogram),
+            closed: Counter::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("config_reload_success", "Reloads that were committed", metrics.success.clone());
+        registry.register(
+            "config_reload_failure",
+            "Reloads that were rejected, rolled back or failed",
+            metrics.failure.clone(),
+        );
+        registry.register(
+            "fednode_reload_failures",
+            "Reloads that did not commit, by class",
+            metrics.failures.clone(),
+        );
+        registry.register(
+            "fednode_reload_duration_seconds",
+            "Time from the start of a reload to its end",
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "fednode_component_reload_seconds",
+            "Time from a step to its answer",
+            metrics.step.clone(),
+        );
+        registry.register(
+            "fednode_reload_connections_closed",
+            "Connections that a new configuration forbade",
+            metrics.closed.clone(),
+        );
+        registry.register_collector(Box::new(Now { board, view }));
+        metrics
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// Never in practice: writing to a string does not fail.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Sink for Metrics {
+    fn emit(&self, event: &Event<'_>) {
+        match event {
+            Event::Entered(_) => {}
+            Event::Stepped { component, step, elapsed, .. } => {
+                let label = StepLabel { component: Label(component), phase: Label(step.as_str()) };
+                self.step.get_or_create(&label).observe(elapsed.as_secs_f64());
+            }
+            Event::Finished(outcome) => {
+                let kind = outcome.outcome;
+                let label = OutcomeLabel { outcome: Label(kind.as_str()) };
+                self.duration.get_or_create(&label).observe(outcome.duration_ms / 1e3);
+                self.closed.inc_by(outcome.connections.closed_by_reload);
+                match kind {
+                    Kind::Committed => {
+                        self.success.inc();
+                    }
+                    Kind::Rejected | Kind::RolledBack | Kind::Failed => {
+                        self.failure.inc();
+                        let worst = outcome.errors.iter().map(|e| e.class).max();
+                        let class = worst.unwrap_or(reload::Class::System).as_str();
+                        self.failures.get_or_create(&ClassLabel { class: Label(class) }).inc();
+                    }
+                    Kind::Unchanged | Kind::Planned => {}
+                }
+            }
+        }
+    }
+}
+
+/// What is read when it is asked for.
+#[derive(Debug)]
+struct Now {
+    board: Arc<Board>,
+    view: Arc<View>,
+}
+
+impl Now {
+    fn gauge(
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        value: f64,
+    ) -> Result<(), std::fmt::Error> {
+        let gauge = ConstGauge::new(value);
+        let encoder = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+        gauge.encode(encoder)
+    }
+
+    fn gauges(
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help, label): (&str, &str, &str),
+        values: &[(&str, u64)],
+    ) -> Result<(), std::fmt::Error> {
+        let family: Family<Vec<(String, String)>, Gauge<f64, AtomicU64>> = Family::default();
+        for (value, count) in values {
+            let labels = vec![(label.to_owned(), (*value).to_owned())];
+            #[expect(clippy::cast_precision_loss, reason = "no count of ours comes near 2^53")]
+            family.get_or_create(&labels).set(*count as f64);
+        }
+        let encoder = encoder.encode_descriptor(name, help, None, family.metric_type())?;
+        family.encode(encoder)
+    }
+
+    fn counters(
+        encoder: &mut DescriptorEncoder<'_>,
+        (name, help): (&str, &str),
+        values: &[(&[(&str, &str)], u64)],
+    ) -> Result<(), std::fmt::Error> {
+        let mut encoder = encoder.encode_descriptor(
+            name,
+            help,
+            None,
+            prometheus_client::metrics::MetricType::Counter,
+        )?;
+        for (labels, count) in values {
+            ConstCounter::new(*count).encode(encoder.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Now {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let board = self.board.read();
+        let encoder = &mut encoder;
+        #[expect(clippy::cast_precision_loss, reason = "no generation and no second of ours comes near 2^53")]
+        {
+            let generation = board.generation.get() as f64;
+            Self::gauge(encoder, "config_generation", "The generation that runs", generation)?;
+            Self::gauge(
+                encoder,
+                "fednode_config_last_reload_success_timestamp_seconds",
+                "When the file was last found to be what runs",
+                board.last_success as f64,
+            )?;
+        }
+        Self::gauge(
+            encoder,
+            "fednode_config_last_reload_successful",
+            "Whether the file was what runs when it was last read",
+            f64::from(u8::from(board.successful)),
+        )?;
+        Self::gauge(
+            encoder,
+            "fednode_degraded",
+            "Whether a person is needed",
+            f64::from(u8::from(board.degraded.is_some())),
+        )?;
+        let states = State::ALL.map(|state| (state.as_str(), u64::from(state == board.state)));
+        Self::gauges(encoder, ("fednode_reload_state", "The state of the reload's machine", "state"), &states)?;
+        let counts = self.view.counts();
+        Self::gauges(
+            encoder,
+            ("fednode_connections", "Open connections", "direction"),
+            &[("inbound", counts.inbound), ("outbound", counts.outbound)],
+        )?;
+        Self::gauges(encoder, ("fednode_peers", "Members by state", "state"), &counts.peers)?;
+        Self::counters(
+            encoder,
+            ("fednode_messages", "Messages that a receiver's node has taken over"),
+            &[
+                (&[("kind", "direct"), ("direction", "sent")], counts.direct_sent),
+                (&[("kind", "direct"), ("direction", "received")], counts.direct_received),
+            ],
+        )
+    }
+}

@@ -1,0 +1,337 @@
+//! The node: configuration → actors → coordinator → socket, and the way back.
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use actix::Addr;
+use arc_swap::ArcSwap;
+use futures::{Stream, StreamExt};
+use net::{Network, Protocol, StartNetwork, View};
+use reload::history::{Record, Recorder};
+use reload::outcome::{Connections as ConnectionCounts, Kind, Phases, Status};
+use reload::signal::Signal;
+use reload::{
+    ActorComponent, Board, Coordinator, Generation, Link, Origin, Outcome, Parts, Problem, Reconfigure, Reload,
+    StepError, Stop, Trigger,
+};
+use storage::{DataDir, Live, PeerStore};
+use tokio::sync::watch;
+
+use crate::admin::state::Check;
+use crate::admin::{self, Admin, AdminState, Servers};
+use crate::config::{Config, Loaded};
+use crate::engine::{Connections, Current, Files, Listeners};
+use crate::history::{History, HistoryError};
+use crate::limits;
+use crate::logging::{Flush, Logging, LoggingHandle, Reopen};
+use crate::metrics::Metrics;
+use crate::notify::{Notice, notify, watchdog_interval};
+
+/// Actors that do not come to an end when they are told to are left behind after this long.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// A running node.
+pub struct Node {
+    current: Current,
+    board: Arc<Board>,
+    coordinator: Addr<Coordinator<Config>>,
+    logging: Link<Logging>,
+    network: Link<Network>,
+    admin: Link<Admin>,
+    history: Arc<History>,
+    stopping: watch::Sender<bool>,
+    /// Held for as long as the process lives; its drop removes the pid file.
+    data_dir: DataDir,
+}
+
+/// Why a node does not start. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The history cannot be opened.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Network(#[from] net::StartError),
+    /// The admin socket cannot be bound.
+    #[error("{}: cannot listen on the admin socket: {source} (set admin.socket to a path that the node may write)", path.display())]
+    Admin {
+        /// The socket.
+        path: std::path::PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// A bug: the components' dependencies are no graph.
+    #[error(transparent)]
+    Graph(#[from] reload::graph::GraphError),
+}
+
+// === impl Node ===
+
+impl Node {
+    /// Starts every actor on the configuration, and the coordinator on top. When it returns, the node serves.
+    ///
+    /// # Errors
+    /// If something cannot be had: an address, the socket, the history.
+    pub async fn start(loaded: Loaded, data_dir: DataDir, handle: LoggingHandle) -> Result<Self, StartError> {
+        let began = Instant::now();
+        let config = loaded.config;
+        let key = config.identity().public_key();
+        tracing::info!(config = %config.source.path.display(), "BTC Federation Node starting with config");
+        for warning in &loaded.warnings {
+            tracing::warn!(%warning, "configuration");
+        }
+        limits::raise_descriptor_limit(config.network.limits.connections);
+        let (history, damaged) = History::open(data_dir.path(), config.reload.history as usize)?;
+        let history = Arc::new(history);
+        for file in &damaged {
+            tracing::warn!(%file, "history");
+        }
+
+        let members = Live::new(Arc::clone(&config.peers.members));
+        let view = Arc::new(View::new());
+        let shared = net::Shared::new(&config.protocol);
+        let logging = Link::new(Logging::start(Arc::clone(&config.logging), handle.clone()));
+        let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
+        let network = Link::new(Network::start(StartNetwork {
+            identity: config.identity().clone(),
+            section: Arc::clone(&config.network),
+            shared: shared.clone(),
+            view: Arc::clone(&view),
+        })?);
+        let start_protocol = {
+            let network = network.clone();
+            move |section| Protocol::start(section, shared.clone(), network.clone())
+        };
+        let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
+
+        let (generation, outcome) = begin(&history, &config, began, loaded.warnings).await;
+        let board = Board::new(Arc::clone(&outcome), None);
+        let metrics = Arc::new(Metrics::new(Arc::clone(&board), Arc::clone(&view)));
+        let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
+        let (stopping, stopped) = watch::channel(false);
+        let servers = Servers::default();
+        let state = Arc::new(AdminState {
+            key,
+            started: began,
+            current: Arc::clone(&current),
+            board: Arc::clone(&board),
+            coordinator: OnceLock::new(),
+            view: Arc::clone(&view),
+            protocol: protocol.clone(),
+            metrics: Arc::clone(&metrics),
+            history: Arc::clone(&history),
+            checks: vec![
+                ("network", check(&network)),
+                ("peer_store", check(&peer_store)),
+                ("protocol", check(&protocol)),
+                ("logging", check(&logging)),
+            ],
+            stopping: stopped,
+        });
+        let start_admin = {
+            let (state, servers) = (Arc::clone(&state), servers.clone());
+            move |section| Admin::take_office(section, Arc::clone(&state), servers.clone())
+        };
+        let admin = Link::new(start_admin(Arc::clone(&config.admin)));
+        let coordinator = Coordinator::start_apart(Parts {
+            components: vec![
+                Box::new(
+                    ActorComponent::new(logging.clone(), &[], |c: &Config| &c.logging)
+                        .replaceable(move |section| Logging::start(section, handle.clone())),
+                ),
+                Box::new(
+                    ActorComponent::new(peer_store, &["logging"], |c: &Config| &c.peers)
+                        .replaceable(move |section| PeerStore::start(section, &members)),
+                ),
+                Box::new(ActorComponent::new(network.clone(), &["peer_store"], |c: &Config| &c.network)),
+                Box::new(
+                    ActorComponent::new(protocol, &["network"], |c: &Config| &c.protocol)
+                        .replaceable(start_protocol),
+                ),
+                Box::new(
+                    ActorComponent::new(admin.clone(), &["logging"], |c: &Config| &c.admin)
+                        .replaceable(start_admin),
+                ),
+            ],
+            source: Arc::new(Files { view: Arc::clone(&view) }),
+            recorder: Arc::clone(&history) as _,
+            site: Arc::new(Connections { view }),
+            sink: Arc::new(Listeners { metrics }),
+            board: Arc::clone(&board),
+            current: Arc::clone(&current),
+            generation,
+        })?;
+        // Nobody has asked yet: the socket is opened below, and with it the way to the coordinator.
+        let _ = state.coordinator.set(coordinator.clone());
+        servers
+            .open(config.admin.socket.clone(), &state)
+            .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        tracing::info!(generation = generation.get(), "Node started successfully");
+        notify(&Notice::Ready);
+        Ok(Self { current, board, coordinator, logging, network, admin, history, stopping, data_dir })
+    }
+
+    /// Runs until a signal says stop, then stops gracefully.
+    pub async fn run(self, mut signals: impl Stream<Item = Signal> + Unpin) -> ExitCode {
+        let mut watchdog = watchdog_interval().map(tokio::time::interval);
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                () = tick(&mut watchdog) => {
+                    self.feed_watchdog().await;
+                    continue;
+                }
+            };
+            match signal {
+                Some(Signal::Reload(sender)) => {
+                    self.logging.addr().do_send(Reopen);
+                    let origin =
+                        Origin { trigger: Trigger::Signal, actor: Some(sender.to_string()), note: None };
+                    self.coordinator.do_send(Reload { origin, expect: None });
+                }
+                Some(Signal::Stop(sender)) => {
+                    tracing::info!(%sender, "Shutting down...");
+                    break;
+                }
+                None => {
+                    tracing::error!("the signal handlers are gone; the node stops");
+                    break;
+                }
+            }
+        }
+        self.stop(signals).await
+    }
+
+    /// A supervisor's watchdog is fed while the network answers: it is the one component that only a restart can mend.
+    async fn feed_watchdog(&self) {
+        let answer = self.network.addr().send(Reconfigure::health());
+        if let Ok(Ok(Ok(()))) = tokio::time::timeout(CLOSE_WITHIN, answer).await {
+            notify(&Notice::Watchdog);
+        }
+    }
+
+    /// Not ready first, then the transaction's end, then goodbye, flush, close (O4).
+    async fn stop(self, mut signals: impl Stream<Item = Signal> + Unpin) -> ExitCode {
+        notify(&Notice::Stopping);
+        // Those who wait for it are streams; that nobody does is no error.
+        let _ = self.stopping.send(true);
+        let timeout = self.current.load().node.shutdown_timeout;
+        let second = async {
+            while let Some(signal) = signals.next().await {
+                if let Signal::Stop(sender) = signal {
+                    return sender;
+                }
+            }
+            std::future::pending().await
+        };
+        exit_after(timeout);
+        tokio::select! {
+            () = self.close() => tracing::info!("Shutdown complete"),
+            sender = second => tracing::warn!(%sender, "a second signal: stopping at once"),
+        }
+        self.history.sync();
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.logging.addr().send(Flush)).await;
+        drop(self.data_dir);
+        ExitCode::SUCCESS
+    }
+
+    async fn close(&self) {
+        // The transaction ends within its budget whatever happens; the margin is for a machine under load.
+        let running = self.board.read().running.map_or(Duration::ZERO, |(_, budget)| budget);
+        let _ = tokio::time::timeout(running + CLOSE_WITHIN, self.coordinator.send(Stop)).await;
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown)).await;
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.admin.addr().send(admin::Close)).await;
+    }
+}
+
+/// A graceful stop has a deadline, and it is kept by a thread that depends on nothing: an arbiter that is stuck holds the
+/// process otherwise (`System::run` and a runtime's drop wait for their threads).
+pub fn exit_after(timeout: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(timeout);
+        eprintln!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting");
+        std::process::exit(0);
+    });
+}
+
+async fn tick(interval: &mut Option<tokio::time::Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn check<A>(link: &Link<A>) -> Check
+where
+    A: reload::Reconfigurable + actix::Handler<Reconfigure<A::Section>>,
+    A::Context: actix::dev::ToEnvelope<A, Reconfigure<A::Section>>,
+{
+    let link = link.clone();
+    Box::new(move || {
+        let request = link.addr().send(Reconfigure::health());
+        Box::pin(async move {
+            request.await.unwrap_or_else(|gone| Err(StepError::component(format!("the component is gone: {gone}"))))
+        })
+    })
+}
+
+/// The generation that the node starts with, written down if it is a new one, and the start's own audit line.
+async fn begin(
+    history: &Arc<History>,
+    config: &Arc<Config>,
+    began: Instant,
+    warnings: Vec<Problem>,
+) -> (Generation, Arc<Outcome>) {
+    let (history, config) = (Arc::clone(history), Arc::clone(config));
+    let work = move || {
+        let before = history.latest().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the newest generation cannot be read");
+            None
+        });
+        let kept = before.as_ref().map(|snapshot| snapshot.meta.generation);
+        let same = before.as_ref().is_some_and(|snapshot| config.is_snapshot(&snapshot.conf, snapshot.peers.as_deref()));
+        let generation = match kept {
+            Some(kept) if same => kept,
+            _ => history.next(),
+        };
+        let mut outcome = startup(generation, kept.unwrap_or(generation), began, warnings);
+        outcome.durable = same || {
+            let origin = Origin { trigger: Trigger::Startup, actor: outcome.actor.clone(), note: None };
+            let from = outcome.from_generation;
+            let id = outcome.id.clone();
+            history.record(Record { generation, from, id, origin, changes: Vec::new(), config })
+        };
+        history.audit(&outcome);
+        (generation, Arc::new(outcome))
+    };
+    // A panic in there is a bug; the node must not start with a history that nobody knows the state of.
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn startup(generation: Generation, from: Generation, began: Instant, warnings: Vec<Problem>) -> Outcome {
+    Outcome {
+        id: reload::outcome::new_id(),
+        status: Status::Success,
+        outcome: Kind::Committed,
+        message: "Node started".to_owned(),
+        error: None,
+        config_generation: generation,
+        from_generation: from,
+        timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
+        trigger: Trigger::Startup,
+        actor: Some(format!("uid:{} pid:{}", rustix::process::getuid().as_raw(), std::process::id())),
+        note: None,
+        durable: false,
+        duration_ms: began.elapsed().as_secs_f64() * 1e3,
+        phases: Phases::default(),
+        changes: Vec::new(),
+        components: Vec::new(),
+        connections: ConnectionCounts::default(),
+        warnings,
+        errors: Vec::new(),
+    }
+}
