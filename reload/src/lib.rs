@@ -15,10 +15,12 @@ mod fault;
 pub mod fence;
 pub mod generation;
 pub mod link;
+pub mod live;
 pub mod redact;
 
 pub use component::{Ack, Books, Reconfigurable, Reconfigure, Step, StepFuture, StepKind, done, reconfigure};
 pub use error::{Class, Problem, StepError};
 pub use generation::{Generation, Transaction};
 pub use link::Link;
+pub use live::{Live, LiveWriter, Retired};
 pub use redact::Secret;
