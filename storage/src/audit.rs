@@ -312,4 +312,37 @@ mod tests {
             prop_assert_eq!(tail.last().cloned(), (limit > 0).then(|| json!({"id": 1})));
         });
     }
+
+    /// Runs itself again under a limit on the size of files, which takes a part of a line and refuses the rest, as a full
+    /// disk does.
+    #[test]
+    fn a_full_disk_refuses_a_line_and_tears_none() {
+        if let Some(dir) = std::env::var_os("FEDNODE_TEST_FULL_DISK") {
+            let mut log = AuditLog::open(&Path::new(&dir).join("audit.jsonl")).unwrap();
+            let refused =
+                (0..200).filter(|id| log.append(&json!({"id": id, "note": "some text"})).is_err()).count();
+            assert_eq!(log.tail(200).unwrap().len(), 200 - refused);
+            fs::write(Path::new(&dir).join("refused"), refused.to_string()).unwrap();
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let child = std::process::Command::new("sh")
+            .args(["-c", "trap '' XFSZ; ulimit -f 5; exec \"$0\" --exact \"$1\""])
+            .arg(std::env::current_exe().unwrap())
+            .arg("audit::tests::a_full_disk_refuses_a_line_and_tears_none")
+            .env("FEDNODE_TEST_FULL_DISK", dir.path())
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
+        let refused: usize = fs::read_to_string(dir.path().join("refused")).unwrap().parse().unwrap();
+        let text = fs::read_to_string(dir.path().join("audit.jsonl")).unwrap();
+        assert!(refused > 0 && text.ends_with('\n'));
+        for line in text.lines() {
+            serde_json::from_str::<Value>(line).unwrap();
+        }
+        // With room again, the log goes on where it stopped.
+        let mut log = AuditLog::open(&dir.path().join("audit.jsonl")).unwrap();
+        log.append(&json!({"id": 200})).unwrap();
+        assert_eq!(log.tail(1000).unwrap().len(), 201 - refused);
+    }
 }

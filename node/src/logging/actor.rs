@@ -61,7 +61,7 @@ impl Logging {
     fn swap(&self, settings: Arc<Settings>) -> Result<Arc<Settings>, StepError> {
         let before =
             self.writer.swap(settings).map_err(|retired| StepError::component(retired.to_string()))?;
-        tracing::callsite::rebuild_interest_cache();
+        self.outputs.rebuild_callsites();
         Ok(before)
     }
 

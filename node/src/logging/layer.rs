@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
@@ -35,6 +35,10 @@ impl LogLayer {
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
+    fn on_register_dispatch(&self, dispatch: &Dispatch) {
+        self.outputs.installed_in(dispatch);
+    }
+
     /// Spans: never. Events: asked for each time, so that no callsite remembers the filter of yesterday.
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
         if metadata.is_event() { Interest::sometimes() } else { Interest::never() }

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use reload::Live;
+use tracing::dispatcher::{self, Dispatch, WeakDispatch};
 
 use super::LogFileError;
 use super::filter::Filter;
@@ -34,6 +35,8 @@ pub(super) struct FileOutput {
 #[derive(Debug)]
 pub(super) struct Outputs {
     pub(super) live: Live<Settings>,
+    /// Where the layer is installed: it may be the subscriber of some threads only.
+    dispatch: OnceLock<WeakDispatch>,
     files: Arc<Files>,
     console: Console,
     lost: AtomicU64,
@@ -80,6 +83,7 @@ impl Outputs {
         let out = Mutex::new(ConsoleOut { file: console, lost: 0 });
         Ok(Self {
             live: Live::new(settings),
+            dispatch: OnceLock::new(),
             files,
             console: Console { out, is_terminal },
             lost: AtomicU64::new(0),
@@ -89,6 +93,20 @@ impl Outputs {
     /// Settings that are ready to be swapped in. Blocks to open the file; dropped, they leave nothing.
     pub(super) fn prepare(&self, section: Arc<LoggingSection>) -> Result<Arc<Settings>, LogFileError> {
         Settings::open(section, &self.files)
+    }
+
+    /// The layer was installed.
+    pub(super) fn installed_in(&self, dispatch: &Dispatch) {
+        // A subscriber is installed once; a second time would be under another `Outputs`.
+        self.dispatch.get_or_init(|| dispatch.downgrade());
+    }
+
+    /// Lets the callsites ask again, after the settings were swapped. `tracing` asks the default subscriber of the thread
+    /// that calls if it knows of one only, so ours is made that for the moment.
+    pub(super) fn rebuild_callsites(&self) {
+        if let Some(dispatch) = self.dispatch.get().and_then(WeakDispatch::upgrade) {
+            dispatcher::with_default(&dispatch, tracing::callsite::rebuild_interest_cache);
+        }
     }
 
     /// How many lines were lost since the start.

@@ -470,3 +470,57 @@ fn a_pipe_gets_no_colours() {
     reader.read_to_string(&mut text).unwrap();
     assert!(text.ends_with("  INFO net: plain\n") && !text.contains('\x1b'));
 }
+
+/// Runs itself again under a limit on the size of files, which takes a part of a line and refuses the rest, as a full
+/// disk does.
+#[test]
+fn a_full_disk_costs_whole_lines_and_is_told_of_once() {
+    const NAME: &str = "logging::tests::a_full_disk_costs_whole_lines_and_is_told_of_once";
+    if let Some(dir) = std::env::var_os("FEDNODE_TEST_FULL_DISK") {
+        return log_to_a_full_disk(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let child = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact --nocapture \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env("FEDNODE_TEST_FULL_DISK", dir.path())
+        .output()
+        .unwrap();
+    let console = String::from_utf8(child.stderr).unwrap();
+    assert!(child.status.success(), "{console}");
+    let told = console.lines().filter(|line| line.contains("log lines are being lost")).count();
+    assert_eq!(told, 1, "{console}");
+
+    let full = fs::read_to_string(dir.path().join("full")).unwrap();
+    let written = full.lines().map(message).collect::<Vec<_>>();
+    let expected: Vec<_> = (0..written.len()).map(|number| number.to_string()).collect();
+    assert!(full.ends_with('\n') && !written.is_empty() && written == expected, "{full}");
+    let lost = 200 - written.len();
+    let after = fs::read_to_string(dir.path().join("node.log")).unwrap();
+    assert_eq!(after.lines().map(message).collect::<Vec<_>>(), ["there is room", "log lines were lost"]);
+    assert!(after.contains(&format!("\"lost\":\"{lost}\"")), "{after}");
+}
+
+fn log_to_a_full_disk(dir: &Path) {
+    let section = LoggingSection {
+        level: Level::Info,
+        targets: BTreeMap::new(),
+        format: LogFormat::Json,
+        console: true,
+        color: false,
+        file: file(dir.join("node.log"), 1 << 30, 1),
+    };
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
+    let (handle, subscriber) = detached(&section, fs::File::from(stderr)).unwrap();
+    dispatcher::with_default(&Dispatch::new(subscriber), || {
+        for number in 0..200 {
+            tracing::info!(target: "net", "{number}");
+        }
+        let full = fs::read(dir.join("node.log")).unwrap();
+        assert!(handle.lost_lines() > 0);
+        fs::write(dir.join("full"), full).unwrap();
+        fs::File::options().write(true).open(dir.join("node.log")).unwrap().set_len(0).unwrap();
+        tracing::info!(target: "net", "there is room");
+    });
+}
