@@ -24,7 +24,7 @@ use crate::config::{Config, Loaded};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, HistoryError};
 use crate::limits;
-use crate::logging::{Flush, Logging, LoggingHandle, Reopen};
+use crate::logging::{Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
 
@@ -92,7 +92,7 @@ impl Node {
         let members = Live::new(Arc::clone(&config.peers.members));
         let view = Arc::new(View::new());
         let shared = net::Shared::new(&config.protocol);
-        let logging = Link::new(Logging::start(Arc::clone(&config.logging), handle.clone()));
+        let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
         let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
         let network = Link::new(Network::start(StartNetwork {
             identity: config.identity().clone(),
@@ -139,7 +139,7 @@ impl Node {
             components: vec![
                 Box::new(
                     ActorComponent::new(logging.clone(), &[], |c: &Config| &c.logging)
-                        .replaceable(move |section| Logging::start(section, handle.clone())),
+                        .replaceable(move |section| Logging::start(section, &handle)),
                 ),
                 Box::new(
                     ActorComponent::new(peer_store, &["logging"], |c: &Config| &c.peers)
@@ -232,7 +232,6 @@ impl Node {
             sender = second => tracing::warn!(%sender, "a second signal: stopping at once"),
         }
         self.history.sync();
-        let _ = tokio::time::timeout(CLOSE_WITHIN, self.logging.addr().send(Flush)).await;
         drop(self.data_dir);
         ExitCode::SUCCESS
     }

@@ -1,0 +1,526 @@
+//! The log as its readers see it: real files, real threads, real reconfigure messages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use actix::{Addr, System};
+use reload::{Ack, Reconfigure, Step, Transaction};
+use serde_json::Value;
+use tracing::{Dispatch, dispatcher};
+
+use super::*;
+use crate::config::logging::{Level, LogFile, LogFormat};
+
+/// A log whose console is a file.
+struct Rig {
+    dir: tempfile::TempDir,
+    handle: LoggingHandle,
+    dispatch: Dispatch,
+    section: LoggingSection,
+}
+
+impl Rig {
+    fn new(change: impl FnOnce(&mut LoggingSection, &Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut section = LoggingSection {
+            level: Level::Info,
+            targets: BTreeMap::new(),
+            format: LogFormat::Json,
+            console: true,
+            color: true,
+            file: None,
+        };
+        change(&mut section, dir.path());
+        let console = fs::File::create(dir.path().join("console")).unwrap();
+        let (handle, subscriber) = detached(&section, console).unwrap();
+        Self { dir, handle, dispatch: Dispatch::new(subscriber), section }
+    }
+
+    fn start(&self) -> Addr<Logging> {
+        Logging::start(Arc::new(self.section.clone()), &self.handle)
+    }
+
+    fn log(&self, events: impl FnOnce()) {
+        dispatcher::with_default(&self.dispatch, events);
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn messages(&self, name: &str) -> Vec<String> {
+        self.text(name).lines().map(|line| message(line).to_owned()).collect()
+    }
+}
+
+/// The message of a line of either format; panics on one that is torn.
+fn message(line: &str) -> String {
+    if line.starts_with('{') {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        return line["message"].as_str().unwrap().to_owned();
+    }
+    let (head, message) = line.split_once(": ").unwrap_or_else(|| panic!("torn: {line}"));
+    assert!(head.len() > 31 && head.is_char_boundary(24) && head[..24].ends_with('Z'), "torn: {line}");
+    message.to_owned()
+}
+
+fn file(path: std::path::PathBuf, max_size: u64, max_backups: u32) -> Option<LogFile> {
+    Some(LogFile { path, max_size, max_backups })
+}
+
+async fn step(logging: &Addr<Logging>, transaction: Transaction, step: Step<LoggingSection>) -> Ack {
+    logging.send(Reconfigure::new(transaction, step)).await.unwrap()
+}
+
+fn prepare(section: &LoggingSection) -> Step<LoggingSection> {
+    Step::Prepare(Arc::new(section.clone()), Instant::now() + Duration::from_secs(60))
+}
+
+async fn commit(logging: &Addr<Logging>, transaction: Transaction, section: &LoggingSection) {
+    step(logging, transaction, prepare(section)).await.unwrap();
+    step(logging, transaction, Step::Commit).await.unwrap();
+    step(logging, transaction, Step::Probe).await.unwrap();
+    step(logging, transaction, Step::Finish).await.unwrap();
+}
+
+#[test]
+fn lines_of_both_formats_carry_every_field() {
+    let rig = Rig::new(|_, _| {});
+    System::new().block_on(async {
+        let logging = rig.start();
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let init = InitError::Stdout(std::io::Error::other(LogFileError { path: "a.log".into(), source }));
+        let say = || {
+            let error: &(dyn std::error::Error + 'static) = &init;
+            tracing::info!(target: "net::x", count = 3, ok = true, ratio = 0.5, nan = f64::NAN, name = "two words",
+                debug = ?Some("q"), shown = %"plain", level = "mine", r#type = "t", error, "Hello {}", "there");
+        };
+        rig.log(say);
+        let text = LoggingSection { format: LogFormat::Text, ..rig.section.clone() };
+        commit(&logging, Transaction::NONE.next(), &text).await;
+        rig.log(say);
+    });
+    let text = rig.text("console");
+    let (json, text) = text.split_once('\n').unwrap();
+    let json: Value = serde_json::from_str(json).unwrap();
+    let timestamp = json["timestamp"].as_str().unwrap();
+    assert!(timestamp.len() == 24 && timestamp.ends_with('Z'));
+    for (key, value) in [
+        ("level", Value::from("INFO")),
+        ("target", "net::x".into()),
+        ("message", "Hello there".into()),
+        ("count", 3.into()),
+        ("ok", true.into()),
+        ("ratio", 0.5.into()),
+        ("nan", "NaN".into()),
+        ("name", "two words".into()),
+        ("debug", "Some(\"q\")".into()),
+        ("shown", "plain".into()),
+        ("field_level", "mine".into()),
+        ("type", "t".into()),
+        ("error", "stdout cannot be used: a.log: cannot open the log file: no storage space".into()),
+    ] {
+        assert_eq!(json[key], value, "{key}");
+    }
+    assert_eq!(
+        &text[24..],
+        "  INFO net::x: Hello there count=3 ok=true ratio=0.5 nan=NaN name=\"two words\" \
+         debug=\"Some(\\\"q\\\")\" shown=plain level=mine type=t \
+         error=\"stdout cannot be used: a.log: cannot open the log file: no storage space\"\n"
+    );
+}
+
+#[test]
+fn hostile_values_stay_one_field_of_one_line() {
+    let evil = "x\n{\"message\":\"forged\"}\r\x1b[2J\u{9b}31m\u{202e}\u{2028}\0\" level=error";
+    let huge = "é".repeat(1 << 20);
+    let rig = Rig::new(|_, _| {});
+    System::new().block_on(async {
+        let logging = rig.start();
+        let say = || {
+            tracing::info!(target: "net", peer = evil, shown = %evil, "Seen");
+            tracing::info!(target: "net", "{evil}");
+            tracing::info!(target: "net", huge, debug = ?huge, "Large");
+        };
+        rig.log(say);
+        let text = LoggingSection { format: LogFormat::Text, ..rig.section.clone() };
+        commit(&logging, Transaction::NONE.next(), &text).await;
+        rig.log(say);
+    });
+    let text = rig.text("console");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(lines.len(), 6);
+    assert!(!text.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}' || c == '\u{2028}'));
+    let json: Value = serde_json::from_str(lines[0]).unwrap();
+    assert_eq!(json["peer"], evil);
+    assert_eq!(json["shown"], evil);
+    assert_eq!(message(lines[1]), evil);
+    let quoted = lines[3].split_once(" peer=\"").unwrap().1;
+    assert!(quoted.contains("\\\" level=error\" shown=\""), "{quoted}");
+    for line in [lines[2], lines[5]] {
+        assert!(line.len() < 40_000 && line.matches("…[cut]").count() == 2, "{}", line.len());
+    }
+}
+
+#[test]
+fn level_and_targets_are_live() {
+    let rig = Rig::new(|_, _| {});
+    System::new().block_on(async {
+        let logging = rig.start();
+        let say = |round: u32| {
+            rig.log(|| {
+                tracing::debug!(target: "net", "{round} own debug");
+                tracing::info!(target: "net", "{round} own info");
+                tracing::info!(target: "libp2p_swarm", "{round} foreign info");
+                tracing::debug!(target: "libp2p_tcp", "{round} named debug");
+                tracing::error!(target: "libp2p_swarm", "{round} error");
+            });
+        };
+        say(1);
+        let debug = LoggingSection { level: Level::Debug, ..rig.section.clone() };
+        let first = Transaction::NONE.next();
+        commit(&logging, first, &debug).await;
+        say(2);
+        let named = BTreeMap::from([("libp2p_tcp".to_owned(), Level::Debug)]);
+        let named = LoggingSection { level: Level::Error, targets: named, ..rig.section.clone() };
+        commit(&logging, first.next(), &named).await;
+        say(3);
+    });
+    assert_eq!(
+        rig.messages("console"),
+        [
+            "1 own info",
+            "1 error",
+            "2 own debug",
+            "2 own info",
+            "2 foreign info",
+            "2 named debug",
+            "2 error",
+            "3 named debug",
+            "3 error",
+        ]
+    );
+}
+
+#[test]
+fn no_line_is_lost_repeated_or_torn_while_everything_is_swapped() {
+    const THREADS: usize = 4;
+    const LINES: usize = 5_000;
+    const SWAPS: usize = 50;
+    let rig = Rig::new(|section, dir| section.file = file(dir.join("a.log"), 1 << 20, 5));
+    let go_on = Arc::new(AtomicBool::new(true));
+    System::new().block_on(async {
+        let logging = rig.start();
+        let writers: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (dispatch, go_on) = (rig.dispatch.clone(), Arc::clone(&go_on));
+                std::thread::spawn(move || {
+                    dispatcher::with_default(&dispatch, || {
+                        // A span that stays open over every swap, as libp2p's do.
+                        let _span = tracing::info_span!("connection", thread).entered();
+                        let mut line = 0;
+                        while line < LINES || go_on.load(Ordering::Relaxed) {
+                            tracing::info!(target: "net", thread, filler = "x".repeat(line % 200), "{thread}-{line}");
+                            line += 1;
+                        }
+                        line
+                    })
+                })
+            })
+            .collect();
+        let mut transaction = Transaction::NONE;
+        for swap in 0..SWAPS {
+            transaction = transaction.next();
+            let format = if swap % 2 == 0 { LogFormat::Text } else { LogFormat::Json };
+            // Another file, the same with other limits, or none.
+            let target = match swap % 4 {
+                0 => file(rig.path("b.log"), 64 << 10, 10_000),
+                1 => file(rig.path("b.log"), 32 << 10, 10_000),
+                2 => None,
+                _ => file(rig.path("a.log"), 1 << 30, 5),
+            };
+            let console = target.is_none();
+            let next = LoggingSection { format, file: target, console, ..rig.section.clone() };
+            if swap % 5 == 4 {
+                step(&logging, transaction, prepare(&next)).await.unwrap();
+                step(&logging, transaction, Step::Commit).await.unwrap();
+                step(&logging, transaction, Step::Rollback).await.unwrap();
+            } else {
+                commit(&logging, transaction, &next).await;
+            }
+        }
+        go_on.store(false, Ordering::Relaxed);
+        let expected: BTreeMap<_, _> =
+            writers.into_iter().enumerate().map(|(thread, writer)| (thread, writer.join().unwrap())).collect();
+
+        let mut seen = BTreeSet::new();
+        for entry in fs::read_dir(rig.dir.path()).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let text = rig.text(&name);
+            assert!(text.is_empty() || text.ends_with('\n'), "{name} is torn");
+            for line in text.lines() {
+                let id = message(line);
+                let id = id.split(' ').next().unwrap().to_owned();
+                // The console gets what the first file gets too until the first swap.
+                assert!(seen.insert((name == "console" && line.starts_with('{'), id)), "{name}: {line}");
+            }
+        }
+        let ids: BTreeSet<_> = seen.into_iter().map(|(_, id)| id).collect();
+        let wanted: BTreeSet<_> = expected
+            .iter()
+            .flat_map(|(thread, lines)| (0..*lines).map(move |line| format!("{thread}-{line}")))
+            .collect();
+        assert_eq!(ids.len(), wanted.len());
+        assert!(ids == wanted);
+        assert!(rig.path("b.log.2").exists(), "it was rotated under load");
+        assert_eq!(rig.handle.lost_lines(), 0);
+    });
+}
+
+#[test]
+fn files_are_rotated_in_order_and_bounded_in_number() {
+    let rig = Rig::new(|section, dir| {
+        section.format = LogFormat::Text;
+        section.console = false;
+        section.file = file(dir.join("node.log"), 100, 2);
+    });
+    let line = "m".repeat(30);
+    rig.log(|| {
+        for number in 0..7 {
+            // One line each has more than half of the size.
+            tracing::info!(target: "net", "{number}{line}");
+        }
+    });
+    let first = |name: &str| rig.messages(name)[0].chars().next().unwrap();
+    assert_eq!(["node.log", "node.log.1", "node.log.2"].map(first), ['6', '5', '4']);
+    assert!(!rig.path("node.log.3").exists());
+    assert_eq!(fs::metadata(rig.path("node.log")).unwrap().permissions().mode() & 0o007, 0);
+
+    System::new().block_on(async {
+        let logging = rig.start();
+        let fewer = LoggingSection { file: file(rig.path("node.log"), 100, 1), ..rig.section.clone() };
+        let transaction = Transaction::NONE.next();
+        commit(&logging, transaction, &fewer).await;
+        rig.log(|| tracing::info!(target: "net", "7{line}"));
+        assert_eq!(["node.log", "node.log.1"].map(first), ['7', '6']);
+        assert!(!rig.path("node.log.2").exists());
+        let none = LoggingSection { file: file(rig.path("node.log"), 100, 0), ..rig.section.clone() };
+        commit(&logging, transaction.next(), &none).await;
+        rig.log(|| tracing::info!(target: "net", "8{line}"));
+        assert_eq!(["node.log", "node.log.1"].map(first), ['8', '6']);
+    });
+}
+
+#[test]
+fn a_file_that_was_moved_away_is_reopened_on_command() {
+    let rig = Rig::new(|section, dir| section.file = file(dir.join("node.log"), 1 << 20, 2));
+    System::new().block_on(async {
+        let logging = rig.start();
+        rig.log(|| tracing::info!(target: "net", "one"));
+        assert!(!logging.send(Reopen).await.unwrap().unwrap());
+        fs::rename(rig.path("node.log"), rig.path("moved")).unwrap();
+        rig.log(|| tracing::info!(target: "net", "two"));
+        assert!(logging.send(Reopen).await.unwrap().unwrap());
+        rig.log(|| tracing::info!(target: "net", "three"));
+        assert!(!logging.send(Reopen).await.unwrap().unwrap());
+    });
+    assert_eq!(rig.messages("moved"), ["one", "two"]);
+    assert_eq!(rig.messages("node.log"), ["three"]);
+}
+
+#[test]
+fn a_rotation_leaves_a_file_alone_that_took_the_place_of_ours() {
+    let rig = Rig::new(|section, dir| section.file = file(dir.join("node.log"), 150, 2));
+    rig.log(|| tracing::info!(target: "net", "one"));
+    fs::rename(rig.path("node.log"), rig.path("moved")).unwrap();
+    rig.log(|| tracing::info!(target: "net", "two"));
+    rig.log(|| tracing::info!(target: "net", "three"));
+    assert_eq!(rig.messages("moved"), ["one"]);
+    assert_eq!(rig.messages("node.log"), ["three"]);
+    assert_eq!(rig.messages("node.log.1"), ["two"]);
+}
+
+#[test]
+fn a_rollback_leaves_no_new_file_and_restores_the_old_one() {
+    let rig = Rig::new(|section, dir| section.file = file(dir.join("old.log"), 1 << 20, 2));
+    System::new().block_on(async {
+        let logging = rig.start();
+        let next = LoggingSection {
+            level: Level::Error,
+            format: LogFormat::Text,
+            console: false,
+            file: file(rig.path("new.log"), 1 << 20, 2),
+            ..rig.section.clone()
+        };
+        let first = Transaction::NONE.next();
+        step(&logging, first, prepare(&next)).await.unwrap();
+        rig.log(|| tracing::info!(target: "net", "prepared"));
+        assert_eq!(rig.text("new.log"), "");
+        step(&logging, first, Step::Rollback).await.unwrap();
+        assert!(!rig.path("new.log").exists());
+
+        let second = first.next();
+        step(&logging, second, prepare(&next)).await.unwrap();
+        step(&logging, second, Step::Commit).await.unwrap();
+        rig.log(|| {
+            tracing::info!(target: "net", "not now");
+            tracing::error!(target: "net", "committed");
+        });
+        step(&logging, second, Step::Rollback).await.unwrap();
+        rig.log(|| tracing::info!(target: "net", "restored"));
+    });
+    assert_eq!(rig.messages("new.log"), ["committed"]);
+    assert_eq!(rig.messages("old.log"), ["prepared", "restored"]);
+    assert_eq!(rig.messages("console"), ["prepared", "restored"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_is_refused_by_its_key() {
+    let rig = Rig::new(|_, _| {});
+    fs::create_dir(rig.path("folder")).unwrap();
+    System::new().block_on(async {
+        let logging = rig.start();
+        let mut transaction = Transaction::NONE;
+        for path in [rig.path("no/such/node.log"), rig.path("folder"), "/dev/null".into()] {
+            transaction = transaction.next();
+            let next = LoggingSection { file: file(path.clone(), 1, 1), ..rig.section.clone() };
+            let error = step(&logging, transaction, prepare(&next)).await.unwrap_err();
+            assert_eq!(error.key.as_deref(), Some("logging.file_name"));
+            assert!(error.message.contains(path.to_str().unwrap()) && error.hint.is_some(), "{error}");
+            step(&logging, transaction, Step::Rollback).await.unwrap();
+        }
+        rig.log(|| tracing::info!(target: "net", "still here"));
+    });
+    assert_eq!(rig.messages("console"), ["still here"]);
+}
+
+#[test]
+fn a_successor_applies_its_section_and_its_predecessor_changes_nothing() {
+    let rig = Rig::new(|_, _| {});
+    System::new().block_on(async {
+        let stuck = rig.start();
+        let text = LoggingSection { format: LogFormat::Text, ..rig.section.clone() };
+        let first = Transaction::NONE.next();
+        commit(&stuck, first, &text).await;
+        let second = first.next();
+        step(&stuck, second, prepare(&LoggingSection { console: false, ..text })).await.unwrap();
+
+        let successor = rig.start();
+        assert!(!successor.send(Reopen).await.unwrap().unwrap(), "it answers when its section is applied");
+        step(&stuck, second, Step::Commit).await.unwrap_err();
+        rig.log(|| tracing::info!(target: "net", "as json"));
+    });
+    serde_json::from_str::<Value>(&rig.text("console")).unwrap();
+}
+
+#[test]
+fn an_output_that_fails_costs_lines_and_is_told_of_once_on_the_other() {
+    // A pipe without a reader: every write fails.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let dir = tempfile::tempdir().unwrap();
+    let section = LoggingSection {
+        level: Level::Info,
+        targets: BTreeMap::new(),
+        format: LogFormat::Json,
+        console: true,
+        color: false,
+        file: file(dir.path().join("node.log"), 1 << 20, 1),
+    };
+    let console = fs::File::from(std::os::fd::OwnedFd::from(writer));
+    let (handle, subscriber) = detached(&section, console).unwrap();
+    dispatcher::with_default(&Dispatch::new(subscriber), || {
+        for number in 0..3 {
+            tracing::info!(target: "net", "{number}");
+        }
+    });
+    let text = fs::read_to_string(dir.path().join("node.log")).unwrap();
+    let messages: Vec<_> = text.lines().map(message).collect();
+    assert_eq!(messages, ["log lines are being lost", "0", "1", "2"]);
+    assert_eq!(handle.lost_lines(), 3);
+}
+
+#[test]
+fn a_pipe_gets_no_colours() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let section = LoggingSection {
+        level: Level::Info,
+        targets: BTreeMap::new(),
+        format: LogFormat::Text,
+        console: true,
+        color: true,
+        file: None,
+    };
+    let (handle, subscriber) =
+        detached(&section, fs::File::from(std::os::fd::OwnedFd::from(writer))).unwrap();
+    let dispatch = Dispatch::new(subscriber);
+    dispatcher::with_default(&dispatch, || tracing::info!(target: "net", "plain"));
+    drop((dispatch, handle));
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    assert!(text.ends_with("  INFO net: plain\n") && !text.contains('\x1b'));
+}
+
+/// Runs itself again under a limit on the size of files, which takes a part of a line and refuses the rest, as a full
+/// disk does.
+#[test]
+fn a_full_disk_costs_whole_lines_and_is_told_of_once() {
+    const NAME: &str = "logging::tests::a_full_disk_costs_whole_lines_and_is_told_of_once";
+    if let Some(dir) = std::env::var_os("FEDNODE_TEST_FULL_DISK") {
+        return log_to_a_full_disk(Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let child = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact --nocapture \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg(NAME)
+        .env("FEDNODE_TEST_FULL_DISK", dir.path())
+        .output()
+        .unwrap();
+    let console = String::from_utf8(child.stderr).unwrap();
+    assert!(child.status.success(), "{console}");
+    let told = console.lines().filter(|line| line.contains("log lines are being lost")).count();
+    assert_eq!(told, 1, "{console}");
+
+    let full = fs::read_to_string(dir.path().join("full")).unwrap();
+    let written = full.lines().map(message).collect::<Vec<_>>();
+    let expected: Vec<_> = (0..written.len()).map(|number| number.to_string()).collect();
+    assert!(full.ends_with('\n') && !written.is_empty() && written == expected, "{full}");
+    let lost = 200 - written.len();
+    let after = fs::read_to_string(dir.path().join("node.log")).unwrap();
+    assert_eq!(after.lines().map(message).collect::<Vec<_>>(), ["there is room", "log lines were lost"]);
+    assert!(after.contains(&format!("\"lost\":\"{lost}\"")), "{after}");
+}
+
+fn log_to_a_full_disk(dir: &Path) {
+    let section = LoggingSection {
+        level: Level::Info,
+        targets: BTreeMap::new(),
+        format: LogFormat::Json,
+        console: true,
+        color: false,
+        file: file(dir.join("node.log"), 1 << 30, 1),
+    };
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
+    let (handle, subscriber) = detached(&section, fs::File::from(stderr)).unwrap();
+    dispatcher::with_default(&Dispatch::new(subscriber), || {
+        for number in 0..200 {
+            tracing::info!(target: "net", "{number}");
+        }
+        let full = fs::read(dir.join("node.log")).unwrap();
+        assert!(handle.lost_lines() > 0);
+        fs::write(dir.join("full"), full).unwrap();
+        fs::File::options().write(true).open(dir.join("node.log")).unwrap().set_len(0).unwrap();
+        tracing::info!(target: "net", "there is room");
+    });
+}

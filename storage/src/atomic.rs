@@ -1,0 +1,371 @@
+//! Files that are there as a whole or not at all, also after a power cut.
+//!
+//! Temp file in the same folder, write, fsync, rename, fsync of the folder: after `Ok` the new contents survive a crash,
+//! before it the old ones do. What a killed process leaves behind has a recognisable name and is removed by [`sweep`].
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Symlinks that are followed before a chain counts as a loop; Linux itself stops at 40.
+const MAX_LINKS: usize = 40;
+
+/// Temp names that are tried; each is taken only by a leftover, and those are few.
+const MAX_NAMES: usize = 64;
+
+/// Who may read the file that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// 0600: everything that is a secret or holds one (N2).
+    OwnerOnly,
+    /// The mode of the file that is replaced, or this one for a new file: for files that belong to people.
+    KeepOr(u32),
+}
+
+/// Why a file was not written. The contents before are still there, except after [`Action::SyncFolder`], where the new
+/// ones are in place but may not survive a power cut.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: cannot {action}: {source}{}", path.display(), Remedy(hint(source)))]
+pub struct WriteError {
+    /// The file or folder at which it failed.
+    pub path: PathBuf,
+    /// What was tried.
+    pub action: Action,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The steps of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Following the target's symlinks.
+    Resolve,
+    /// Making the temp file.
+    Create,
+    /// Writing the contents, with their fsync.
+    Write,
+    /// Moving the temp file to its name.
+    Rename,
+    /// Making the new name durable.
+    SyncFolder,
+}
+
+struct Remedy(Option<&'static str>);
+
+/// Writes `contents` to `path`, atomically and durably. A symlink stays one: the file that it points to is replaced.
+/// Blocks for the time of two fsyncs.
+///
+/// # Errors
+/// With the path, the step and the remedy; no temp file is left.
+pub fn write(path: &Path, contents: &[u8], mode: Mode) -> Result<(), WriteError> {
+    let target = follow(path).map_err(at(path, Action::Resolve))?;
+    let folder = folder_of(&target);
+    let mode = match mode {
+        Mode::OwnerOnly => 0o600,
+        Mode::KeepOr(new) => fs::metadata(&target).map_or(new, |old| old.permissions().mode() & 0o777),
+    };
+    let mut temp = Temp::create(folder, target.file_name(), mode).map_err(at(&target, Action::Create))?;
+    temp.fill(contents).map_err(at(&target, Action::Write))?;
+    fs::rename(&temp.path, &target).map_err(at(&target, Action::Rename))?;
+    temp.renamed = true;
+    sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+}
+
+/// Like [`write`], for a file that must not be there yet (also not as a symlink); says so with
+/// [`ErrorKind::AlreadyExists`].
+///
+/// # Errors
+/// With the path, the step and the remedy; no temp file is left.
+pub fn create(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
+    let folder = folder_of(path);
+    let temp = Temp::create(folder, path.file_name(), 0o600).map_err(at(path, Action::Create))?;
+    temp.fill(contents).map_err(at(path, Action::Write))?;
+    // A link fails where a rename would replace.
+    fs::hard_link(&temp.path, path).map_err(at(path, Action::Rename))?;
+    drop(temp);
+    sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// What the system says.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Removes what killed processes have left in `folder`, and returns how many files that were. Temp files of processes
+/// that live are kept.
+///
+/// # Errors
+/// If the folder cannot be read or a leftover cannot be removed.
+pub fn sweep(folder: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if !is_leftover(&entry.file_name()) || entry.file_type()?.is_dir() {
+            continue;
+        }
+        match fs::remove_file(entry.path()) {
+            Ok(()) => removed += 1,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(removed)
+}
+
+/// A name in the form `.NAME.tmp-PID-N` that no other process of this moment uses.
+pub(crate) fn temp_name(name: &OsStr) -> OsString {
+    let number = NUMBERS.first.saturating_add(NUMBERS.used.fetch_add(1, Ordering::Relaxed));
+    let mut temp = OsString::from(".");
+    temp.push(name);
+    temp.push(format!(".tmp-{}-{number}", std::process::id()));
+    temp
+}
+
+/// What to do about an error of the file system, where the kind tells.
+pub(crate) fn hint(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        ErrorKind::StorageFull => "make room on the file system",
+        ErrorKind::QuotaExceeded => "raise the quota of the user that the node runs as",
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only: mount it writable or move the file",
+        ErrorKind::PermissionDenied => "give the user that the node runs as write permission on the folder",
+        ErrorKind::NotFound | ErrorKind::NotADirectory => "create the folder first",
+        ErrorKind::IsADirectory => "a folder has this name: remove it or choose another name",
+        ErrorKind::AlreadyExists => "it is there already and is never overwritten: move it away first",
+        _ => return None,
+    })
+}
+
+/// The numbers of this process's temp files. They start at the time of day, so that a leftover of a process with the
+/// same pid (in a container every node is pid 1) is told from a file that this one is writing.
+struct Numbers {
+    first: u64,
+    used: AtomicU64,
+}
+
+static NUMBERS: LazyLock<Numbers> = LazyLock::new(|| Numbers {
+    first: SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| u64::try_from(since.as_nanos()).ok())
+        .unwrap_or(0),
+    used: AtomicU64::new(0),
+});
+
+fn is_leftover(name: &OsStr) -> bool {
+    let Some((pid, number)) = temp_parts(name) else { return false };
+    if pid == std::process::id() {
+        return number < NUMBERS.first;
+    }
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // A process of another user answers with EPERM: it lives.
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+}
+
+fn temp_parts(name: &OsStr) -> Option<(u32, u64)> {
+    let name = name.to_string_lossy();
+    let (_, numbers) = name.strip_prefix('.')?.rsplit_once(".tmp-")?;
+    let (pid, number) = numbers.split_once('-')?;
+    Some((pid.parse().ok()?, number.parse().ok()?))
+}
+
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&path) {
+            Ok(next) => path = folder_of(&path).join(next),
+            // Not a link, or nothing there yet.
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::NotFound) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
+/// The folder that a path stands in; `.` for a bare name.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().as_bytes().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn at(path: &Path, action: Action) -> impl FnOnce(io::Error) -> WriteError {
+    let path = path.to_path_buf();
+    move |source| WriteError { path, action, source }
+}
+
+/// A file under its temporary name, which is removed unless the file was given another.
+struct Temp {
+    file: File,
+    path: PathBuf,
+    renamed: bool,
+}
+
+// === impl Temp ===
+
+impl Temp {
+    fn create(folder: &Path, name: Option<&OsStr>, mode: u32) -> io::Result<Self> {
+        let name = name.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the path names no file"))?;
+        for _ in 0..MAX_NAMES {
+            let path = folder.join(temp_name(name));
+            match OpenOptions::new().write(true).create_new(true).mode(mode & 0o700).open(&path) {
+                Ok(file) => {
+                    let temp = Self { file, path, renamed: false };
+                    // Exactly this mode, whatever the umask; opened narrower, so that it is never wider.
+                    temp.file.set_permissions(Permissions::from_mode(mode))?;
+                    return Ok(temp);
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(io::Error::other("every temporary name is taken"))
+    }
+
+    fn fill(&self, contents: &[u8]) -> io::Result<()> {
+        (&self.file).write_all(contents)?;
+        self.file.sync_all()
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // If even this fails, the name tells the next `sweep` what it is.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+// === impl Action ===
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "follow its symlinks",
+            Self::Create => "create a temporary file beside it",
+            Self::Write => "write it",
+            Self::Rename => "put it in place",
+            Self::SyncFolder => "make the folder durable",
+        })
+    }
+}
+
+// === impl Remedy ===
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_else_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("conf.yaml");
+        write(&path, b"one", Mode::OwnerOnly).unwrap();
+        write(&path, b"two", Mode::OwnerOnly).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(names(dir.path()), ["conf.yaml"]);
+    }
+
+    #[test]
+    fn a_file_of_people_keeps_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("peers.yaml");
+        write(&path, b"", Mode::KeepOr(0o644)).unwrap();
+        assert_eq!(mode(&path), 0o644);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        write(&path, b"x", Mode::KeepOr(0o644)).unwrap();
+        assert_eq!(mode(&path), 0o640);
+    }
+
+    #[test]
+    fn a_symlink_stays_and_its_target_is_replaced_even_if_it_was_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (far, near) = (dir.path().join("far"), dir.path().join("near"));
+        fs::create_dir(&far).unwrap();
+        fs::create_dir(&near).unwrap();
+        symlink("../far/real", near.join("link")).unwrap();
+        write(&near.join("link"), b"through", Mode::OwnerOnly).unwrap();
+        assert_eq!(fs::read(far.join("real")).unwrap(), b"through");
+        assert!(fs::symlink_metadata(near.join("link")).unwrap().is_symlink());
+        assert_eq!(names(&far), ["real"]);
+
+        symlink("loop", near.join("loop")).unwrap();
+        let error = write(&near.join("loop"), b"", Mode::OwnerOnly).unwrap_err();
+        assert_eq!(error.action, Action::Resolve);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_file_and_names_place_and_remedy() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write(&dir.path().join("no/such"), b"x", Mode::OwnerOnly).unwrap_err();
+        assert!(
+            error.to_string().contains("no/such") && error.to_string().contains("create the folder first")
+        );
+
+        fs::create_dir(dir.path().join("taken")).unwrap();
+        let error = write(&dir.path().join("taken"), b"x", Mode::OwnerOnly).unwrap_err();
+        assert_eq!(error.action, Action::Rename);
+        assert_eq!(names(dir.path()), ["taken"]);
+    }
+
+    #[test]
+    fn what_exists_is_never_overwritten_by_create() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("conf.yaml");
+        create(&path, b"first").unwrap();
+        assert_eq!(mode(&path), 0o600);
+        let error = create(&path, b"second").unwrap_err();
+        assert_eq!(error.source.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        symlink("nowhere", dir.path().join("link")).unwrap();
+        create(&dir.path().join("link"), b"").unwrap_err();
+        assert_eq!(names(dir.path()), ["conf.yaml", "link"]);
+    }
+
+    #[test]
+    fn a_sweep_takes_leftovers_of_the_dead_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let own = temp_name(OsStr::new("a")).into_string().unwrap();
+        let dead = format!(".a.tmp-{}-7", child.id());
+        let same_pid = format!(".a.tmp-{}-7", std::process::id());
+        for name in [own.as_str(), &dead, &same_pid, ".a.tmp-x-1", "a.tmp-1-1", ".hidden"] {
+            fs::write(dir.path().join(name), b"").unwrap();
+        }
+        assert_eq!(sweep(dir.path()).unwrap(), 2);
+        let mut left = vec![own, ".a.tmp-x-1".into(), "a.tmp-1-1".into(), ".hidden".into()];
+        left.sort();
+        assert_eq!(names(dir.path()), left);
+    }
+}
