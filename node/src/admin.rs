@@ -220,7 +220,8 @@ impl Reconfigurable for Admin {
         if self.serves(&before.socket) {
             return done(Ok(()));
         }
-        let served = Bound::new(before.socket.clone()).and_then(|bound| self.servers.serve(bound, &self.state));
+        let served =
+            Bound::new(before.socket.clone()).and_then(|bound| self.servers.serve(bound, &self.state));
         done(served.map_err(|error| StepError::system(format!("cannot serve the old socket again: {error}"))))
     }
 
@@ -228,7 +229,8 @@ impl Reconfigurable for Admin {
         let socket = self.books.section().socket.clone();
         let reached = storage::socket_path::connect(&socket).map(drop);
         done(reached.map_err(|error| {
-            StepError::component(format!("nothing answers on {}: {error}", socket.display())).key("admin.socket")
+            StepError::component(format!("nothing answers on {}: {error}", socket.display()))
+                .key("admin.socket")
         }))
     }
 

@@ -141,9 +141,9 @@ impl Client {
             let body = body.collect().await.map_err(|error| self.unexpected(error))?;
             Ok(Answer { status, body: body.to_bytes() })
         };
-        tokio::time::timeout(ANSWER_WITHIN, whole)
-            .await
-            .unwrap_or_else(|_| Err(self.unexpected(format!("no answer within {} s", ANSWER_WITHIN.as_secs()))))
+        tokio::time::timeout(ANSWER_WITHIN, whole).await.unwrap_or_else(|_| {
+            Err(self.unexpected(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))
+        })
     }
 
     async fn send(
@@ -153,7 +153,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let stream = self.connect().map_err(|cause| ClientError::NoNode { socket: self.socket.clone(), cause })?;
+        let stream =
+            self.connect().map_err(|cause| ClientError::NoNode { socket: self.socket.clone(), cause })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unexpected(error))?;
         // Ends by itself when the answer is read or dropped.

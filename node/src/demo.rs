@@ -53,7 +53,8 @@ pub async fn run(json: bool) -> ExitCode {
 
 async fn play(quiet: bool) -> Result<bool, Failure> {
     let began = Instant::now();
-    let folder = tempfile::Builder::new().prefix("fednode-demo-").tempdir().map_err(|error| error.to_string())?;
+    let folder =
+        tempfile::Builder::new().prefix("fednode-demo-").tempdir().map_err(|error| error.to_string())?;
     let mut members = Vec::new();
     for number in 1..=5 {
         members.push(Member::new(number, folder.path())?);
@@ -184,7 +185,12 @@ impl Demo {
         self.scene("member 4 wants a port that another program holds", held, vec![outcome]).await
     }
 
-    async fn scene(&mut self, title: &'static str, held: bool, outcomes: Vec<Outcome>) -> Result<(), Failure> {
+    async fn scene(
+        &mut self,
+        title: &'static str,
+        held: bool,
+        outcomes: Vec<Outcome>,
+    ) -> Result<(), Failure> {
         // What was in flight during the reload has arrived when newer messages have.
         self.streams.go_on().await?;
         let scene = Scene { title, held, outcomes };

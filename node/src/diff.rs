@@ -17,7 +17,7 @@ const CONTEXT: usize = 3;
 /// # Errors
 /// Everything that is wrong with the file.
 pub fn against_file(current: &Arc<Config>, generation: Generation) -> Result<String, Vec<Problem>> {
-    let loaded = Config::load(&current.source.path, Some(current), LoadOptions::look());
+    let loaded = Config::load(&current.source.path, Some(current), LoadOptions::default());
     let loaded = loaded.map_err(|rejection| rejection.problems)?;
     let file = current.source.path.display().to_string();
     Ok(between(current, &format!("running (generation {generation})"), &loaded.config, &file))

@@ -2,7 +2,7 @@
 //! tell about connections.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use net::View;
@@ -11,7 +11,7 @@ use reload::machine::State;
 use reload::plan::{Change, Closing};
 use reload::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 
-use crate::config::{Config, LoadOptions};
+use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
 
@@ -32,29 +32,29 @@ impl Configuration for Config {
 /// Loads `conf.yaml` and what it names.
 pub struct Files {
     /// Tells which ports are the node's own.
-    pub view: Arc<View>,
+    pub view: View,
 }
 
 impl Source<Config> for Files {
     fn load(&self, current: &Arc<Config>, which: &Which) -> Result<Candidate<Config>, Rejection> {
-        let own = &current.source.path;
-        let (path, options) = match which {
-            Which::Own => (own, LoadOptions::reload(self.view.held())),
-            Which::OwnToLook => (own, LoadOptions::dry_run(self.view.held())),
-            Which::Other(path) => (path, LoadOptions::dry_run(self.view.held())),
+        let path = match which {
+            Which::Own | Which::OwnToLook => &current.source.path,
+            Which::Other(path) => path,
         };
-        match Config::load(path, Some(current), options) {
-            Ok(loaded) => Ok(Candidate {
-                config: loaded.config,
-                warnings: loaded.warnings,
-                read: loaded.read,
-                validate: loaded.validate,
-            }),
-            Err(rejection) => Err(Rejection {
-                problems: rejection.problems,
-                read: rejection.read,
-                validate: rejection.validate,
-            }),
+        let loaded = Config::load(path, Some(current), LoadOptions::default()).map_err(|rejection| {
+            Rejection { problems: rejection.problems, read: rejection.read, validate: rejection.validate }
+        })?;
+        let began = Instant::now();
+        let mut problems = config::resources(&loaded.config, Some(current), &self.view.listeners());
+        if !problems.is_empty() {
+            loaded.config.locate(&mut problems);
+        }
+        let validate = loaded.validate + began.elapsed();
+        if problems.is_empty() {
+            let Loaded { config, warnings, read, .. } = loaded;
+            Ok(Candidate { config, warnings, read, validate })
+        } else {
+            Err(Rejection { problems, read: loaded.read, validate })
         }
     }
 }
@@ -62,20 +62,20 @@ impl Source<Config> for Files {
 /// The node's connections.
 pub struct Connections {
     /// Where they are seen.
-    pub view: Arc<View>,
+    pub view: View,
 }
 
 impl Site<Config> for Connections {
     fn connections(&self) -> usize {
-        self.view.connections().len()
+        self.view.connection_count()
     }
 
     fn closed_by_reload(&self) -> u64 {
-        self.view.closed_by_reload()
+        self.view.counted().closed_by_reload
     }
 
     fn would_close(&self, current: &Config, next: &Config) -> Vec<Closing> {
-        self.view.would_close(&current.network, &next.network)
+        net::would_close(&self.view, &current.network, &next.network)
     }
 }
 
@@ -92,7 +92,9 @@ impl Sink for Listeners {
             Event::Entered(State::Validating) => notify(&Notice::Reloading),
             Event::Finished(outcome) => {
                 let status = match &outcome.error {
-                    None => format!("generation {} ({})", outcome.config_generation, outcome.outcome.as_str()),
+                    None => {
+                        format!("generation {} ({})", outcome.config_generation, outcome.outcome.as_str())
+                    }
                     Some(error) => format!(
                         "generation {} runs on; reload {}: {error}",
                         outcome.config_generation,

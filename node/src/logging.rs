@@ -21,7 +21,6 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use crate::config::logging::LoggingSection;
 
 mod actor;
-mod clock;
 mod filter;
 mod layer;
 mod line;

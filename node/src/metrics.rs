@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use net::View;
+use net::{MemberState, View};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -67,7 +67,7 @@ impl EncodeLabelValue for Label {
 impl Metrics {
     /// The registry with everything in it.
     #[must_use]
-    pub fn new(board: Arc<Board>, view: Arc<View>) -> Self {
+    pub fn new(board: Arc<Board>, view: View) -> Self {
         let histogram = || Histogram::new(RELOAD_BUCKETS);
         let mut metrics = Self {
             registry: Registry::default(),
@@ -154,7 +154,7 @@ impl Sink for Metrics {
 #[derive(Debug)]
 struct Now {
     board: Arc<Board>,
-    view: Arc<View>,
+    view: View,
 }
 
 impl Now {
@@ -189,12 +189,8 @@ impl Now {
         (name, help): (&str, &str),
         values: &[(&[(&str, &str)], u64)],
     ) -> Result<(), std::fmt::Error> {
-        let mut encoder = encoder.encode_descriptor(
-            name,
-            help,
-            None,
-            prometheus_client::metrics::MetricType::Counter,
-        )?;
+        let mut encoder =
+            encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
         for (labels, count) in values {
             ConstCounter::new(*count).encode(encoder.encode_family(labels)?)?;
         }
@@ -230,21 +226,41 @@ impl Collector for Now {
             f64::from(u8::from(board.degraded.is_some())),
         )?;
         let states = State::ALL.map(|state| (state.as_str(), u64::from(state == board.state)));
-        Self::gauges(encoder, ("fednode_reload_state", "The state of the reload's machine", "state"), &states)?;
-        let counts = self.view.counts();
+        Self::gauges(
+            encoder,
+            ("fednode_reload_state", "The state of the reload's machine", "state"),
+            &states,
+        )?;
+        let counts = self.view.counted();
         Self::gauges(
             encoder,
             ("fednode_connections", "Open connections", "direction"),
             &[("inbound", counts.inbound), ("outbound", counts.outbound)],
         )?;
-        Self::gauges(encoder, ("fednode_peers", "Members by state", "state"), &counts.peers)?;
+        let members = self.view.members_by_state();
+        let states =
+            MemberState::ALL.map(|state| (state.as_str(), members.get(&state).copied().unwrap_or(0) as u64));
+        Self::gauges(encoder, ("fednode_peers", "Members by state", "state"), &states)?;
         Self::counters(
             encoder,
             ("fednode_messages", "Messages that a receiver's node has taken over"),
             &[
-                (&[("kind", "direct"), ("direction", "sent")], counts.direct_sent),
-                (&[("kind", "direct"), ("direction", "received")], counts.direct_received),
+                (&[("kind", "direct"), ("direction", "sent")], counts.messages_sent),
+                (&[("kind", "direct"), ("direction", "received")], counts.messages_received),
             ],
+        )?;
+        Self::counters(
+            encoder,
+            ("fednode_bytes", "Bytes of messages"),
+            &[
+                (&[("direction", "sent")], counts.bytes_sent),
+                (&[("direction", "received")], counts.bytes_received),
+            ],
+        )?;
+        Self::counters(
+            encoder,
+            ("fednode_peers_denied", "Connections that were refused"),
+            &[(&[], counts.denied)],
         )
     }
 }

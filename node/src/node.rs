@@ -7,20 +7,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
-use net::{Network, Protocol, StartNetwork, View};
+use net::{Network, Post, Protocol, Settings, StartNetwork, View};
 use reload::history::{Record, Recorder};
 use reload::outcome::{Connections as ConnectionCounts, Kind, Phases, Status};
 use reload::signal::Signal;
 use reload::{
-    ActorComponent, Board, Coordinator, Generation, Link, Origin, Outcome, Parts, Problem, Reconfigure, Reload,
-    StepError, Stop, Trigger,
+    ActorComponent, Board, Coordinator, Generation, Link, Origin, Outcome, Parts, Problem, Reconfigure,
+    Reload, StepError, Stop, Trigger,
 };
 use storage::{DataDir, Live, PeerStore};
 use tokio::sync::watch;
 
 use crate::admin::state::Check;
 use crate::admin::{self, Admin, AdminState, Servers};
-use crate::config::{Config, Loaded};
+use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, HistoryError};
 use crate::limits;
@@ -30,6 +30,9 @@ use crate::notify::{Notice, notify, watchdog_interval};
 
 /// Actors that do not come to an end when they are told to are left behind after this long.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long peers may take to hear the goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub struct Node {
@@ -90,25 +93,25 @@ impl Node {
         }
 
         let members = Live::new(Arc::clone(&config.peers.members));
-        let view = Arc::new(View::new());
-        let shared = net::Shared::new(&config.protocol);
+        let view = View::new();
+        let post = Post::new(Settings::from(&*config.protocol));
         let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
         let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
-        let network = Link::new(Network::start(StartNetwork {
+        let network = Network::start(StartNetwork {
             identity: config.identity().clone(),
             section: Arc::clone(&config.network),
-            shared: shared.clone(),
-            view: Arc::clone(&view),
-        })?);
+            post: post.clone(),
+            view: view.clone(),
+        })?;
         let start_protocol = {
-            let network = network.clone();
-            move |section| Protocol::start(section, shared.clone(), network.clone())
+            let view = view.clone();
+            move |section| Protocol::start(section, post.clone(), view.clone())
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
         let (generation, outcome) = begin(&history, &config, began, loaded.warnings).await;
         let board = Board::new(Arc::clone(&outcome), None);
-        let metrics = Arc::new(Metrics::new(Arc::clone(&board), Arc::clone(&view)));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&board), view.clone()));
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
         let (stopping, stopped) = watch::channel(false);
         let servers = Servers::default();
@@ -118,7 +121,7 @@ impl Node {
             current: Arc::clone(&current),
             board: Arc::clone(&board),
             coordinator: OnceLock::new(),
-            view: Arc::clone(&view),
+            view: view.clone(),
             protocol: protocol.clone(),
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
@@ -155,7 +158,7 @@ impl Node {
                         .replaceable(start_admin),
                 ),
             ],
-            source: Arc::new(Files { view: Arc::clone(&view) }),
+            source: Arc::new(Files { view: view.clone() }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
             sink: Arc::new(Listeners { metrics }),
@@ -240,7 +243,9 @@ impl Node {
         // The transaction ends within its budget whatever happens; the margin is for a machine under load.
         let running = self.board.read().running.map_or(Duration::ZERO, |(_, budget)| budget);
         let _ = tokio::time::timeout(running + CLOSE_WITHIN, self.coordinator.send(Stop)).await;
-        let _ = tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown)).await;
+        let _ =
+            tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown { within: GOODBYE }))
+                .await;
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.admin.addr().send(admin::Close)).await;
     }
 }
@@ -273,7 +278,9 @@ where
     Box::new(move || {
         let request = link.addr().send(Reconfigure::health());
         Box::pin(async move {
-            request.await.unwrap_or_else(|gone| Err(StepError::component(format!("the component is gone: {gone}"))))
+            request
+                .await
+                .unwrap_or_else(|gone| Err(StepError::component(format!("the component is gone: {gone}"))))
         })
     })
 }
@@ -292,7 +299,7 @@ async fn begin(
             None
         });
         let kept = before.as_ref().map(|snapshot| snapshot.meta.generation);
-        let same = before.as_ref().is_some_and(|snapshot| config.is_snapshot(&snapshot.conf, snapshot.peers.as_deref()));
+        let same = before.is_some_and(|snapshot| is_same(&config, snapshot));
         let generation = match kept {
             Some(kept) if same => kept,
             _ => history.next(),
@@ -308,7 +315,19 @@ async fn begin(
         (generation, Arc::new(outcome))
     };
     // A panic in there is a bug; the node must not start with a history that nobody knows the state of.
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+/// Whether a generation has the same effect as the configuration, however it is written.
+fn is_same(config: &Arc<Config>, kept: storage::Snapshot) -> bool {
+    let kept = config::Snapshot { conf: kept.conf.into(), peers: kept.peers.map(Into::into) };
+    if kept == config.source.snapshot {
+        return true;
+    }
+    let kept = Config::from_snapshot(&config.source.path, kept, None, LoadOptions::default());
+    kept.is_ok_and(|kept| *kept.config == **config)
 }
 
 fn startup(generation: Generation, from: Generation, began: Instant, warnings: Vec<Problem>) -> Outcome {

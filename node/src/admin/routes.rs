@@ -102,7 +102,9 @@ async fn metrics(state: State) -> HttpResponse {
         Ok(text) => HttpResponse::Ok()
             .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
             .body(text),
-        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, "Metrics are not to be had", &cause.to_string()),
+        Err(cause) => {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "Metrics are not to be had", &cause.to_string())
+        }
     }
 }
 
@@ -118,7 +120,7 @@ async fn config(state: State) -> HttpResponse {
     let config = state.current.load_full();
     HttpResponse::Ok().json(json!({
         "generation": state.board.read().generation,
-        "config": config.canonical_value(),
+        "config": config.to_json(),
         "text": config.canonical(),
         "peers": config.canonical_peers(),
     }))
@@ -135,7 +137,9 @@ async fn difference(state: State) -> HttpResponse {
             "errors": problems,
             "error": Outcome::error_text(&problems),
         })),
-        Err(cause) => error(StatusCode::INTERNAL_SERVER_ERROR, "The files were not compared", &cause.to_string()),
+        Err(cause) => {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "The files were not compared", &cause.to_string())
+        }
     }
 }
 
@@ -218,7 +222,8 @@ fn expected(request: &HttpRequest) -> Result<Option<Generation>, HttpResponse> {
     }
     let number = text.trim_matches('"').parse().ok().and_then(Generation::new);
     number.map(Some).ok_or_else(|| {
-        let text = format!("If-Match is {text}; a generation in double quotes was expected; nothing was done");
+        let text =
+            format!("If-Match is {text}; a generation in double quotes was expected; nothing was done");
         error(StatusCode::PRECONDITION_FAILED, "Configuration reload refused", &text)
     })
 }

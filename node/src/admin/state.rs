@@ -36,7 +36,7 @@ pub struct AdminState {
     /// The reload engine, to ask. Set before the socket is opened.
     pub coordinator: OnceLock<Addr<Coordinator<Config>>>,
     /// The network, to read.
-    pub view: Arc<View>,
+    pub view: View,
     /// Direct messages.
     pub protocol: Link<Protocol>,
     /// Figures.
@@ -81,7 +81,7 @@ impl AdminState {
             "members": self.view.members(),
             "topics": config.protocol.topics,
             "services": {"expose": expose, "connect": connect},
-            "worker_threads": config.network.worker_threads,
+            "worker_threads": self.view.worker_threads(),
             "last_reload": *board.last,
         })
     }

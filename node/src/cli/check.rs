@@ -26,7 +26,7 @@ pub(super) fn check(common: &Common) -> ExitCode {
 
 /// Shows what the file changes against another file.
 pub(super) fn against_file(common: &Common, other: &Path) -> ExitCode {
-    let base = match Config::load(other, None, LoadOptions::look()) {
+    let base = match Config::load(other, None, LoadOptions::default()) {
         Ok(loaded) => loaded.config,
         Err(rejection) => {
             report(common, &rejection.problems, &[]);
@@ -66,7 +66,8 @@ pub(super) async fn against_running(common: &Common) -> ExitCode {
 
 /// Loads the file; a port that the node on the same data folder holds counts as free (contract).
 fn load(common: &Common, path: &Path) -> Result<Loaded, Vec<Problem>> {
-    let mut loaded = Config::load(path, None, LoadOptions::look()).map_err(|rejection| rejection.problems)?;
+    let mut loaded =
+        Config::load(path, None, LoadOptions::default()).map_err(|rejection| rejection.problems)?;
     let held = ask::held_by_running(common);
     let mut problems = config::resources(&loaded.config, None, &held);
     if problems.is_empty() {

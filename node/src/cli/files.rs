@@ -30,7 +30,7 @@ pub(super) fn init(common: &Common) -> ExitCode {
 
 /// Shows who the node is.
 pub(super) fn id(common: &Common) -> ExitCode {
-    match Config::load(&common.config(), None, LoadOptions::look()) {
+    match Config::load(&common.config(), None, LoadOptions::default()) {
         Ok(loaded) => {
             show(common, loaded.config.identity(), false);
             ExitCode::SUCCESS

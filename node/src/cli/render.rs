@@ -1,10 +1,11 @@
 //! Outcomes, status and history for people. Nothing here is coloured: it reads the same in a pipe.
 
 use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
 
+use reload::Problem;
 use reload::outcome::{Kind, Outcome, Phases};
 use reload::plan::Change;
-use reload::Problem;
 use serde_json::Value;
 
 /// `1 problem`, `2 problems`.
@@ -47,7 +48,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
             outcome.duration_ms,
             if outcome.durable { "" } else { " (NOT on disk yet: is the disk full?)" }
         ),
-        Kind::Unchanged => format!("unchanged: generation {} runs what the files say\n", outcome.config_generation),
+        Kind::Unchanged => {
+            format!("unchanged: generation {} runs what the files say\n", outcome.config_generation)
+        }
         Kind::Planned => format!(
             "planned: {} against generation {}; nothing was changed\n",
             count(outcome.changes.len(), "change"),
@@ -74,7 +77,8 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         let _ = writeln!(text, "  {verb} connection {} to {peer}: {}", closing.id, closing.reason);
     }
     if matches!(outcome.outcome, Kind::Committed | Kind::RolledBack | Kind::Failed) {
-        let told: Vec<_> = outcome.components.iter().map(|c| format!("{} {}", c.name, short_result(c))).collect();
+        let told: Vec<_> =
+            outcome.components.iter().map(|c| format!("{} {}", c.name, short_result(c))).collect();
         let _ = writeln!(text, "  components: {}", told.join(", "));
         let _ = writeln!(text, "  time: {}", phases(&outcome.phases));
         let connections = &outcome.connections;
@@ -106,7 +110,8 @@ fn phases(phases: &Phases) -> String {
         ("record", phases.record_ms),
         ("rollback", phases.rollback_ms),
     ];
-    let shown: Vec<_> = all.iter().filter(|(_, ms)| *ms > 0.0).map(|(name, ms)| format!("{name} {ms:.2}")).collect();
+    let shown: Vec<_> =
+        all.iter().filter(|(_, ms)| *ms > 0.0).map(|(name, ms)| format!("{name} {ms:.2}")).collect();
     format!("{} ms", shown.join(", "))
 }
 
@@ -121,7 +126,8 @@ pub(crate) fn status(status: &Value) -> String {
         status["uptime_s"].as_f64().unwrap_or(0.0),
         text_of("version")
     );
-    let degraded = status["degraded_reason"].as_str().map(|why| format!(" DEGRADED: {why}")).unwrap_or_default();
+    let degraded =
+        status["degraded_reason"].as_str().map(|why| format!(" DEGRADED: {why}")).unwrap_or_default();
     let _ = writeln!(text, "generation  {} ({}){degraded}", status["generation"], text_of("state"));
     let last = &status["last_reload"];
     let _ = writeln!(
@@ -184,29 +190,7 @@ fn short(value: &Value) -> String {
     if text.chars().count() <= 60 { text } else { text.chars().take(57).chain("...".chars()).collect() }
 }
 
-/// `2026-11-20 10:00:00Z` of milliseconds since 1970 (civil-from-days, Howard Hinnant's algorithm).
-pub(crate) fn utc(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let z = days + 719_468;
-    let (era, day_of_era) = (z / 146_097, z % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_civil() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00Z");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00Z");
-        assert_eq!(utc(1_699_564_800_000), "2023-11-09 21:20:00Z");
-    }
+/// RFC 3339 of milliseconds since 1970, to the second.
+fn utc(unix_ms: u64) -> impl std::fmt::Display {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(unix_ms))
 }

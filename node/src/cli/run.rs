@@ -60,7 +60,8 @@ fn load(named: Option<PathBuf>) -> Result<(Loaded, DataDir), u8> {
             path
         }
     };
-    let loaded = Config::load(&path, None, LoadOptions::start()).map_err(|rejection| refuse(&rejection.problems))?;
+    let loaded = Config::load(&path, None, LoadOptions { generate: true })
+        .map_err(|rejection| refuse(&rejection.problems))?;
     let data_dir = DataDir::open(&loaded.config.node.data_dir).map_err(|error| {
         eprintln!("Error: {error}");
         REFUSED

@@ -86,8 +86,12 @@ impl Member {
         let text = |value: &Value| serde_yaml::to_string(value).map_err(|error| error.to_string());
         let files = [("conf.yaml", text(&self.conf)?), ("peers.yaml", text(&json!({"peers": self.peers}))?)];
         for (name, text) in files {
-            storage::atomic::write(&self.folder.join(name), text.as_bytes(), storage::atomic::Mode::OwnerOnly)
-                .map_err(|error| error.to_string())?;
+            storage::atomic::write(
+                &self.folder.join(name),
+                text.as_bytes(),
+                storage::atomic::Mode::OwnerOnly,
+            )
+            .map_err(|error| error.to_string())?;
         }
         Ok(())
     }

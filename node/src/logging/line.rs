@@ -6,12 +6,12 @@
 use std::error::Error;
 use std::fmt::{self, Debug, Write};
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use humantime::format_rfc3339_millis;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
-use super::clock::push_timestamp;
 use crate::config::logging::LogFormat;
 
 /// The longest value, in bytes; the number of fields is bounded by the code that wrote the event.
@@ -87,7 +87,7 @@ impl Line {
         match format {
             LogFormat::Json => {
                 text.push_str("{\"timestamp\":\"");
-                push_timestamp(text, time);
+                let _ = write!(text, "{}", format_rfc3339_millis(time.max(UNIX_EPOCH)));
                 text.push_str("\",\"level\":\"");
                 text.push_str(level.as_str());
                 text.push_str("\",\"target\":");
@@ -98,7 +98,7 @@ impl Line {
                 text.push_str("}\n");
             }
             LogFormat::Text => {
-                push_timestamp(text, time);
+                let _ = write!(text, "{}", format_rfc3339_millis(time.max(UNIX_EPOCH)));
                 text.push(' ');
                 let start = text.len();
                 // Writing to a string cannot fail.

@@ -50,9 +50,11 @@ async fn send(state: State, request: HttpRequest, key: Path<String>, mut body: w
     match state.protocol.addr().send(Send { to, content_type, data }).await {
         Ok(Ok(())) => HttpResponse::Ok().json(json!({"status": "ok"})),
         Ok(Err(cause)) => failed(&cause),
-        Err(gone) => {
-            error(StatusCode::SERVICE_UNAVAILABLE, "Message not delivered", &format!("the protocol is gone: {gone}"))
-        }
+        Err(gone) => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Message not delivered",
+            &format!("the protocol is gone: {gone}"),
+        ),
     }
 }
 
@@ -70,7 +72,11 @@ async fn inbox(state: State) -> HttpResponse {
     let messages = match state.protocol.addr().send(Subscribe).await {
         Ok(messages) => messages,
         Err(gone) => {
-            return error(StatusCode::SERVICE_UNAVAILABLE, "No inbox", &format!("the protocol is gone: {gone}"));
+            return error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "No inbox",
+                &format!("the protocol is gone: {gone}"),
+            );
         }
     };
     let stopping = state.stopping.clone();
