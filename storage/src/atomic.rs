@@ -79,7 +79,7 @@ pub fn write(path: &Path, contents: &[u8], mode: Mode) -> Result<(), WriteError>
     sync_folder(folder).map_err(at(folder, Action::SyncFolder))
 }
 
-/// Like [`write`], for a file that must not be there yet (also not as a symlink); says so with
+/// Like [`write()`], for a file that must not be there yet (also not as a symlink); says so with
 /// [`ErrorKind::AlreadyExists`].
 ///
 /// # Errors

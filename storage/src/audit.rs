@@ -35,6 +35,8 @@ pub struct AuditLog {
     path: PathBuf,
     file: File,
     len: u64,
+    /// [`ROTATE_AT`], less in tests.
+    rotate_at: u64,
 }
 
 /// Why a line was not written, or the log not opened. The log holds whole lines in either case.
@@ -72,7 +74,7 @@ impl AuditLog {
                 atomic::sync_folder(atomic::folder_of(path))?;
             }
             let len = mend(&mut file)?;
-            Ok(Self { path: path.into(), file, len })
+            Ok(Self { path: path.into(), file, len, rotate_at: ROTATE_AT })
         })();
         opened.map_err(|source| AuditError::Io { path: path.into(), source })
     }
@@ -88,7 +90,7 @@ impl AuditLog {
             return Err(AuditError::TooLong(line.len()));
         }
         let len = line.len() as u64;
-        if self.len > 0 && self.len.saturating_add(len) > ROTATE_AT {
+        if self.len > 0 && self.len.saturating_add(len) > self.rotate_at {
             self.rotate().map_err(|source| AuditError::Io { path: self.path.clone(), source })?;
         }
         match self.file.write_all(&line) {
@@ -207,7 +209,7 @@ fn last_lines(file: &mut File, lines: usize, most: u64) -> io::Result<Vec<u8>> {
         chunks.push_front(chunk);
         from = start;
     }
-    let text: Vec<u8> = chunks.into_iter().flatten().collect();
+    let text = Vec::from(chunks).concat();
     // An end without a newline is a line too.
     let ended = usize::from(text.last() == Some(&b'\n'));
     let mut ends = text.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
@@ -274,17 +276,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.jsonl");
         let mut log = AuditLog::open(&path).unwrap();
-        let padding = "x".repeat(3 << 20);
+        assert_eq!(log.rotate_at, 10 * 1024 * 1024, "the contract's");
+        log.rotate_at = 100;
         for id in 0..25 {
-            log.append(&json!({"id": id, "padding": padding})).unwrap();
+            // Three lines fit into a file.
+            log.append(&json!({"id": id, "note": "y".repeat(10)})).unwrap();
         }
         for number in 0..=BACKUPS {
             let bytes = fs::metadata(numbered(&path, number)).unwrap().len();
-            assert!((1..=ROTATE_AT).contains(&bytes), "{number}: {bytes}");
+            assert!((1..=100).contains(&bytes), "{number}: {bytes}");
         }
         assert!(!numbered(&path, BACKUPS + 1).exists());
         assert_eq!(ids(&log.tail(4).unwrap()), [21, 22, 23, 24]);
-        assert_eq!(ids(&log.tail(1000).unwrap()), [20, 21, 22, 23, 24], "bounded by its bytes");
+        assert_eq!(ids(&log.tail(1000).unwrap()), (9..25).collect::<Vec<_>>(), "six files are kept");
     }
 
     #[test]

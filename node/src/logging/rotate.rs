@@ -295,3 +295,33 @@ fn undo(file: &File, written: usize, error: io::Error) -> io::Result<()> {
     }
     Err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_path_is_one_file_and_goes_with_its_last_holder_if_nobody_wrote() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.log");
+        let files = Arc::new(Files::default());
+        let given_up = files.open(&path).unwrap();
+        let kept = files.open(&path).unwrap();
+        assert!(Arc::ptr_eq(&given_up, &kept));
+        drop(given_up);
+        assert!(path.exists(), "a late rollback does not remove what its successor has opened");
+        drop(kept);
+        assert!(!path.exists());
+
+        let written = files.open(&path).unwrap();
+        assert!(written.write(b"line\n", Limits { max_size: 100, max_backups: 1 }).0);
+        drop(written);
+        drop(files.open(&path).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), b"line\n");
+
+        let empty = dir.path().join("empty.log");
+        fs::write(&empty, "").unwrap();
+        drop(files.open(&empty).unwrap());
+        assert!(empty.exists(), "it was there before");
+    }
+}
