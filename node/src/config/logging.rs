@@ -1,0 +1,102 @@
+//! The section of the logging actor (N10), as checked values.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+/// What the logging actor is configured by: the section `logging`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggingSection {
+    /// The least severe events that are written.
+    pub level: Level,
+    /// The level of single modules (`libp2p_swarm`), where it differs.
+    pub targets: BTreeMap<String, Level>,
+    /// How an event becomes a line.
+    pub format: LogFormat,
+    /// Whether lines go to stdout.
+    pub console: bool,
+    /// Whether lines of format `text` are coloured on a terminal.
+    pub color: bool,
+    /// The file that lines go to; `None` where `file_output` is false.
+    pub file: Option<LogFile>,
+}
+
+/// How severe an event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// For whoever looks for a fault.
+    Debug,
+    /// What an operator wants to know.
+    Info,
+    /// What an operator should look at.
+    Warn,
+    /// What an operator has to look at.
+    Error,
+}
+
+/// How an event becomes a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// A log file that is rotated to `NAME.1`, `NAME.2`, … by its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The size in bytes from which it is rotated.
+    pub max_size: u64,
+    /// How many rotated files are kept.
+    pub max_backups: u32,
+}
+
+// === impl Level ===
+
+impl Level {
+    /// Every level under its name in `conf.yaml`.
+    pub const NAMES: &'static [(&'static str, Self)] =
+        &[("debug", Self::Debug), ("info", Self::Info), ("warn", Self::Warn), ("error", Self::Error)];
+
+    /// The name in `conf.yaml`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+// === impl LogFormat ===
+
+impl LogFormat {
+    /// Every format under its name in `conf.yaml`.
+    pub const NAMES: &'static [(&'static str, Self)] = &[("json", Self::Json), ("text", Self::Text)];
+
+    /// The name in `conf.yaml`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Text => "text",
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
