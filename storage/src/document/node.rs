@@ -93,6 +93,12 @@ impl<'n> Node<'n> {
         self
     }
 
+    /// The value as it was parsed, for what none of the types below fits.
+    #[must_use]
+    pub const fn value(&self) -> Option<&'n Value> {
+        self.value
+    }
+
     /// Whether something is written there.
     #[must_use]
     pub const fn is_given(&self) -> bool {

@@ -38,7 +38,10 @@ impl<'n> Section<'n> {
 
     /// The value of a key, if there is one.
     pub fn key(&self, name: &'static str) -> Node<'_> {
-        self.known.borrow_mut().push(name);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&name) {
+            known.push(name);
+        }
         let value = self.map.and_then(|map| map.get(name));
         Node::new(self.findings, Path::Key(&self.path, name), value, self.expected)
     }
@@ -50,12 +53,12 @@ impl<'n> Section<'n> {
     }
 
     /// Reports every key that nobody asked for: a misspelt key would otherwise be a default in disguise.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         self.unknown(|problem| self.findings.error(problem, Spot::Key));
     }
 
     /// [`Section::finish`] for files where other programs may keep keys of their own: unknown ones are warnings.
-    pub fn finish_with_warnings(self) {
+    pub fn finish_with_warnings(&self) {
         self.unknown(|problem| self.findings.warning(problem, Spot::Key));
     }
 
@@ -81,9 +84,10 @@ pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
         return None;
     }
     let folded = name.to_lowercase().replace('-', "_");
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
     known
         .iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&folded, candidate), *candidate))
+        .map(|candidate| (distance(candidate), *candidate))
         .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 3))
         .min()
         .map(|(_, candidate)| candidate)

@@ -176,6 +176,11 @@ fn files_that_are_none_are_refused_before_they_are_read() {
     let error = source::read(&path("large"), MAX_FILE).unwrap_err();
     assert!(matches!(error, ReadError::TooLarge { size: 104_857_600, limit: MAX_FILE }));
 
+    // A file whose first byte cannot be read, not even by root.
+    let error = source::read(std::path::Path::new("/proc/self/mem"), 10).unwrap_err();
+    assert!(matches!(error, ReadError::Io(_)), "{error}");
+    assert!(error.problem("f").to_string().starts_with("f: cannot be read: "));
+
     std::fs::write(path("good"), "0123456789").unwrap();
     assert_eq!(source::read(&path("good"), 10).unwrap().bytes, b"0123456789");
     assert!(matches!(source::read(&path("good"), 9), Err(ReadError::TooLarge { .. })));
