@@ -1,0 +1,310 @@
+//! Judging `conf.yaml`, `peers.yaml` and what they name, in isolation from what runs (R5, R6).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use net::{Identity, NetworkSection};
+use reload::Problem;
+use storage::document::place::Spot;
+use storage::document::{Document, Findings, MAX_FILE, ReadError, source};
+use storage::{Digest, Members, PeersFile, PeersSection};
+
+use super::decode::{self, Draft, Key};
+use super::sections::NodeSection;
+use super::{Config, ConfigSource, LoadOptions, Snapshot, files, write_back};
+
+/// Where a configuration stands, and what it is judged against.
+pub(super) struct Judge<'a> {
+    /// Absolute.
+    path: PathBuf,
+    /// As the operator named it.
+    named: &'a Path,
+    current: Option<&'a Arc<Config>>,
+    options: LoadOptions,
+    /// Files read while judging count as reading.
+    pub(super) read: Duration,
+}
+
+/// What was wrong and odd so far.
+#[derive(Default)]
+pub(super) struct Verdict {
+    pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<Problem>,
+}
+
+// === impl Judge ===
+
+impl<'a> Judge<'a> {
+    pub(super) fn new(named: &'a Path, current: Option<&'a Arc<Config>>, options: LoadOptions) -> Self {
+        // Fails only for an empty path, which no file has: then reading fails as well.
+        let path = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
+        Self { path, named, current, options, read: Duration::ZERO }
+    }
+
+    /// Judges these bytes; `peers` stands for `peers.yaml`, which is read where it is not given.
+    pub(super) fn judge(
+        &mut self,
+        conf: Arc<[u8]>,
+        peers: Option<Option<Arc<[u8]>>>,
+    ) -> Result<(Arc<Config>, Vec<Problem>), Verdict> {
+        if let Some(same) = self.unchanged(&conf, peers.as_ref()) {
+            let warnings = same.source.warnings.clone();
+            return Ok((same, warnings));
+        }
+        let name = self.named.display().to_string();
+        let mut verdict = Verdict::default();
+        let document = Document::parse(&name, &conf).map_err(|problem| Verdict::of(*problem))?;
+        let findings = Findings::new();
+        let folder = self.path.parent().unwrap_or(Path::new("/")).to_owned();
+        let named_folder = self.named.parent().unwrap_or(Path::new(""));
+        let mut draft = decode::draft(document.root(&findings), &findings, &folder, named_folder);
+
+        self.judge_identity(&draft, &findings);
+        let own = match &draft.key {
+            Key::Read(identity, _) => Some(identity.public_key()),
+            Key::Missing | Key::Wrong => None,
+        };
+        let peers_name = draft.peers.name.display().to_string();
+        let peers = self.peers(&draft, peers, &peers_name, own.as_ref(), &mut verdict);
+        if let Some(peers) = &peers {
+            for (path, key) in &draft.named_peers {
+                if Some(key) == own.as_ref() && path.ends_with(".peer") {
+                    let problem = Problem::at(path.clone(), format!("{key} is this node itself"));
+                    findings.error(problem.hint("name the member that exposes the service"), Spot::Value);
+                } else if Some(key) != own.as_ref() && !peers.members.contains_key(key) {
+                    let problem = Problem::at(path.clone(), format!("{key} is no member"));
+                    findings.error(
+                        problem.hint(format!("add it to {peers_name}, or correct the key")),
+                        Spot::Value,
+                    );
+                }
+            }
+        }
+        let (errors, warnings) = document.problems(findings);
+        verdict.problems.splice(0..0, errors);
+        verdict.warnings.splice(0..0, warnings);
+        let (Some(peers), true) = (peers, verdict.problems.is_empty()) else { return Err(verdict) };
+
+        let (identity, conf) = match std::mem::replace(&mut draft.key, Key::Wrong) {
+            Key::Read(identity, _) => (*identity, conf),
+            Key::Wrong => return Err(verdict),
+            Key::Missing => match self.new_key(&mut draft, conf, &mut verdict) {
+                Some(made) => made,
+                None => return Err(verdict),
+            },
+        };
+        let source = ConfigSource {
+            path: self.path.clone(),
+            name,
+            peers_name,
+            snapshot: Snapshot { conf, peers: peers.text },
+            named: std::mem::take(&mut draft.named),
+            warnings: verdict.warnings.clone(),
+        };
+        Ok((Arc::new(self.assemble(draft, identity, peers.members, source)), verdict.warnings))
+    }
+
+    /// What runs, if every byte of what it was made from is still the same.
+    fn unchanged(&mut self, conf: &Arc<[u8]>, peers: Option<&Option<Arc<[u8]>>>) -> Option<Arc<Config>> {
+        let current = self.current?;
+        let source = &current.source;
+        if source.path != self.path || source.snapshot.conf != *conf {
+            return None;
+        }
+        let started = Instant::now();
+        let same = match peers {
+            Some(peers) => source.snapshot.peers == *peers,
+            None => match source::read(&current.peers.file, MAX_FILE) {
+                Ok(file) => source.snapshot.peers.as_deref() == Some(&file.bytes),
+                Err(ReadError::Missing) => source.snapshot.peers.is_none(),
+                Err(_) => false,
+            },
+        };
+        let same = same && files::named_are_same(source);
+        self.read += started.elapsed();
+        same.then(|| Arc::clone(current))
+    }
+
+    /// Refuses what a running node cannot change yet (R19: refused rather than half done).
+    fn judge_identity(&self, draft: &Draft, findings: &Findings) {
+        let Some(current) = self.current else { return };
+        let refuse = |path: &str, message: &str, hint: &str| {
+            findings.error(Problem::at(path, message).hint(hint), Spot::Value);
+        };
+        match &draft.key {
+            Key::Read(identity, from) if **identity != current.node.identity => refuse(
+                from,
+                "is another key than the one that the node runs with; a new identity needs a restart, and nothing was changed",
+                "put the key back, or stop the node and start it with the new one",
+            ),
+            Key::Missing => {
+                let key = if draft.key_file.is_some() { "node.key_file" } else { "node.private_key" };
+                refuse(
+                    key,
+                    "holds no key, but the node runs with one; nothing was changed",
+                    "put the key back: each generation keeps a copy",
+                );
+            }
+            Key::Read(..) | Key::Wrong => {}
+        }
+        if draft.data_dir != current.node.data_dir {
+            refuse(
+                "node.data_dir",
+                "is another folder than the one in use; moving it needs a restart, and nothing was changed",
+                "put it back, or stop the node, move the folder and start again",
+            );
+        }
+    }
+
+    /// The members: those that run, if their file has not changed; else the file's.
+    fn peers(
+        &mut self,
+        draft: &Draft,
+        given: Option<Option<Arc<[u8]>>>,
+        name: &str,
+        own: Option<&storage::PeerKey>,
+        verdict: &mut Verdict,
+    ) -> Option<Peers> {
+        let text: Option<Arc<[u8]>> = match given {
+            Some(text) => text,
+            None => {
+                let started = Instant::now();
+                let read = source::read(&draft.peers.file, MAX_FILE);
+                self.read += started.elapsed();
+                match read {
+                    Ok(file) => Some(file.bytes.into()),
+                    Err(ReadError::Missing) => None,
+                    Err(error) => {
+                        verdict.problems.push(error.problem(name));
+                        return None;
+                    }
+                }
+            }
+        };
+        let reusable = self.current.filter(|current| {
+            current.source.snapshot.peers == text
+                && current.source.peers_name == name
+                && own == Some(&current.node.identity.public_key())
+        });
+        if let Some(current) = reusable {
+            let theirs =
+                current.source.warnings.iter().filter(|warning| warning.file.as_deref() == Some(name));
+            verdict.warnings.extend(theirs.cloned());
+            let text = current.source.snapshot.peers.clone();
+            return Some(Peers { members: Arc::clone(&current.peers.members), text });
+        }
+        let Some(bytes) = text else { return Some(Peers { members: Arc::new(Members::new()), text: None }) };
+        match PeersFile::parse(name, bytes, own) {
+            Ok(file) => {
+                verdict.warnings.extend(file.warnings);
+                Some(Peers { members: Arc::new(file.members), text: file.text })
+            }
+            Err(error) => {
+                verdict.problems.extend(error.problems);
+                verdict.warnings.extend(error.warnings);
+                None
+            }
+        }
+    }
+
+    /// A key pair for a node that has none, written to where it belongs if the options say so.
+    fn new_key(
+        &self,
+        draft: &mut Draft,
+        conf: Arc<[u8]>,
+        verdict: &mut Verdict,
+    ) -> Option<(Identity, Arc<[u8]>)> {
+        let identity = Identity::generate();
+        let key = if draft.key_file.is_some() { "node.key_file" } else { "node.private_key" };
+        if !self.options.generate {
+            let warning = Problem::at(key, "holds no key yet: the node will generate one when it starts");
+            let warning = warning.file(self.named.display().to_string());
+            verdict.warnings.push(warning.hint("`fednode keygen` prints one"));
+            return Some((identity, conf));
+        }
+        let written = match &draft.key_file {
+            Some(path) => write_back::key_file(path, &identity).map(|text| {
+                draft.named.push((path.clone(), Digest::of(text.as_bytes())));
+                conf
+            }),
+            None => write_back::private_key(&self.path, &conf, &identity),
+        };
+        match written {
+            Ok(conf) => Some((identity, conf)),
+            Err(error) => {
+                let problem = Problem::at(key, format!("a generated key cannot be kept: {error}"));
+                let problem = problem.file(self.named.display().to_string());
+                verdict.problems.push(
+                    problem.hint("make the file writable, or write a key from `fednode keygen` into it"),
+                );
+                None
+            }
+        }
+    }
+
+    /// Puts the sections together. Those that are as before are shared with what runs.
+    fn assemble(
+        &self,
+        draft: Draft,
+        identity: Identity,
+        members: Arc<Members>,
+        source: ConfigSource,
+    ) -> Config {
+        let members = match self.current {
+            Some(current) if *current.peers.members == *members => Arc::clone(&current.peers.members),
+            _ => members,
+        };
+        let current = self.current;
+        let Draft { network, peers, .. } = draft;
+        let network = NetworkSection {
+            listen: network.listen,
+            external: network.external,
+            membership: network.membership,
+            limits: network.limits,
+            worker_threads: draft.worker_threads,
+            connection_timeout: peers.connection_timeout,
+            reconnect_min: peers.reconnect_min,
+            reconnect_max: peers.reconnect_max,
+            members: Arc::clone(&members),
+        };
+        let node = NodeSection {
+            identity,
+            key_file: draft.key_file,
+            data_dir: draft.data_dir,
+            shutdown_timeout: draft.shutdown_timeout,
+        };
+        let peers = PeersSection { file: peers.file, max_known: peers.max_known, members };
+        Config {
+            node: share(node, current.map(|current| &current.node)),
+            network: share(network, current.map(|current| &current.network)),
+            protocol: share(draft.protocol, current.map(|current| &current.protocol)),
+            peers: share(peers, current.map(|current| &current.peers)),
+            logging: share(draft.logging, current.map(|current| &current.logging)),
+            admin: share(draft.admin, current.map(|current| &current.admin)),
+            reload: share(draft.reload, current.map(|current| &current.reload)),
+            source: Arc::new(source),
+        }
+    }
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    fn of(problem: Problem) -> Self {
+        Self { problems: vec![problem], warnings: Vec::new() }
+    }
+}
+
+/// The members with the bytes that they were read from.
+struct Peers {
+    members: Arc<Members>,
+    text: Option<Arc<[u8]>>,
+}
+
+fn share<S: PartialEq>(next: S, current: Option<&Arc<S>>) -> Arc<S> {
+    match current {
+        Some(current) if **current == next => Arc::clone(current),
+        _ => Arc::new(next),
+    }
+}

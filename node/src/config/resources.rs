@@ -1,0 +1,124 @@
+//! What the machine must have for a configuration to run: free ports, writable folders (R6, last layer). Nothing is created or
+//! kept here; what is free now can be taken when it is needed, and then the component refuses.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use libp2p::Multiaddr;
+use reload::Problem;
+use rustix::fs::{Access, access};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Config;
+use super::listen::{Endpoint, Transport};
+
+/// Everything that this machine lacks for `config`. Ports that `current` uses, or that overlap with `held`, the addresses that the running
+/// node listens on, count as free (contract: "A port that the node on the same `data_dir` holds counts as free").
+#[must_use]
+pub fn resources(config: &Config, current: Option<&Config>, held: &[Multiaddr]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut ours: Vec<Endpoint> = held.iter().filter_map(Endpoint::of).collect();
+    ours.extend(current.into_iter().flat_map(local_listeners).map(|(_, address)| Endpoint::tcp(address)));
+
+    let network =
+        config.network.listen.iter().enumerate().filter_map(|(index, address)| {
+            Some((format!("network.addresses[{index}]"), Endpoint::of(address)?))
+        });
+    let local = local_listeners(config).into_iter().map(|(path, address)| (path, Endpoint::tcp(address)));
+    for (path, endpoint) in network.chain(local) {
+        if !ours.iter().any(|held| held.overlaps(&endpoint)) {
+            problems.extend(probe(&endpoint).err().map(|error| unusable(&path, &endpoint, &error)));
+        }
+    }
+    problems.extend(data_dir(&config.node.data_dir));
+    problems.extend(config.logging.file.as_ref().and_then(|file| log_file(&file.path)));
+    config.locate(&mut problems);
+    problems
+}
+
+/// TCP listeners apart from the swarm's.
+fn local_listeners(config: &Config) -> Vec<(String, SocketAddr)> {
+    let services = config.protocol.connect.iter().enumerate();
+    let services = services
+        .map(|(index, service)| (format!("protocol.services.connect[{index}].listen"), service.listen));
+    services.chain(config.admin.listen.map(|address| ("admin.listen".to_owned(), address))).collect()
+}
+
+/// Binds without listening: it fails where anybody listens, and takes no connection from anybody.
+fn probe(endpoint: &Endpoint) -> io::Result<()> {
+    let kind = match endpoint.transport {
+        Transport::Tcp => (Type::STREAM, Protocol::TCP),
+        Transport::Udp => (Type::DGRAM, Protocol::UDP),
+    };
+    let socket = Socket::new(Domain::for_address(endpoint.address), kind.0, Some(kind.1))?;
+    if endpoint.address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if endpoint.transport == Transport::Tcp {
+        // As the listener will: a port in TIME_WAIT is free.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&endpoint.address.into())
+}
+
+fn unusable(path: &str, endpoint: &Endpoint, error: &io::Error) -> Problem {
+    let address = endpoint.address;
+    let (message, hint) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            format!("{address} is in use by another process"),
+            format!("`ss -lnp 'sport = :{}'` shows which; stop it, or choose another port", address.port()),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            format!("{} is on no interface of this machine", address.ip()),
+            "`ip address` lists those that are; 0.0.0.0 stands for all of them".to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("{address} may not be listened on by this user"),
+            "choose a port from 1024, or grant CAP_NET_BIND_SERVICE".to_owned(),
+        ),
+        _ if error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error()) => (
+            format!("this machine has no {}", if address.is_ipv6() { "IPv6" } else { "IPv4" }),
+            "remove the address".to_owned(),
+        ),
+        _ => (format!("{address} cannot be listened on: {error}"), "choose another address".to_owned()),
+    };
+    Problem::at(path, message).hint(hint)
+}
+
+fn data_dir(path: &Path) -> Option<Problem> {
+    const KEY: &str = "node.data_dir";
+    // The nearest folder that is there decides whether the rest can be created.
+    let there = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok())?;
+    if !there.is_dir() {
+        let problem = Problem::at(KEY, format!("{} is not a folder", there.display()));
+        return Some(problem.hint("remove what is there, or name another folder"));
+    }
+    access(there, Access::WRITE_OK | Access::EXEC_OK).err().map(|error| {
+        let what = if there == path { "written to" } else { "created" };
+        Problem::at(KEY, format!("{} cannot be {what}: {}: {error}", path.display(), there.display()))
+            .hint("let the node's user write there (chown), or name another folder")
+    })
+}
+
+fn log_file(path: &Path) -> Option<Problem> {
+    let problem = |message: String, hint: &str| Some(Problem::at("logging.file_name", message).hint(hint));
+    if path.is_dir() {
+        return problem(format!("{} is a folder", path.display()), "name a file in it");
+    }
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if !folder.is_dir() {
+        return problem(
+            format!("there is no folder {}", folder.display()),
+            "create it, or name another file",
+        );
+    }
+    // Rotation renames and creates, so the folder has to be writable, not only the file.
+    match access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => None,
+        Err(error) => problem(
+            format!("the folder {} cannot be written to: {error}", folder.display()),
+            "let the node's user write there (chown), or name another file",
+        ),
+    }
+}

@@ -1,0 +1,141 @@
+//! Addresses of peers: which multiaddrs a node can dial.
+
+use std::net::IpAddr;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+use crate::PeerKey;
+
+/// The longest text of one address; a DNS name has at most 253 characters (RFC 1035).
+pub const MAX_ADDRESS: usize = 512;
+
+/// Why a text is not an address that a node can dial.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// No multiaddr.
+    #[error("is no multiaddr: {0}")]
+    Syntax(String),
+    /// Longer than [`MAX_ADDRESS`].
+    #[error("is {0} characters long, more than {MAX_ADDRESS}")]
+    Length(usize),
+    /// A multiaddr of protocols that this node does not speak.
+    #[error("is not of a form that this node can dial")]
+    Form,
+    /// Port 0 is none.
+    #[error("has port 0, which nobody listens on")]
+    Port,
+    /// `0.0.0.0` or `::` is no destination.
+    #[error("has the address {0}, which is only for listening")]
+    Unspecified(IpAddr),
+    /// `/p2p/…` names somebody else than the public key.
+    #[error("ends in the peer id of another key")]
+    Peer,
+}
+
+// === impl AddressError ===
+
+impl AddressError {
+    /// What to do about it.
+    #[must_use]
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Syntax(_) | Self::Form | Self::Length(_) => {
+                "write /ip4/ADDRESS/tcp/PORT, /ip6/…, /dns4/NAME/tcp/PORT or …/udp/PORT/quic-v1"
+            }
+            Self::Port => "write the port that the peer listens on",
+            Self::Unspecified(_) => "write the address or the name at which others reach the peer",
+            Self::Peer => "remove /p2p/…, or write the peer id that belongs to the public key",
+        }
+    }
+}
+
+/// Reads an address that can be dialled: `/ip4`, `/ip6`, `/dns`, `/dns4` or `/dns6`, then `/tcp/PORT` or `/udp/PORT/quic-v1`.
+/// A `/p2p/ID` at the end must be that of `key`, and is taken off: the key says it already.
+///
+/// # Errors
+/// If the text is of another form, or names no place that can be dialled.
+pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressError> {
+    if text.len() > MAX_ADDRESS {
+        return Err(AddressError::Length(text.len()));
+    }
+    let mut address: Multiaddr = text.parse().map_err(|error| AddressError::Syntax(format!("{error}")))?;
+    if let Some(Protocol::P2p(peer)) = address.iter().last() {
+        let theirs = PeerKey::from_peer_id(&peer).ok();
+        if key.is_some_and(|key| theirs.as_ref() != Some(key)) {
+            return Err(AddressError::Peer);
+        }
+        address.pop();
+    }
+    let mut parts = address.iter();
+    let host = match parts.next() {
+        Some(Protocol::Ip4(ip)) => Some(IpAddr::V4(ip)),
+        Some(Protocol::Ip6(ip)) => Some(IpAddr::V6(ip)),
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) if !name.is_empty() => None,
+        _ => return Err(AddressError::Form),
+    };
+    let port = match (parts.next(), parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(port)), None, None)
+        | (Some(Protocol::Udp(port)), Some(Protocol::QuicV1), None) => port,
+        _ => return Err(AddressError::Form),
+    };
+    if port == 0 {
+        return Err(AddressError::Port);
+    }
+    match host {
+        Some(ip) if ip.is_unspecified() => Err(AddressError::Unspecified(ip)),
+        _ => Ok(address),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::identity::ed25519;
+
+    use super::*;
+
+    #[test]
+    fn what_can_be_dialled() {
+        for good in [
+            "/ip4/192.168.1.100/tcp/9000",
+            "/ip6/::1/tcp/9000",
+            "/dns/a.example/tcp/1",
+            "/dns4/node1.example.com/tcp/9000",
+            "/dns6/node1.example.com/udp/9000/quic-v1",
+            "/ip4/127.0.0.1/udp/65535/quic-v1",
+        ] {
+            assert_eq!(dialable(good, None).unwrap().to_string(), good);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_dialled_says_why() {
+        for (wrong, piece) in [
+            ("", "can dial"),
+            ("127.0.0.1:9000", "no multiaddr"),
+            ("/ip4/300.1.1.1/tcp/1", "no multiaddr"),
+            ("/ip4/127.0.0.1/tcp/70000", "no multiaddr"),
+            ("/ip4/127.0.0.1", "can dial"),
+            ("/ip4/127.0.0.1/udp/9000", "can dial"),
+            ("/ip4/127.0.0.1/tcp/9000/ws", "can dial"),
+            ("/tcp/9000", "can dial"),
+            ("/ip4/127.0.0.1/tcp/0", "port 0"),
+            ("/ip4/0.0.0.0/tcp/9000", "only for listening"),
+            ("/ip6/::/udp/9000/quic-v1", "only for listening"),
+        ] {
+            let error = dialable(wrong, None).unwrap_err();
+            assert!(error.to_string().contains(piece), "{wrong}: {error}");
+        }
+        let long = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS));
+        assert!(matches!(dialable(&long, None), Err(AddressError::Length(_))));
+    }
+
+    #[test]
+    fn a_peer_id_must_belong_to_the_key_and_is_taken_off() {
+        let key = |_| PeerKey::from_bytes(ed25519::Keypair::generate().public().to_bytes()).unwrap();
+        let [mine, other] = [0, 1].map(key);
+        let text = format!("/ip4/127.0.0.1/tcp/9000/p2p/{}", mine.peer_id());
+        assert_eq!(dialable(&text, Some(&mine)).unwrap().to_string(), "/ip4/127.0.0.1/tcp/9000");
+        assert_eq!(dialable(&text, Some(&other)), Err(AddressError::Peer));
+    }
+}

@@ -1,0 +1,337 @@
+//! From text to a tree, with bounds that hold whatever the aliases do.
+//!
+//! `serde_yaml` bounds how often aliases are followed, by the number of events; it does not bound what they copy. A document of
+//! some kilobytes can so ask for gigabytes. This visitor counts what it builds, and refuses repeated keys on the way.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use reload::{Class, Problem};
+use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{Mapping, Value};
+
+/// The most values of one document. 10,000 peers with everything written out have about 200,000.
+const MAX_NODES: usize = 1_000_000;
+
+/// The most bytes of text in one document once its aliases are followed: four times the largest file.
+const MAX_TEXT: usize = 4 * 16 * 1024 * 1024;
+
+/// The deepest nesting. Ours has six levels; the parser's work grows with the square of the depth.
+const MAX_DEPTH: usize = 64;
+
+/// The most repeated keys that are reported one by one; each costs a parse.
+const MAX_REPEATED: usize = 20;
+
+/// Parses one document. Returns its tree, with the first of repeated keys, and a problem for each of the others.
+pub(super) fn tree(file: &str, text: &str) -> Result<(Value, Vec<Problem>), Box<Problem>> {
+    let mut repeated = Vec::new();
+    if let Some(problem) = too_deep(text) {
+        return Err(Box::new(problem.file(file)));
+    }
+    loop {
+        // The parser tells places only of errors: so each repeated key ends one parse, and is passed over in the next.
+        let state = State { pass_over: Cell::new(repeated.len()), ..State::default() };
+        match parse(file, text, &state) {
+            Ok(tree) => return Ok((tree, repeated)),
+            Err(problem) => {
+                let again = matches!(*state.refusal.borrow(), Some(Refusal::Repeated(_)));
+                if !again || repeated.len() == MAX_REPEATED {
+                    return Err(problem);
+                }
+                repeated.push(*problem);
+            }
+        }
+    }
+}
+
+fn parse(file: &str, text: &str, state: &State) -> Result<Value, Box<Problem>> {
+    let mut tree = Seed(state)
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .map_err(|error| problem(file, text, &error, state))?;
+    if state.merges.get() {
+        tree.apply_merge().map_err(|error| {
+            Problem::new(Class::Validation, format!("a merge key `<<` cannot be applied: {error}"))
+                .file(file)
+                .hint("`<<` takes an alias of a mapping, or a list of such aliases")
+        })?;
+    }
+    Ok(tree)
+}
+
+/// What one parse has built so far, and why it was refused.
+#[derive(Default)]
+struct State {
+    nodes: Cell<usize>,
+    text: Cell<usize>,
+    depth: Cell<usize>,
+    merges: Cell<bool>,
+    pass_over: Cell<usize>,
+    refusal: RefCell<Option<Refusal>>,
+}
+
+enum Refusal {
+    Repeated(String),
+    Key(&'static str),
+    Tag,
+    Size,
+    Depth,
+}
+
+impl State {
+    fn refuse<E: de::Error>(&self, refusal: Refusal) -> E {
+        *self.refusal.borrow_mut() = Some(refusal);
+        E::custom("refused")
+    }
+
+    fn count<E: de::Error>(&self, text: usize) -> Result<(), E> {
+        self.nodes.set(self.nodes.get() + 1);
+        self.text.set(self.text.get().saturating_add(text));
+        if self.nodes.get() > MAX_NODES || self.text.get() > MAX_TEXT {
+            return Err(self.refuse(Refusal::Size));
+        }
+        Ok(())
+    }
+
+    fn deeper<E: de::Error>(&self) -> Result<(), E> {
+        self.depth.set(self.depth.get() + 1);
+        if self.depth.get() > MAX_DEPTH { Err(self.refuse(Refusal::Depth)) } else { Ok(()) }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Seed<'s>(&'s State);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
+        self.0.count(0)?;
+        Ok(Value::Null)
+    }
+
+    /// A stream without a document.
+    fn visit_none<E: de::Error>(self) -> Result<Value, E> {
+        self.visit_unit()
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
+        self.0.count(0)?;
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
+        self.0.count(0)?;
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
+        self.0.count(0)?;
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        self.0.count(0)?;
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
+        self.0.count(value.len())?;
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        self.0.count(0)?;
+        self.0.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(self)? {
+            list.push(item);
+        }
+        self.0.depth.set(self.0.depth.get() - 1);
+        Ok(Value::Sequence(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        self.0.count(0)?;
+        self.0.deeper()?;
+        let mut map = Mapping::new();
+        while let Some((key, first)) = entries.next_key_seed(KeySeed { state: self.0, map: &map })? {
+            let value = entries.next_value_seed(self)?;
+            if first {
+                map.insert(Value::String(key), value);
+            }
+        }
+        self.0.depth.set(self.0.depth.get() - 1);
+        Ok(Value::Mapping(map))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Value, A::Error> {
+        Err(self.0.refuse(Refusal::Tag))
+    }
+}
+
+/// Reads a key and says whether it is the first of its name.
+struct KeySeed<'s> {
+    state: &'s State,
+    map: &'s Mapping,
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = (String, bool);
+
+    fn deserialize<D: de::Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeySeed<'_> {
+    type Value = (String, bool);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        self.state.count(key.len())?;
+        if key == "<<" {
+            self.state.merges.set(true);
+        }
+        if !self.map.contains_key(key) {
+            return Ok((key.to_owned(), true));
+        }
+        match self.state.pass_over.get().checked_sub(1) {
+            Some(left) => {
+                self.state.pass_over.set(left);
+                Ok((key.to_owned(), false))
+            }
+            None => Err(self.state.refuse(Refusal::Repeated(key.to_owned()))),
+        }
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Err(self.state.refuse(Refusal::Key("nothing")))
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<Self::Value, E> {
+        Err(self.state.refuse(Refusal::Key("a boolean")))
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<Self::Value, E> {
+        Err(self.state.refuse(Refusal::Key("a number")))
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<Self::Value, E> {
+        Err(self.state.refuse(Refusal::Key("a number")))
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<Self::Value, E> {
+        Err(self.state.refuse(Refusal::Key("a number")))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(self.state.refuse(Refusal::Key("a list")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(self.state.refuse(Refusal::Key("a mapping")))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Self::Value, A::Error> {
+        Err(self.state.refuse(Refusal::Tag))
+    }
+}
+
+/// The parser's error in our words.
+fn problem(file: &str, text: &str, error: &serde_yaml::Error, state: &State) -> Problem {
+    let place = error.location();
+    let new = |message: String| Problem::new(Class::Validation, message).file(file);
+    let mut problem = match &*state.refusal.borrow() {
+        Some(Refusal::Repeated(key)) => new(format!("key {:?} stands here twice", super::node::shorten(key)))
+            .hint("remove one of the two"),
+        Some(Refusal::Key(kind)) => new(format!("a key is {kind}, not a text")).hint("put it in quotes"),
+        Some(Refusal::Tag) => {
+            new("a tag (`!name`) has no meaning here".into()).hint("remove it, or quote the text")
+        }
+        Some(Refusal::Size) => {
+            new(format!("holds more than {MAX_NODES} values, or its aliases (`*name`) expand to more"))
+                .hint("write the values out instead of using aliases")
+        }
+        Some(Refusal::Depth) => deep(),
+        None => from_parser(text, error),
+    };
+    problem.file = Some(file.to_owned());
+    if let Some(place) = place {
+        problem.line = u32::try_from(place.line()).ok();
+        problem.column = u32::try_from(place.column()).ok();
+    }
+    problem
+}
+
+fn from_parser(text: &str, error: &serde_yaml::Error) -> Problem {
+    let whole = error.to_string();
+    if whole.contains("more than one document") {
+        return Problem::new(Class::Validation, "holds more than one YAML document")
+            .hint("remove the `---` between them, and what stands below it");
+    }
+    if whole.contains("repetition limit") {
+        return Problem::new(Class::Validation, "its aliases (`*name`) expand without measure")
+            .hint("write the values out instead of using aliases");
+    }
+    if whole.contains("recursion limit") {
+        return deep();
+    }
+    // The place stands in line and column already.
+    let message = match error.location() {
+        Some(place) => whole.replacen(&format!(" at line {} column {}", place.line(), place.column()), "", 1),
+        None => whole,
+    };
+    let line = error.location().and_then(|place| text.lines().nth(place.line().saturating_sub(1)));
+    let hint = if line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
+        "YAML indents with spaces, not with tabs"
+    } else {
+        "look for a missing colon, quote, bracket or indentation here or in the line above"
+    };
+    Problem::new(Class::Validation, format!("is not YAML: {message}")).hint(hint)
+}
+
+fn deep() -> Problem {
+    Problem::new(Class::Validation, format!("is nested more than {MAX_DEPTH} levels deep"))
+        .hint("is it the right file?")
+}
+
+/// Brackets that open far more often than they close: refused before the parser, whose work on them is quadratic. Brackets
+/// in texts and comments count as well, which is why the bound is generous.
+fn too_deep(text: &str) -> Option<Problem> {
+    const SLACK: usize = 10_000;
+    let mut depth = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > SLACK {
+            return Some(deep());
+        }
+    }
+    None
+}

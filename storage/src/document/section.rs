@@ -1,0 +1,112 @@
+//! A mapping whose keys are known.
+
+use std::cell::RefCell;
+
+use reload::Problem;
+use serde_yaml::{Mapping, Value};
+
+use super::findings::Findings;
+use super::node::{Node, Path, shorten};
+use super::place::Spot;
+
+/// A mapping that is read key by key. Which keys there are is known from the reading itself: whoever asks for a key makes it
+/// one, and [`Section::finish`] reports the rest.
+#[derive(Debug)]
+pub struct Section<'n> {
+    findings: &'n Findings,
+    path: Path<'n>,
+    map: Option<&'n Mapping>,
+    expected: bool,
+    known: RefCell<Vec<&'static str>>,
+}
+
+// === impl Section ===
+
+impl<'n> Section<'n> {
+    pub(super) const fn new(
+        findings: &'n Findings,
+        path: Path<'n>,
+        map: Option<&'n Mapping>,
+        expected: bool,
+    ) -> Self {
+        Self { findings, path, map, expected, known: RefCell::new(Vec::new()) }
+    }
+
+    pub(super) fn root(findings: &'n Findings, value: &'n Value) -> Self {
+        Self::new(findings, Path::Root, value.as_mapping(), true)
+    }
+
+    /// The value of a key, if there is one.
+    pub fn key(&self, name: &'static str) -> Node<'_> {
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&name) {
+            known.push(name);
+        }
+        let value = self.map.and_then(|map| map.get(name));
+        Node::new(self.findings, Path::Key(&self.path, name), value, self.expected)
+    }
+
+    /// Whether the mapping is written at all.
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        self.expected
+    }
+
+    /// Reports every key that nobody asked for: a misspelt key would otherwise be a default in disguise.
+    pub fn finish(&self) {
+        self.unknown(|problem| self.findings.error(problem, Spot::Key));
+    }
+
+    /// [`Section::finish`] for files where other programs may keep keys of their own: unknown ones are warnings.
+    pub fn finish_with_warnings(&self) {
+        self.unknown(|problem| self.findings.warning(problem, Spot::Key));
+    }
+
+    fn unknown(&self, report: impl Fn(Problem)) {
+        let known = self.known.borrow();
+        for key in self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str()) {
+            if known.contains(&key) {
+                continue;
+            }
+            let hint = nearest(key, &known)
+                .map_or_else(|| known_names("known here", &known), |near| format!("did you mean `{near}`?"));
+            let path = Path::Key(&self.path, key).to_string();
+            report(Problem::at(path, format!("unknown key {:?}", shorten(key))).hint(hint));
+        }
+    }
+}
+
+/// The known name that was most likely meant, if one is near.
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    // The distance takes time by the product of the lengths; no key of ours is half as long.
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let folded = name.to_lowercase().replace('-', "_");
+    let distance = |candidate: &str| strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
+    known
+        .iter()
+        .map(|candidate| (distance(candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= (candidate.len() / 3).clamp(1, 3))
+        .min()
+        .map(|(_, candidate)| candidate)
+        .or_else(|| part_of(&folded, known))
+}
+
+/// A name that is a part of exactly one known name, or the other way round: `timeout` for `connection_timeout`.
+fn part_of<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    const SHORTEST: usize = 4;
+    let shares = |candidate: &&str| {
+        name.len() >= SHORTEST
+            && candidate.len() >= SHORTEST
+            && (candidate.contains(name) || name.contains(*candidate))
+    };
+    let mut found = known.iter().copied().filter(shares);
+    let first = found.next()?;
+    found.next().is_none().then_some(first)
+}
+
+pub(super) fn known_names(lead: &str, known: &[&str]) -> String {
+    format!("{lead}: {}", known.join(", "))
+}

@@ -1,0 +1,215 @@
+//! `peers.yaml`: the members of the federation, as people write them (N1, N9, contract: "peers.yaml").
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reload::Problem;
+use sha2::{Digest as _, Sha256};
+
+use crate::address::dialable;
+use crate::document::place::Spot;
+use crate::document::{Document, Findings, MAX_FILE, Node, ReadError, Section, source};
+use crate::{Member, Members, PeerKey};
+
+/// The most addresses of one member: each is tried in turn, and a try can take the whole connection timeout.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// The longest name of a member, in characters: it stands in logs.
+pub const MAX_NAME: usize = 128;
+
+/// The bounds of `connection_timeout`, of a member as of all (contract: at least 1s).
+pub const TIMEOUTS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+
+/// What a file says, and the file itself.
+#[derive(Clone, Debug)]
+pub struct PeersFile {
+    /// The members, without the node's own entry.
+    pub members: Members,
+    /// What is odd in it: keys that this node does not know.
+    pub warnings: Vec<Problem>,
+    /// The very bytes; `None` where there is no file, which is a federation of one.
+    pub text: Option<Arc<[u8]>>,
+    /// Of the bytes; all zeros where there is no file.
+    pub digest: Digest,
+}
+
+/// The SHA-256 of a file's bytes: how its content is compared.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+/// Why a file was refused: everything that is wrong in it.
+#[derive(Clone, Debug, Default, thiserror::Error)]
+#[error("the peers file is refused with {} errors", problems.len())]
+pub struct PeersFileError {
+    /// What is wrong; at least one.
+    pub problems: Vec<Problem>,
+    /// What is odd besides.
+    pub warnings: Vec<Problem>,
+}
+
+// === impl PeersFile ===
+
+impl PeersFile {
+    /// Reads the file at `path`; in problems it is called `name`. The entry of the node's `own` key is passed over, so that one
+    /// file serves all members. A missing file has no members.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read, or anything in it is wrong.
+    pub fn read(path: &Path, name: &str, own: Option<&PeerKey>) -> Result<Self, PeersFileError> {
+        match source::read(path, MAX_FILE) {
+            Ok(file) => Self::parse(name, file.bytes.into(), own),
+            Err(ReadError::Missing) => Ok(Self::none()),
+            Err(error) => Err(PeersFileError { problems: vec![error.problem(name)], warnings: Vec::new() }),
+        }
+    }
+
+    /// A federation of one: no file, no members.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { members: Members::new(), warnings: Vec::new(), text: None, digest: Digest([0; 32]) }
+    }
+
+    /// Parses the bytes of a file; see [`PeersFile::read`].
+    ///
+    /// # Errors
+    /// If anything in them is wrong.
+    pub fn parse(name: &str, text: Arc<[u8]>, own: Option<&PeerKey>) -> Result<Self, PeersFileError> {
+        let document = Document::parse(name, &text)
+            .map_err(|problem| PeersFileError { problems: vec![*problem], warnings: Vec::new() })?;
+        let findings = Findings::new();
+        let members = members(&document, &findings, own);
+        let (problems, warnings) = document.problems(findings);
+        if problems.is_empty() {
+            let digest = Digest::of(&text);
+            Ok(Self { members, warnings, text: Some(text), digest })
+        } else {
+            Err(PeersFileError { problems, warnings })
+        }
+    }
+}
+
+// === impl Digest ===
+
+impl Digest {
+    /// The digest of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Digest {
+    /// The first eight bytes in hexadecimal: enough to tell two versions of a file apart.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(8).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+fn members(document: &Document<'_>, findings: &Findings, own: Option<&PeerKey>) -> Members {
+    let root = document.root(findings);
+    let _ = root.key("version").integer(1..=1);
+    let peers = root.key("peers").required("[]");
+    let mut entries: HashMap<PeerKey, (usize, Member)> = HashMap::new();
+    let mut repeats = Vec::new();
+    for (index, node) in peers.items().enumerate() {
+        let section = node.section();
+        if let Some(member) = member(&section, own) {
+            match entries.entry(member.key) {
+                Entry::Vacant(free) => {
+                    free.insert((index, member));
+                }
+                Entry::Occupied(first) => repeats.push((first.get().0, index)),
+            }
+        }
+        section.finish_with_warnings();
+    }
+    root.finish_with_warnings();
+    report_repeats(document, findings, &repeats);
+    entries.into_iter().filter(|(key, _)| Some(key) != own).map(|(key, (_, member))| (key, member)).collect()
+}
+
+/// Reports each entry whose key stands in an earlier one, with the line of that one.
+fn report_repeats(document: &Document<'_>, findings: &Findings, repeats: &[(usize, usize)]) {
+    if repeats.is_empty() {
+        return;
+    }
+    let mut places = document.places();
+    for (first, second) in repeats {
+        let path = |index: &usize| format!("peers[{index}].public_key");
+        let mut earlier = Problem::at(path(first), "");
+        places.locate(&mut earlier, Spot::Value);
+        let line = earlier.line.map(|line| format!(" in line {line}")).unwrap_or_default();
+        let message = format!("is the same key as {}{line}", path(first));
+        let problem = Problem::at(path(second), message).hint("put all addresses of a member into one entry");
+        findings.error(problem, Spot::Value);
+    }
+}
+
+/// One entry. An entry without an address is a member that only dials us.
+fn member(section: &Section<'_>, own: Option<&PeerKey>) -> Option<Member> {
+    let public_key = section.key("public_key").required("<base64 of the 32-byte Ed25519 public key>");
+    let key = read_key(&public_key);
+    let addresses = section.key("addresses");
+    let read = read_addresses(&addresses, key.as_ref(), own);
+    let name = section.key("name").nullable();
+    let text = name.text();
+    if text.is_some_and(|text| text.chars().count() > MAX_NAME || text.chars().any(char::is_control)) {
+        name.refuse(
+            format!("{} is no name", name.shown()),
+            format!("at most {MAX_NAME} characters, in one line"),
+        );
+    }
+    let connection_timeout = section.key("connection_timeout").nullable().duration(TIMEOUTS.0..=TIMEOUTS.1);
+    let max_retries = section.key("max_retries").nullable().integer32(0..=u32::MAX);
+    Some(Member {
+        key: key?,
+        addresses: read,
+        name: text.map(str::to_owned),
+        connection_timeout,
+        max_retries,
+    })
+}
+
+fn read_key(node: &Node<'_>) -> Option<PeerKey> {
+    match node.text()?.parse() {
+        Ok(key) => Some(key),
+        Err(error) => {
+            let hint = "write the key that `fednode id` prints on the member's machine";
+            node.refuse(format!("{} {error}", node.shown()), hint);
+            None
+        }
+    }
+}
+
+fn read_addresses(list: &Node<'_>, key: Option<&PeerKey>, own: Option<&PeerKey>) -> Vec<libp2p::Multiaddr> {
+    let mut addresses = Vec::new();
+    let mut surplus = false;
+    for item in list.items() {
+        let Some(text) = item.text() else { continue };
+        match dialable(text, key) {
+            // The node's own entry is for the others, who may reach it in ways that it cannot judge.
+            Err(_) if key.is_some() && key == own => {}
+            Err(error) => item.refuse(format!("{} {error}", item.shown()), error.hint()),
+            Ok(_) if addresses.len() == MAX_ADDRESSES => surplus = true,
+            Ok(address) if addresses.contains(&address) => {}
+            Ok(address) => addresses.push(address),
+        }
+    }
+    if surplus {
+        list.refuse(format!("has more than {MAX_ADDRESSES} addresses"), "keep those that work best");
+    }
+    addresses
+}
+
+#[cfg(test)]
+mod tests;
