@@ -1,9 +1,42 @@
 //! The network actor and the protocol actor of a federation node.
+//!
+//! The [`network`] actor owns the libp2p swarm: listeners, dials, limits, membership. The [`protocol`] actor carries the
+//! application's messages. They share a [`Post`], through which messages reach the connections without passing an actor's
+//! mailbox, and a [`View`], which anybody may read at any time.
 
+mod address;
+mod crossed;
+mod denial;
+mod dialer;
+pub mod direct;
+#[cfg(test)]
+mod fixtures;
+mod host;
 pub mod identity;
+mod inbox;
+mod limits;
+pub mod listeners;
+mod membership;
+pub mod network;
+mod outbox;
+mod ping;
+pub mod pool;
+pub mod post;
+pub mod protocol;
 pub mod section;
+pub mod view;
+pub mod wire;
 
+pub use denial::Reason;
 pub use identity::{Identity, IdentityError, ReadIdentity};
+pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received};
+pub use listeners::{Reservation, ReserveError};
+pub use membership::would_close;
+pub use network::{Network, Shutdown, StartError, StartNetwork};
+pub use outbox::SendError;
+pub use post::{Post, Settings};
+pub use protocol::{Protocol, Send, Subscribe};
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
+pub use view::{ConnectionView, Counted, Direction, MemberState, MemberView, View};

@@ -1,0 +1,199 @@
+use super::*;
+use crate::Identity;
+use crate::fixtures::member;
+
+const PACE: Pace =
+    Pace { timeout: Duration::from_secs(10), min: Duration::from_secs(1), max: Duration::from_secs(60) };
+/// In the middle of the spread: pauses are what the formula says.
+const MID: f64 = 0.5;
+
+struct Scene {
+    dialer: Dialer,
+    now: Instant,
+    members: Members,
+    next: usize,
+}
+
+impl Scene {
+    fn new(count: usize) -> Self {
+        let members: Members = (0..count)
+            .map(|_| Identity::generate().public_key())
+            .map(|key| (key, member(key, &["/ip4/127.0.0.1/tcp/1"])))
+            .collect();
+        let mut scene = Self { dialer: Dialer::new(PACE), now: Instant::now(), members, next: 0 };
+        scene.set();
+        scene
+    }
+
+    fn set(&mut self) {
+        self.dialer.set(&self.members, PACE, self.now, |_| false);
+    }
+
+    fn peer(&self) -> PeerId {
+        self.members.keys().next().unwrap().peer_id()
+    }
+
+    fn state(&mut self) -> Option<MemberState> {
+        let entry = self.dialer.entries.values().next()?;
+        entry.view().map(|view| view.state)
+    }
+
+    /// Performs what is due now; gives the number of dials.
+    fn dials(&mut self) -> usize {
+        let actions = self.dialer.due(self.now, || MID);
+        let mut dials = 0;
+        for action in actions {
+            if let Action::Dial { peer, .. } = action {
+                dials += 1;
+                self.next += 1;
+                self.dialer.dialing(&peer, ConnectionId::new_unchecked(self.next));
+            }
+        }
+        dials
+    }
+
+    fn fail(&mut self) {
+        let (peer, id) = (self.peer(), ConnectionId::new_unchecked(self.next));
+        self.dialer.failed(&peer, id, "refused".into(), self.now, MID);
+    }
+
+    /// Moves to the time that the dialer wants to be asked at; gives how long that took.
+    fn wait(&mut self) -> Duration {
+        let at = self.dialer.next().expect("something is to come");
+        let waited = at - self.now;
+        self.now = at;
+        waited
+    }
+}
+
+#[test]
+fn a_member_is_dialled_at_once_and_again_and_again_with_growing_pauses() {
+    let mut scene = Scene::new(1);
+    assert_eq!(scene.state(), Some(MemberState::Idle));
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        assert_eq!(scene.dials(), 1);
+        assert_eq!(scene.state(), Some(MemberState::Connecting));
+        scene.fail();
+        assert_eq!(scene.state(), Some(MemberState::Failed));
+        assert_eq!(scene.dials(), 0, "not before its time");
+        pauses.push(scene.wait().as_millis());
+    }
+    assert_eq!(pauses, [250, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+}
+
+#[test]
+fn pauses_are_spread_and_never_overflow() {
+    assert_eq!(PACE.pause(2, false, 0.0), Duration::from_millis(750));
+    assert_eq!(PACE.pause(2, false, 1.0), Duration::from_millis(1250));
+    assert_eq!(PACE.pause(u32::MAX, false, 0.5), PACE.max);
+    assert_eq!(PACE.pause(1, true, 0.5), PACE.max, "more failures than max_retries");
+}
+
+#[test]
+fn a_dial_without_an_answer_is_given_up_and_its_late_end_changes_nothing() {
+    let mut scene = Scene::new(1);
+    scene.dials();
+    assert_eq!(scene.wait(), PACE.timeout);
+    assert_eq!(scene.dialer.due(scene.now, || MID), [Action::Abort { peer: scene.peer() }]);
+    let before = scene.dialer.next();
+    scene.fail();
+    assert_eq!(scene.dialer.next(), before);
+    assert_eq!(scene.state(), Some(MemberState::Failed));
+}
+
+#[test]
+fn after_a_good_connection_the_member_is_dialled_again_quickly() {
+    let mut scene = Scene::new(1);
+    let peer = scene.peer();
+    for _ in 0..5 {
+        scene.dials();
+        scene.fail();
+        scene.wait();
+    }
+    scene.dials();
+    scene.dialer.connected(&peer, scene.now);
+    assert_eq!(scene.state(), Some(MemberState::Connected));
+    assert_eq!(scene.dialer.next(), None);
+    scene.now += STABLE;
+    scene.dialer.disconnected(&peer, None, scene.now, MID);
+    assert_eq!(scene.wait(), Duration::from_millis(250));
+
+    // One that breaks at once counts as a failure.
+    scene.dials();
+    scene.dialer.connected(&peer, scene.now);
+    scene.dialer.disconnected(&peer, None, scene.now, MID);
+    scene.wait();
+    scene.dials();
+    scene.dialer.connected(&peer, scene.now);
+    scene.dialer.disconnected(&peer, None, scene.now, MID);
+    assert_eq!(scene.wait(), Duration::from_secs(1));
+}
+
+#[test]
+fn what_was_learned_survives_a_reload_and_new_addresses_are_tried_at_once() {
+    let mut scene = Scene::new(1);
+    for _ in 0..4 {
+        scene.dials();
+        scene.fail();
+        scene.wait();
+    }
+    scene.dials();
+    scene.fail();
+    let due = scene.dialer.next();
+    scene.set();
+    assert_eq!(scene.dialer.next(), due, "unchanged");
+
+    // Removed, and rolled back: as before.
+    let kept = std::mem::take(&mut scene.members);
+    scene.set();
+    assert_eq!((scene.dialer.next(), scene.state()), (None, None));
+    scene.members = kept;
+    scene.set();
+    assert_eq!(scene.dialer.next(), due);
+
+    let key = *scene.members.keys().next().unwrap();
+    scene.members.insert(key, member(key, &["/ip4/127.0.0.1/tcp/2"]));
+    scene.set();
+    assert_eq!(scene.dialer.next(), Some(scene.now));
+}
+
+#[test]
+fn a_removed_member_is_not_dialled_and_a_dial_to_it_is_given_up() {
+    let mut scene = Scene::new(1);
+    scene.dials();
+    let peer = scene.peer();
+    scene.members.clear();
+    scene.set();
+    assert_eq!(scene.dialer.due(scene.now, || MID), [Action::Abort { peer }]);
+    let (gone, view) = scene.dialer.changes().pop().unwrap();
+    assert_eq!((gone.peer_id(), view), (peer, None));
+    scene.dialer.forget();
+    assert!(scene.dialer.entries.is_empty() && scene.dialer.keys.is_empty());
+}
+
+#[test]
+fn dials_at_one_time_are_bounded_and_those_in_line_get_their_turn() {
+    let mut scene = Scene::new(DIALS + 1);
+    assert_eq!(scene.dials(), DIALS);
+    assert_eq!(scene.wait(), PACE.timeout, "no busy waiting for a free place");
+    assert_eq!(scene.dials(), 1, "the one that waited longest; the others have failed and pause");
+}
+
+#[test]
+fn a_member_without_addresses_waits_to_be_called() {
+    let mut scene = Scene::new(1);
+    let key = *scene.members.keys().next().unwrap();
+    scene.members.insert(key, member(key, &[]));
+    scene.set();
+    assert_eq!((scene.dials(), scene.dialer.next()), (0, None));
+    scene.dialer.connected(&key.peer_id(), scene.now);
+    assert_eq!(scene.dialer.census(), (1, 1));
+}
+
+#[test]
+fn nothing_is_dialled_after_a_stop() {
+    let mut scene = Scene::new(2);
+    scene.dialer.stop();
+    assert_eq!((scene.dials(), scene.dialer.next()), (0, None));
+}

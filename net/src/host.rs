@@ -1,0 +1,85 @@
+//! The swarm: transports, behaviours and what is frozen at build.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{Swarm, SwarmBuilder, identify, noise, tcp, yamux};
+
+use crate::crossed::Crossed;
+use crate::denial::Denials;
+use crate::direct::Direct;
+use crate::limits::Limiter;
+use crate::membership::{Gate, LiveRules, Rules};
+use crate::ping::Ping;
+use crate::pool::Pool;
+use crate::post::Post;
+use crate::{Identity, NetworkSection, View};
+
+/// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
+/// freezes this at build; the longest time that its timers are at ease with.)
+const IDLE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// No handshake may take longer, in either direction. The live `peers.connection_timeout` is kept per dial, by the dialer.
+const HANDSHAKE: Duration = Duration::from_secs(60);
+/// What identify says that this node speaks.
+const SPEAKS: &str = "/fednode/1.0.0";
+
+/// The behaviours. The gatekeepers come first: what denies a connection must come before what allocates for it.
+#[derive(NetworkBehaviour)]
+#[behaviour(prelude = "libp2p::swarm::derive_prelude")]
+pub(crate) struct Host {
+    gate: Gate,
+    limiter: Limiter,
+    crossed: Crossed,
+    ping: Ping,
+    identify: identify::Behaviour,
+    direct: Direct,
+}
+
+/// What the swarm shares with the actor that owns it.
+pub(crate) struct Built {
+    pub(crate) swarm: Swarm<Host>,
+    pub(crate) rules: LiveRules,
+}
+
+/// Builds a swarm that listens nowhere yet.
+pub(crate) fn build(
+    identity: &Identity,
+    section: &NetworkSection,
+    pool: &Pool,
+    post: &Post,
+    view: &View,
+) -> io::Result<Built> {
+    let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(section)));
+    let denials = Denials::new(view.clone());
+    let keypair = identity.keypair();
+    let identify = identify::Config::new(SPEAKS.to_owned(), keypair.public())
+        .with_agent_version(concat!("fednode/", env!("CARGO_PKG_VERSION")).to_owned())
+        // A peer that knows where else this node listens finds it again after a move.
+        .with_push_listen_addr_updates(true);
+    let host = Host {
+        gate: Gate::new(Arc::clone(&rules), denials.clone()),
+        limiter: Limiter::new(Arc::clone(&rules), denials),
+        crossed: Crossed::new(identity.peer_id(), Arc::clone(&rules)),
+        ping: Ping::new(post.clone()),
+        identify: identify::Behaviour::new(identify),
+        direct: Direct::new(post.clone(), view.clone()),
+    };
+    let executor = pool.clone();
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .map_err(io::Error::other)?
+        .with_dns()?
+        .with_behaviour(|_| host)
+        .unwrap_or_else(|never| match never {})
+        .with_swarm_config(|_| {
+            libp2p::swarm::Config::with_executor(move |future| executor.spawn(future))
+                .with_idle_connection_timeout(IDLE)
+        })
+        .with_connection_timeout(HANDSHAKE)
+        .build();
+    Ok(Built { swarm, rules })
+}

@@ -1,0 +1,373 @@
+//! Messages that have arrived: who gets them, what waits for a reader, and what each sender has sent so far.
+//!
+//! Lives longer than the protocol actor, so that neither a reload nor the actor's replacement loses a message (R13).
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use storage::PeerKey;
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::RateLimit;
+use crate::outbox;
+use crate::wire::{Message, Status};
+
+/// How many messages wait while nobody reads.
+pub const INBOX_MESSAGES: usize = 1024;
+/// How many bytes wait while nobody reads.
+pub const INBOX_BYTES: usize = 16 * 1024 * 1024;
+/// How many messages one subscriber may be behind, besides what the inbox held for it.
+const BEHIND: usize = 256;
+/// How many bytes all messages together may hold that somebody has not read yet.
+const HELD_BYTES: usize = 64 * 1024 * 1024;
+/// How long a subscriber may stop the stream of a sender before it is cut off.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Of how many senders the state is kept; beyond, the one that was quiet longest is forgotten.
+const MAX_SENDERS: usize = 4096;
+
+/// A message that has arrived.
+#[derive(Debug)]
+pub struct Received {
+    /// Counts up from 1 in the life of the process.
+    pub id: u64,
+    /// Who sent it, as the connection's handshake proved.
+    pub from: PeerKey,
+    /// What the sender said it is.
+    pub content_type: Option<String>,
+    /// The payload.
+    pub data: Vec<u8>,
+    /// Its share of [`HELD_BYTES`], given back when the last reader lets go.
+    _room: OwnedSemaphorePermit,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    readers: Mutex<Readers>,
+    room: Arc<Semaphore>,
+    senders: Mutex<HashMap<PeerKey, (Instant, Arc<AsyncMutex<Sender>>)>>,
+    next: AtomicU64,
+    patience: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Readers {
+    subscribers: Vec<mpsc::Sender<Arc<Received>>>,
+    waiting: VecDeque<Arc<Received>>,
+    waiting_bytes: usize,
+}
+
+/// What is remembered of one sender.
+#[derive(Debug)]
+struct Sender {
+    session: u64,
+    last: u64,
+    /// The fate of the newest messages: as many as a sender may have unanswered.
+    recent: VecDeque<(u64, Status)>,
+    bucket: Bucket,
+}
+
+/// A token bucket (`protocol.rate_limit`).
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: f64,
+    at: Instant,
+}
+
+/// What became of a try to hand a message out.
+enum Placed {
+    Done(Status),
+    /// The readers changed meanwhile.
+    Again(Arc<Received>),
+}
+
+// === impl Inbox ===
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+
+    fn with_patience(patience: Duration) -> Self {
+        Self {
+            patience,
+            readers: Mutex::default(),
+            room: Arc::new(Semaphore::new(HELD_BYTES)),
+            senders: Mutex::default(),
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// A new reader, which first gets what waited for one. It gets every message from now on; one that stops reading is
+    /// cut off.
+    pub(crate) fn subscribe(&self) -> mpsc::Receiver<Arc<Received>> {
+        let (sender, receiver) = mpsc::channel(INBOX_MESSAGES + BEHIND);
+        let mut readers = self.readers();
+        readers.waiting_bytes = 0;
+        for message in std::mem::take(&mut readers.waiting) {
+            // The channel is longer than the inbox.
+            let _ = sender.try_send(message);
+        }
+        readers.subscribers.retain(|other| !other.is_closed());
+        readers.subscribers.push(sender);
+        receiver
+    }
+
+    /// Takes in a message of a sender's session. Answers a repeated one as it was answered first.
+    pub(crate) async fn accept(
+        &self,
+        from: PeerKey,
+        session: u64,
+        message: Message,
+        limit: RateLimit,
+    ) -> Status {
+        let sequence = message.sequence;
+        let sender = self.sender(from, limit);
+        // Held to the end: of two streams of one sender, the second waits for what the first is about to say.
+        let mut sender = sender.lock().await;
+        if let Some(status) = sender.seen(session, sequence) {
+            return status;
+        }
+        let status = if sender.bucket.take(limit, Instant::now()) {
+            self.place(from, message).await
+        } else {
+            Status::RateLimited
+        };
+        sender.record(sequence, status);
+        status
+    }
+
+    /// Takes note of a message that was too large to be kept.
+    pub(crate) async fn refuse(
+        &self,
+        from: PeerKey,
+        session: u64,
+        sequence: u64,
+        limit: RateLimit,
+    ) -> Status {
+        let sender = self.sender(from, limit);
+        let mut sender = sender.lock().await;
+        sender.seen(session, sequence).unwrap_or_else(|| {
+            sender.record(sequence, Status::TooLarge);
+            Status::TooLarge
+        })
+    }
+
+    async fn place(&self, from: PeerKey, message: Message) -> Status {
+        let weight = u32::try_from(message.data.len().min(HELD_BYTES)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(weight);
+        let Ok(Ok(room)) = tokio::time::timeout(self.patience, room).await else { return Status::InboxFull };
+        let Message { content_type, data, .. } = message;
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut received = Arc::new(Received { id, from, content_type, data, _room: room });
+        loop {
+            match self.hand_out(received).await {
+                Placed::Done(status) => return status,
+                Placed::Again(back) => received = back,
+            }
+        }
+    }
+
+    /// Waits for room at every subscriber, then gives the message to all at once: a caller that is dropped while it waits
+    /// has delivered nothing.
+    async fn hand_out(&self, message: Arc<Received>) -> Placed {
+        let subscribers = self.readers().subscribers.clone();
+        let mut permits = Vec::with_capacity(subscribers.len());
+        let by = tokio::time::Instant::now() + self.patience;
+        for subscriber in &subscribers {
+            match tokio::time::timeout_at(by, subscriber.reserve()).await {
+                Ok(Ok(permit)) => permits.push(permit),
+                Ok(Err(_closed)) => {}
+                Err(_slow) => {
+                    tracing::warn!("a subscriber of direct messages does not read and was cut off");
+                    self.readers().subscribers.retain(|other| !other.same_channel(subscriber));
+                }
+            }
+        }
+        let mut readers = self.readers();
+        readers.subscribers.retain(|other| !other.is_closed());
+        if permits.is_empty() && readers.subscribers.is_empty() {
+            return Placed::Done(readers.keep(message));
+        }
+        let complete = readers.subscribers.len() == permits.len()
+            && readers.subscribers.iter().all(|s| subscribers.iter().any(|known| known.same_channel(s)));
+        if !complete {
+            return Placed::Again(message);
+        }
+        for permit in permits {
+            permit.send(Arc::clone(&message));
+        }
+        Placed::Done(Status::Accepted)
+    }
+
+    fn sender(&self, from: PeerKey, limit: RateLimit) -> Arc<AsyncMutex<Sender>> {
+        let now = Instant::now();
+        let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((used, sender)) = senders.get_mut(&from) {
+            *used = now;
+            return Arc::clone(sender);
+        }
+        if senders.len() >= MAX_SENDERS
+            && let Some(quietest) = senders.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
+        {
+            senders.remove(&quietest);
+        }
+        let sender = Arc::new(AsyncMutex::new(Sender::new(limit, now)));
+        senders.insert(from, (now, Arc::clone(&sender)));
+        sender
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Readers ===
+
+impl Readers {
+    fn keep(&mut self, message: Arc<Received>) -> Status {
+        let bytes = self.waiting_bytes.saturating_add(message.data.len());
+        if self.waiting.len() >= INBOX_MESSAGES || bytes > INBOX_BYTES {
+            return Status::InboxFull;
+        }
+        self.waiting_bytes = bytes;
+        self.waiting.push_back(message);
+        Status::Accepted
+    }
+}
+
+// === impl Sender ===
+
+impl Sender {
+    fn new(limit: RateLimit, now: Instant) -> Self {
+        let bucket = Bucket { tokens: f64::from(limit.burst), at: now };
+        Self { session: 0, last: 0, recent: VecDeque::new(), bucket }
+    }
+
+    /// The answer to a message that came before; `None` for a new one.
+    fn seen(&mut self, session: u64, sequence: u64) -> Option<Status> {
+        if self.session != session {
+            self.session = session;
+            self.last = 0;
+            self.recent.clear();
+        }
+        if sequence > self.last {
+            return None;
+        }
+        let known = self.recent.iter().find(|(number, _)| *number == sequence);
+        Some(known.map_or(Status::Refused, |(_, status)| *status))
+    }
+
+    fn record(&mut self, sequence: u64, status: Status) {
+        self.last = sequence;
+        if self.recent.len() >= outbox::MAX_MESSAGES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((sequence, status));
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    fn take(&mut self, limit: RateLimit, now: Instant) -> bool {
+        let filled = now.saturating_duration_since(self.at).as_secs_f64() * limit.messages_per_second;
+        // A lower burst counts at once, for what is in the bucket too.
+        self.tokens = (self.tokens + filled).min(f64::from(limit.burst));
+        self.at = now;
+        let enough = self.tokens >= 1.0;
+        if enough {
+            self.tokens -= 1.0;
+        }
+        enough
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+
+    const FREE: RateLimit = RateLimit { messages_per_second: 1e9, burst: 1_000_000 };
+
+    fn message(sequence: u64, size: usize) -> Message {
+        Message { sequence, content_type: None, data: vec![0; size] }
+    }
+
+    #[tokio::test]
+    async fn a_repeated_message_is_answered_as_before_and_delivered_once() {
+        let (inbox, key) = (Inbox::new(), Identity::generate().public_key());
+        let mut reader = inbox.subscribe();
+        for sequence in [1, 2, 2, 1, 5] {
+            assert_eq!(inbox.accept(key, 7, message(sequence, 1), FREE).await, Status::Accepted);
+        }
+        assert_eq!(inbox.refuse(key, 7, 6, FREE).await, Status::TooLarge);
+        assert_eq!(inbox.accept(key, 7, message(6, 1), FREE).await, Status::TooLarge);
+        assert_eq!(inbox.accept(key, 7, message(4, 1), FREE).await, Status::Refused);
+        assert_eq!(inbox.accept(key, 8, message(1, 1), FREE).await, Status::Accepted, "another process");
+        let ids: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).map(|m| m.id).collect();
+        assert_eq!(ids, [1, 2, 3, 4]);
+    }
+
+    #[tokio::test]
+    async fn messages_wait_for_the_first_reader_in_order_and_within_bounds() {
+        let (inbox, key) = (Inbox::new(), Identity::generate().public_key());
+        for sequence in 1..=INBOX_MESSAGES as u64 {
+            assert_eq!(inbox.accept(key, 7, message(sequence, 1), FREE).await, Status::Accepted);
+        }
+        let over = INBOX_MESSAGES as u64 + 1;
+        assert_eq!(inbox.accept(key, 7, message(over, 1), FREE).await, Status::InboxFull);
+        let mut reader = inbox.subscribe();
+        assert_eq!(inbox.accept(key, 7, message(over + 1, 1), FREE).await, Status::Accepted);
+        let ids: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).map(|m| m.id).collect();
+        assert_eq!(ids.len(), INBOX_MESSAGES + 1);
+        assert!(ids.is_sorted());
+    }
+
+    #[tokio::test]
+    async fn the_bytes_that_wait_are_bounded() {
+        let (inbox, key) = (Inbox::new(), Identity::generate().public_key());
+        assert_eq!(inbox.accept(key, 7, message(1, INBOX_BYTES), FREE).await, Status::Accepted);
+        assert_eq!(inbox.accept(key, 7, message(2, 1), FREE).await, Status::InboxFull);
+    }
+
+    #[tokio::test]
+    async fn every_subscriber_gets_all_and_one_that_left_holds_nobody_up() {
+        let (inbox, key) = (Inbox::new(), Identity::generate().public_key());
+        let (mut one, gone, mut two) = (inbox.subscribe(), inbox.subscribe(), inbox.subscribe());
+        drop(gone);
+        assert_eq!(inbox.accept(key, 7, message(1, 1), FREE).await, Status::Accepted);
+        assert_eq!(one.try_recv().unwrap().id, two.try_recv().unwrap().id);
+    }
+
+    #[tokio::test]
+    async fn a_subscriber_that_does_not_read_is_cut_off_and_loses_nothing_of_what_it_has() {
+        let inbox = Inbox::with_patience(Duration::from_millis(1));
+        let key = Identity::generate().public_key();
+        let mut stuck = inbox.subscribe();
+        let room = (INBOX_MESSAGES + BEHIND) as u64;
+        for sequence in 1..=room + 1 {
+            assert_eq!(inbox.accept(key, 7, message(sequence, 0), FREE).await, Status::Accepted);
+        }
+        let mut read = 0;
+        while stuck.recv().await.is_some() {
+            read += 1;
+        }
+        assert_eq!(read, room, "then its channel ended");
+        assert_eq!(inbox.subscribe().try_recv().unwrap().id, room + 1, "the last one waits for a reader");
+    }
+
+    #[test]
+    fn the_bucket_lets_a_burst_through_and_refills() {
+        let start = Instant::now();
+        let limit = RateLimit { messages_per_second: 10.0, burst: 3 };
+        let mut bucket = Bucket { tokens: 3.0, at: start };
+        assert_eq!((0..5).filter(|_| bucket.take(limit, start)).count(), 3);
+        let later = start + Duration::from_millis(201);
+        assert_eq!((0..5).filter(|_| bucket.take(limit, later)).count(), 2);
+        let much_later = start + Duration::from_secs(60);
+        assert_eq!((0..5).filter(|_| bucket.take(limit, much_later)).count(), 3);
+    }
+}

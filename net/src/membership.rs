@@ -1,0 +1,142 @@
+//! Who may hold a connection (N6), and the rules that all gatekeepers read.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm, dummy,
+};
+use libp2p::{Multiaddr, PeerId};
+
+use crate::address::ip_of;
+use crate::denial::{Denials, Reason};
+use crate::view::ConnectionView;
+use crate::{Limits, Membership, NetworkSection};
+
+/// What the gatekeepers go by: one immutable value, swapped as a whole by a commit and swapped back by a rollback.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) membership: Membership,
+    pub(crate) limits: Limits,
+    /// Peer ids of the members.
+    members: HashSet<PeerId>,
+    /// Addresses that members are configured with, where they are numbers.
+    member_ips: HashSet<IpAddr>,
+}
+
+/// The rules in force.
+pub(crate) type LiveRules = Arc<ArcSwap<Rules>>;
+
+/// Keeps strangers out where only members may connect.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    rules: LiveRules,
+    denials: Denials,
+}
+
+// === impl Rules ===
+
+impl Rules {
+    pub(crate) fn of(section: &NetworkSection) -> Self {
+        let addresses = section.members.values().flat_map(|member| &member.addresses);
+        Self {
+            membership: section.membership,
+            limits: section.limits,
+            members: section.members.keys().map(storage::PeerKey::peer_id).collect(),
+            member_ips: addresses.filter_map(ip_of).collect(),
+        }
+    }
+
+    pub(crate) fn is_member(&self, peer: &PeerId) -> bool {
+        self.members.contains(peer)
+    }
+
+    /// Whether connections from this address are counted one by one, not by address.
+    pub(crate) fn is_exempt(&self, ip: &IpAddr) -> bool {
+        ip.is_loopback() || self.member_ips.contains(ip)
+    }
+
+    /// Whether this peer may hold a connection.
+    pub(crate) fn admits(&self, peer: &PeerId) -> bool {
+        match self.membership {
+            Membership::Open => true,
+            Membership::Members => self.is_member(peer),
+        }
+    }
+
+    /// Whether a connection of this peer has to go when these rules take the place of `before`: the peer may not connect
+    /// any more, or is a member no more. (In an open federation it may come back, as anyone may.)
+    pub(crate) fn expels(&self, before: &Self, peer: &PeerId) -> bool {
+        !self.admits(peer) || (before.is_member(peer) && !self.is_member(peer))
+    }
+}
+
+/// The ids of the connections that a change of the section will close (the outcome's `would_close`).
+#[must_use]
+pub fn would_close(
+    before: &NetworkSection,
+    next: &NetworkSection,
+    connections: &[ConnectionView],
+) -> Vec<String> {
+    let (before, next) = (Rules::of(before), Rules::of(next));
+    connections.iter().filter(|c| next.expels(&before, &c.peer)).map(|c| c.id.clone()).collect()
+}
+
+// === impl Gate ===
+
+impl Gate {
+    pub(crate) fn new(rules: LiveRules, denials: Denials) -> Self {
+        Self { rules, denials }
+    }
+
+    fn judge(&self, peer: PeerId, address: &Multiaddr) -> Result<THandler<Self>, ConnectionDenied> {
+        if self.rules.load().admits(&peer) {
+            Ok(dummy::ConnectionHandler)
+        } else {
+            Err(self.denials.deny(ip_of(address), Some(peer), Reason::NotAMember))
+        }
+    }
+}
+
+impl NetworkBehaviour for Gate {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.judge(peer, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.judge(peer, address)
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}

@@ -1,0 +1,321 @@
+//! The network actor: it owns the swarm, polls it inside the actor, and changes it without touching the connections that a
+//! change does not name.
+//!
+//! There is no queue between the actor and the swarm: handlers touch it directly. Nothing in here blocks, because a
+//! successor could not take the connections over.
+
+mod drive;
+mod start;
+mod steps;
+
+use std::collections::{HashMap, HashSet};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::ListenerId;
+use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm};
+use reload::{Ack, Books, Reconfigure, reconfigure};
+use storage::PeerKey;
+use tokio::sync::oneshot;
+use tokio::time::Sleep;
+
+use crate::dialer::Dialer;
+use crate::host::{Host, HostEvent};
+use crate::listeners::{Listeners, Reservation};
+use crate::membership::LiveRules;
+use crate::pool::{Pool, Workers};
+use crate::post::Post;
+use crate::view::{ConnectionView, Direction};
+use crate::{NetworkSection, View};
+pub use start::{StartError, StartNetwork};
+
+/// The actor.
+pub struct Network {
+    swarm: Swarm<Host>,
+    pool: Pool,
+    rules: LiveRules,
+    post: Post,
+    view: View,
+    listeners: Listeners,
+    dialer: Dialer,
+    connections: HashMap<ConnectionId, Live>,
+    /// The number of the next connection; numbers are never used again.
+    next_connection: u64,
+    /// What is in force, or half in force while a commit is under way.
+    applied: Arc<NetworkSection>,
+    trial: Option<Trial>,
+    books: Books<NetworkSection, Prepared>,
+    departures: Vec<Departure>,
+    /// Answered when the swarm has been polled to its end once more.
+    heartbeats: Vec<oneshot::Sender<()>>,
+    waker: Option<Waker>,
+    timer: Pin<Box<Sleep>>,
+    bootstrap: Bootstrap,
+    panics: u64,
+}
+
+/// What [`reload::Reconfigurable::prepare`] acquires: sockets that hold the new ports, threads that wait for work.
+#[derive(Debug)]
+pub struct Prepared {
+    reservations: Vec<Reservation>,
+    workers: Option<Arc<Workers>>,
+}
+
+/// From the start of a commit until it is finished or undone.
+struct Trial {
+    before: Arc<NetworkSection>,
+    /// Connections from this number on were made under the new section.
+    first_connection: u64,
+    /// The threads before, kept alive for a rollback.
+    workers: Option<Arc<Workers>>,
+    panics: u64,
+}
+
+/// An established connection.
+struct Live {
+    number: u64,
+    peer: PeerId,
+}
+
+/// Somebody waits for these to be really closed.
+struct Departure {
+    listeners: HashSet<ListenerId>,
+    connections: HashSet<ConnectionId>,
+    /// When the peers have had time enough; listeners need nobody's consent.
+    until: Instant,
+    done: oneshot::Sender<()>,
+}
+
+/// So long a peer may take to close during a reload. A peer that reads nothing could hold the close of its connection, and
+/// with it the transaction, for ever.
+const CLOSING: Duration = Duration::from_millis(500);
+
+/// When to say that the node has found its federation: once, when all members are there, or a moment after the first.
+enum Bootstrap {
+    Waiting,
+    Since(Instant),
+    Said,
+}
+
+/// After the first member, the others have so long to come before the count is logged.
+const BOOTSTRAP: Duration = Duration::from_secs(2);
+
+/// Closes everything in order (O4): no listeners, no dials, then the connections. Answered when all are closed, or the time
+/// is up; then the actor stops.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Shutdown {
+    /// How long peers may take to close.
+    pub within: Duration,
+}
+
+// === impl Network ===
+
+impl Actor for Network {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.spawn(drive::Drive);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        if let Some(arbiter) = actix::Arbiter::try_current() {
+            arbiter.stop();
+        }
+    }
+}
+
+impl Handler<Reconfigure<NetworkSection>> for Network {
+    type Result = actix::ResponseFuture<Ack>;
+
+    fn handle(&mut self, message: Reconfigure<NetworkSection>, ctx: &mut Self::Context) -> Self::Result {
+        reconfigure(self, message, ctx)
+    }
+}
+
+impl Handler<Shutdown> for Network {
+    type Result = ResponseActFuture<Self, ()>;
+
+    fn handle(&mut self, Shutdown { within }: Shutdown, _: &mut Self::Context) -> Self::Result {
+        self.dialer.stop();
+        let listeners = self.listeners.extra(&[]);
+        let connections = self.connections.keys().copied().collect();
+        let departed = self.part_with(listeners, connections, within);
+        Box::pin(departed.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
+    }
+}
+
+impl Network {
+    /// Brings this node's listeners, members and connections into the view.
+    fn show_listeners(&self) {
+        self.view.set_listeners(self.listeners.show(&self.applied.listen));
+    }
+
+    /// Closes these, polled to their end first. The future ends when they are really closed, or a peer has lost this node's
+    /// patience.
+    fn part_with(
+        &mut self,
+        listeners: Vec<ListenerId>,
+        connections: HashSet<ConnectionId>,
+        patience: Duration,
+    ) -> impl Future<Output = ()> + use<> {
+        if !listeners.is_empty() {
+            // What waits in an accept queue would be reset with its listener.
+            self.drain();
+        }
+        for id in &listeners {
+            self.listeners.closing(*id);
+            self.swarm.remove_listener(*id);
+        }
+        for id in &connections {
+            if let Some(live) = self.connections.get(id) {
+                self.dialer.disconnecting(&live.peer);
+            }
+            self.swarm.close_connection(*id);
+        }
+        let connections = connections.into_iter().filter(|id| self.connections.contains_key(id)).collect();
+        let (done, departed) = oneshot::channel();
+        let (listeners, until) = (listeners.into_iter().collect(), Instant::now() + patience);
+        self.departures.push(Departure { listeners, connections, until, done });
+        self.wake();
+        async move {
+            // The sender goes only with the actor, and all sockets with it.
+            let _ = departed.await;
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<HostEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_established(peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                let why = cause.map(|cause| cause.to_string());
+                self.on_closed(peer_id, connection_id, num_established == 0, why);
+            }
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), connection_id, error } => {
+                let why = explain(&error);
+                tracing::debug!(peer_id = %peer, error = %why, "dial came to nothing");
+                self.dialer.failed(&peer, connection_id, why, Instant::now(), rand::random());
+            }
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                for departure in &mut self.departures {
+                    departure.listeners.remove(&listener_id);
+                }
+                if let Some(address) = self.listeners.closed(listener_id) {
+                    tracing::error!(%address, "a listener closed by itself");
+                }
+                self.show_listeners();
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener could not accept"),
+            // Identify's are for its own use, the others are seen by the behaviours.
+            _ => {}
+        }
+    }
+
+    fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let number = self.next_connection;
+        self.next_connection = number.saturating_add(1);
+        let (direction, address) = match endpoint {
+            ConnectedPoint::Dialer { address, .. } => (Direction::Outbound, address),
+            ConnectedPoint::Listener { send_back_addr, .. } => (Direction::Inbound, send_back_addr),
+        };
+        tracing::info!(
+            peer_id = %peer, connection = number, ?direction, %address,
+            "Connection established with peer"
+        );
+        self.connections.insert(id, Live { number, peer });
+        let connection = ConnectionView {
+            id: number.to_string(),
+            peer,
+            public_key: PeerKey::from_peer_id(&peer).ok(),
+            direction,
+            address: without_peer(address),
+            established_s: 0.0,
+        };
+        self.view.opened(number, connection);
+        self.dialer.connected(&peer, Instant::now());
+        self.on_bootstrap(Instant::now());
+    }
+
+    fn on_closed(&mut self, peer: PeerId, id: ConnectionId, last: bool, why: Option<String>) {
+        for departure in &mut self.departures {
+            departure.connections.remove(&id);
+        }
+        if last {
+            self.dialer.disconnected(&peer, why.clone(), Instant::now(), rand::random());
+        }
+        self.forget_connection(id, &why.unwrap_or_default());
+    }
+
+    fn forget_connection(&mut self, id: ConnectionId, why: &str) {
+        if let Some(Live { number, peer }) = self.connections.remove(&id) {
+            tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
+            self.view.closed(number);
+        }
+    }
+
+    fn on_bootstrap(&mut self, now: Instant) {
+        let (connected, members) = self.dialer.census();
+        if connected == 0 {
+            return;
+        }
+        let since = match self.bootstrap {
+            Bootstrap::Said => return,
+            Bootstrap::Since(since) => since,
+            Bootstrap::Waiting => {
+                self.bootstrap = Bootstrap::Since(now);
+                now
+            }
+        };
+        if connected == members || now.saturating_duration_since(since) >= BOOTSTRAP {
+            self.bootstrap = Bootstrap::Said;
+            tracing::info!("Bootstrap successful - {connected} peers connected");
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Addresses of outbound connections end in the peer's id, which stands beside them anyway.
+fn without_peer(address: &Multiaddr) -> Multiaddr {
+    address.iter().filter(|part| !matches!(part, libp2p::multiaddr::Protocol::P2p(_))).collect()
+}
+
+/// Why a dial came to nothing, in one line, by address.
+fn explain(error: &DialError) -> String {
+    match error {
+        DialError::Transport(errors) => {
+            let lines =
+                errors.iter().map(|(address, error)| format!("{}: {}", without_peer(address), root(error)));
+            lines.collect::<Vec<_>>().join("; ")
+        }
+        DialError::WrongPeerId { obtained, address } => {
+            format!("{}: another peer answers there, {obtained}", without_peer(address))
+        }
+        DialError::LocalPeerId { address } => {
+            format!("{}: this node itself answers there", without_peer(address))
+        }
+        DialError::NoAddresses => "no address to dial but this node's own".to_owned(),
+        DialError::Denied { cause } => format!("not allowed: {}", root(cause)),
+        DialError::Aborted => "given up".to_owned(),
+        DialError::DialPeerConditionFalse(_) => "a connection or a dial is there already".to_owned(),
+    }
+}
+
+fn root(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

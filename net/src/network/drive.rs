@@ -1,0 +1,198 @@
+//! How the swarm moves: polled inside the actor, a bounded number of events at a time, with the dialer's clock beside it.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use actix::ActorFuture;
+use futures::{FutureExt, Stream};
+use libp2p::PeerId;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+
+use super::{BOOTSTRAP, Bootstrap, Network, explain};
+use crate::dialer::Action;
+
+/// Events in one turn; then other work of the actor gets its turn.
+const EVENTS: usize = 128;
+/// Events in one [`Network::drain`]: more than a listener's backlog of 1024 makes.
+const DRAIN: usize = 8192;
+/// After a panic, the swarm is polled again no sooner than this: what it would have been woken by may be lost.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
+
+/// The future inside the actor that drives everything. Never ends.
+pub(super) struct Drive;
+
+/// How far a poll came.
+enum Progress {
+    /// The swarm has nothing more to do now.
+    Idle,
+    /// It may have.
+    More,
+    /// It panicked.
+    Broken,
+}
+
+// === impl Drive ===
+
+impl ActorFuture<Network> for Drive {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        network: &mut Network,
+        _: &mut actix::Context<Network>,
+        task: &mut Context<'_>,
+    ) -> Poll<()> {
+        network.drive(task);
+        Poll::Pending
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    fn drive(&mut self, task: &mut Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+            self.waker = Some(task.waker().clone());
+        }
+        let mut progress = self.guarded(|network| network.pump(task, EVENTS));
+        if let Progress::Idle = progress
+            && self.dial_what_is_due()
+        {
+            progress = self.guarded(|network| network.pump(task, EVENTS));
+        }
+        match progress {
+            Progress::Idle => self.settle(),
+            Progress::More => task.waker().wake_by_ref(),
+            Progress::Broken => {}
+        }
+        self.on_bootstrap(Instant::now());
+        self.view.set_members(self.dialer.changes());
+        self.set_timer(matches!(progress, Progress::Broken), task);
+    }
+
+    /// Takes events from the swarm, until it has none or the budget is spent.
+    fn pump(&mut self, task: &mut Context<'_>, budget: usize) -> Progress {
+        let workers = self.pool.workers();
+        // An inbound socket is driven by the runtime that it was accepted under.
+        let _entered = workers.enter();
+        for _ in 0..budget {
+            match Pin::new(&mut self.swarm).poll_next(task) {
+                Poll::Ready(Some(event)) => self.on_event(event),
+                Poll::Ready(None) | Poll::Pending => return Progress::Idle,
+            }
+        }
+        Progress::More
+    }
+
+    /// Polls the swarm until it has nothing more to do now, whatever the runtime's opinion of a fair turn.
+    pub(super) fn drain(&mut self) {
+        let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
+        let mut task = Context::from_waker(&waker);
+        let whole = std::future::poll_fn(|task| {
+            self.guarded(|network| network.pump(task, DRAIN));
+            Poll::Ready(())
+        });
+        // Without this a listener claims to be empty after some hundred accepts (tokio's cooperative budget).
+        let mut whole = std::pin::pin!(tokio::task::unconstrained(whole));
+        let _ = whole.poll_unpin(&mut task);
+        self.wake();
+    }
+
+    /// A panic inside the swarm would take the actor and every connection with it: it becomes trouble in the view, which
+    /// fails the probe and makes the node unready, and the connections live on.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Progress) -> Progress {
+        match catch_unwind(AssertUnwindSafe(|| work(&mut *self))) {
+            Ok(progress) => progress,
+            Err(panic) => {
+                self.panics = self.panics.saturating_add(1);
+                let text = message_of(panic.as_ref());
+                tracing::error!(panic = %text, "the swarm panicked; this is a bug, please report it");
+                self.view.set_trouble(text);
+                Progress::Broken
+            }
+        }
+    }
+
+    /// Begins the dials that are due, ends those that took too long. True if there were any.
+    fn dial_what_is_due(&mut self) -> bool {
+        let actions = self.dialer.due(Instant::now(), rand::random);
+        let any = !actions.is_empty();
+        for action in actions {
+            match action {
+                // A connection that came in meanwhile is not to be hung up on; the dial beside it ends by itself.
+                Action::Abort { peer } if self.swarm.is_connected(&peer) => {}
+                Action::Abort { peer } => {
+                    // Says that nothing was established, which is so.
+                    let _ = self.swarm.disconnect_peer_id(peer);
+                }
+                Action::Dial { peer, addresses, .. } => self.dial(peer, addresses),
+            }
+        }
+        any
+    }
+
+    fn dial(&mut self, peer: PeerId, addresses: Vec<libp2p::Multiaddr>) {
+        let options = DialOpts::peer_id(peer)
+            .condition(PeerCondition::DisconnectedAndNotDialing)
+            // From a listening port both ends could dial one another into one half-open connection
+            // (libp2p/specs#389), and a retired listener's port would live on.
+            .allocate_new_port()
+            .addresses(addresses)
+            .build();
+        let id = options.connection_id();
+        let workers = self.pool.workers();
+        let _entered = workers.enter();
+        match self.swarm.dial(options) {
+            Ok(()) => self.dialer.dialing(&peer, id),
+            Err(error) => self.dialer.refused(&peer, explain(&error), Instant::now(), rand::random()),
+        }
+    }
+
+    /// The swarm is idle: sockets that were asked to close are closed now.
+    fn settle(&mut self) {
+        for heartbeat in self.heartbeats.drain(..) {
+            let _ = heartbeat.send(());
+        }
+        let now = Instant::now();
+        let (over, open) =
+            std::mem::take(&mut self.departures).into_iter().partition::<Vec<_>, _>(|departure| {
+                departure.listeners.is_empty() && (departure.connections.is_empty() || departure.until <= now)
+            });
+        self.departures = open;
+        for departure in over {
+            for id in departure.connections {
+                // Closing goes on without us; nothing of this node uses the connection any more.
+                self.forget_connection(id, "the peer did not let it close");
+            }
+            let _ = departure.done.send(());
+        }
+    }
+
+    fn set_timer(&mut self, broken: bool, task: &mut Context<'_>) {
+        let now = Instant::now();
+        let bootstrap = match self.bootstrap {
+            Bootstrap::Since(since) => Some(since + BOOTSTRAP),
+            Bootstrap::Waiting | Bootstrap::Said => None,
+        };
+        let again = broken.then_some(now + AFTER_PANIC);
+        let closing = self.departures.iter().map(|departure| departure.until).min();
+        let Some(at) = [self.dialer.next(), bootstrap, again, closing].into_iter().flatten().min() else {
+            return;
+        };
+        let at = tokio::time::Instant::from_std(at);
+        if self.timer.deadline() != at || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(at);
+        }
+        if self.timer.poll_unpin(task).is_ready() {
+            task.waker().wake_by_ref();
+        }
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,142 @@
+//! Starting the network: everything that can fail does so before the actor exists.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::{Actor, Arbiter};
+use libp2p::{Multiaddr, TransportError};
+use reload::{Books, Link};
+
+use super::{Bootstrap, Network};
+use crate::dialer::{Dialer, Pace};
+use crate::host::{self, Built};
+use crate::listeners::{Listeners, Reservation, ReserveError};
+use crate::pool::Pool;
+use crate::post::Post;
+use crate::{Identity, NetworkSection, View};
+
+/// What the network starts with.
+#[derive(Debug)]
+pub struct StartNetwork {
+    /// The node's key.
+    pub identity: Identity,
+    /// Its configuration.
+    pub section: Arc<NetworkSection>,
+    /// Where messages go to and come from; shared with the protocol actor.
+    pub post: Post,
+    /// Where the network shows itself.
+    pub view: View,
+}
+
+/// Why the network cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be reserved. Has a hint.
+    #[error("network.addresses: {0}")]
+    Reserve(#[from] ReserveError),
+    /// An address that was free cannot be listened on.
+    #[error("network.addresses: '{address}' cannot be listened on: {error}")]
+    Listen {
+        /// The address as configured.
+        address: Multiaddr,
+        /// What libp2p says.
+        error: String,
+    },
+    /// The machine refuses threads.
+    #[error("node.worker_threads: the threads cannot be started: {0}")]
+    Threads(io::Error),
+    /// The swarm cannot be built.
+    #[error("the network cannot be set up: {0}")]
+    Host(io::Error),
+}
+
+// === impl Network ===
+
+impl Network {
+    /// Starts the actor on its own arbiter. When this returns, every address of the section accepts connections. To be
+    /// called inside an actix system.
+    ///
+    /// # Errors
+    /// If an address cannot be listened on, or the machine refuses threads; then nothing is left open.
+    pub fn start(start: StartNetwork) -> Result<Link<Self>, StartError> {
+        let StartNetwork { identity, section, post, view } = start;
+        let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
+        let workers = pool.workers();
+        let Built { mut swarm, rules } = {
+            let _entered = workers.enter();
+            host::build(&identity, &section, &pool, &post, &view).map_err(StartError::Host)?
+        };
+        let mut listeners = Listeners::default();
+        for configured in &section.listen {
+            let reservation = Reservation::new(configured, &listeners.held())?;
+            open(&mut swarm, &mut listeners, &pool, reservation)
+                .map_err(|(address, error)| StartError::Listen { address, error })?;
+        }
+        for address in &section.external {
+            swarm.add_external_address(address.clone());
+        }
+        let mut dialer = Dialer::new(Pace::of(&section));
+        dialer.set(&section.members, Pace::of(&section), Instant::now(), |_| false);
+        view.set_members(dialer.changes());
+        view.set_worker_threads(workers.threads());
+        view.set_listeners(listeners.show(&section.listen));
+        announce(&identity, &view);
+
+        let arbiter = Arbiter::new();
+        let addr = Self::start_in_arbiter(&arbiter.handle(), move |_| Self {
+            swarm,
+            pool,
+            rules,
+            post,
+            view,
+            listeners,
+            dialer,
+            connections: HashMap::new(),
+            next_connection: 1,
+            applied: Arc::clone(&section),
+            trial: None,
+            books: Books::new(section),
+            departures: Vec::new(),
+            heartbeats: Vec::new(),
+            waker: None,
+            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            bootstrap: Bootstrap::Waiting,
+            panics: 0,
+        });
+        Ok(Link::new(addr))
+    }
+}
+
+fn announce(identity: &Identity, view: &View) {
+    let addresses: Vec<_> = view.listeners().iter().map(ToString::to_string).collect();
+    tracing::info!(peer_id = %identity.peer_id(), "Peer ID");
+    tracing::info!(addresses = %addresses.join(", "), "Listening addresses");
+    tracing::info!("Network manager started successfully");
+}
+
+/// Listens on what was reserved. On an error, gives the configured address and what libp2p says.
+pub(super) fn open(
+    swarm: &mut libp2p::Swarm<host::Host>,
+    listeners: &mut Listeners,
+    pool: &Pool,
+    reservation: Reservation,
+) -> Result<(), (Multiaddr, String)> {
+    // A listening socket stays with this runtime for life; the workers come and go.
+    let _entered = pool.io().enter();
+    match swarm.listen_on(reservation.bound.clone()) {
+        Ok(id) => {
+            let Reservation { configured, bound, .. } = &reservation;
+            listeners.opened(id, configured.clone(), bound.clone());
+            Ok(())
+        }
+        Err(error) => {
+            let text = match error {
+                TransportError::Other(error) => super::root(&error),
+                TransportError::MultiaddrNotSupported(_) => "not supported".to_owned(),
+            };
+            Err((reservation.configured.clone(), text))
+        }
+    }
+}

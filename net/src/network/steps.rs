@@ -1,0 +1,190 @@
+//! The network actor's steps of a reload.
+//!
+//! Commit only adds and swaps values: new listeners beside the old ones, other limits, members, timeouts, threads. What
+//! cannot be undone, to close listeners and to hang up on those whom the new section forbids, waits for `finish`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use actix::Context;
+use libp2p::PeerId;
+use reload::{Books, Reconfigurable, StepError, StepFuture, done};
+use tokio::sync::oneshot;
+
+use super::{CLOSING, Network, Prepared, Trial, start};
+use crate::NetworkSection;
+use crate::dialer::Pace;
+use crate::listeners::{Reservation, ReserveError};
+use crate::membership::Rules;
+use crate::pool::Workers;
+
+const ADDRESSES: &str = "network.addresses";
+
+impl Reconfigurable for Network {
+    const NAME: &'static str = "network";
+    type Section = NetworkSection;
+    type Prepared = Prepared;
+
+    fn books(&mut self) -> &mut Books<NetworkSection, Prepared> {
+        &mut self.books
+    }
+
+    fn prepare(&mut self, next: &Arc<NetworkSection>, _: Instant) -> StepFuture<Prepared> {
+        let missing = self.listeners.missing(&next.listen);
+        let held = self.listeners.held();
+        let threads = next.worker_threads.max(1);
+        let threads = (threads != self.pool.workers().threads()).then_some(threads);
+        if missing.is_empty() && threads.is_none() {
+            return done(Ok(Prepared { reservations: Vec::new(), workers: None }));
+        }
+        // Binding and starting threads are system calls: not on the thread that polls the swarm (R25).
+        let acquiring = tokio::task::spawn_blocking(move || -> Result<Prepared, StepError> {
+            let mut reservations = Vec::with_capacity(missing.len());
+            for address in &missing {
+                reservations.push(Reservation::new(address, &held).map_err(unavailable)?);
+            }
+            let workers = threads.map(Workers::start).transpose().map_err(|error| {
+                StepError::system(format!("the threads cannot be started: {error}"))
+                    .key("node.worker_threads")
+            })?;
+            Ok(Prepared { reservations, workers: workers.map(Arc::new) })
+        });
+        Box::pin(async move {
+            acquiring
+                .await
+                .unwrap_or_else(|error| Err(StepError::component(format!("preparation ended: {error}"))))
+        })
+    }
+
+    fn commit(
+        &mut self,
+        prepared: Prepared,
+        next: &Arc<NetworkSection>,
+        _: &mut Context<Self>,
+    ) -> StepFuture<()> {
+        let before = std::mem::replace(&mut self.applied, Arc::clone(next));
+        self.trial = Some(Trial {
+            before: Arc::clone(&before),
+            first_connection: self.next_connection,
+            workers: None,
+            panics: self.panics,
+        });
+        for reservation in prepared.reservations {
+            if let Err((address, error)) =
+                start::open(&mut self.swarm, &mut self.listeners, &self.pool, reservation)
+            {
+                let message = format!("'{address}' was free, but cannot be listened on: {error}");
+                return done(Err(StepError::system(message).key(ADDRESSES)));
+            }
+        }
+        if let Some(workers) = prepared.workers {
+            let old = self.pool.replace(workers);
+            if let Some(trial) = &mut self.trial {
+                trial.workers = Some(old);
+            }
+        }
+        self.apply_values(&before, next);
+        done(Ok(()))
+    }
+
+    fn restore(&mut self, before: &Arc<NetworkSection>, _: &mut Context<Self>) -> StepFuture<()> {
+        let tried = std::mem::replace(&mut self.applied, Arc::clone(before));
+        let trial = self.trial.take();
+        if let Some(workers) = trial.as_ref().and_then(|trial| trial.workers.clone()) {
+            self.pool.replace(workers);
+        }
+        self.apply_values(&tried, before);
+        self.dialer.forget();
+        let reopened = self.reopen(before);
+        // What came only because of the section that is taken back goes with it.
+        let (rules, tried) = (Rules::of(before), Rules::of(&tried));
+        let first = trial.map_or(u64::MAX, |trial| trial.first_connection);
+        let strays = self.select(|number, peer| number >= first && rules.expels(&tried, peer));
+        let extra = self.listeners.extra(&before.listen);
+        let departed = self.part_with(extra, strays, CLOSING);
+        Box::pin(async move {
+            departed.await;
+            reopened
+        })
+    }
+
+    fn probe(&mut self) -> StepFuture<()> {
+        let missing = self.listeners.missing(&self.applied.listen);
+        if let Some(address) = missing.first() {
+            return done(Err(StepError::component(format!("'{address}' is not listened on")).key(ADDRESSES)));
+        }
+        if self.trial.as_ref().is_some_and(|trial| trial.panics != self.panics) {
+            let why = self.view.trouble().unwrap_or_default();
+            return done(Err(StepError::component(format!("the swarm panicked under this section: {why}"))));
+        }
+        let (beat, alive) = oneshot::channel();
+        self.heartbeats.push(beat);
+        self.wake();
+        Box::pin(async move {
+            alive.await.map_err(|_| StepError::component("the network actor stopped while it was probed"))
+        })
+    }
+
+    fn finish(&mut self, _: &mut Context<Self>) -> StepFuture<()> {
+        let Some(trial) = self.trial.take() else { return done(Ok(())) };
+        let (before, now) = (Rules::of(&trial.before), self.rules.load_full());
+        let expelled = self.select(|_, peer| now.expels(&before, peer));
+        for _ in &expelled {
+            self.view.counters().closed_by_reload();
+        }
+        for key in trial.before.members.keys().filter(|key| !self.applied.members.contains_key(key)) {
+            self.post.forget(&key.peer_id());
+        }
+        self.dialer.forget();
+        let extra = self.listeners.extra(&self.applied.listen);
+        let departed = self.part_with(extra, expelled, CLOSING);
+        Box::pin(async move {
+            departed.await;
+            Ok(())
+        })
+    }
+}
+
+impl Network {
+    /// Puts into force what is a value: rules, external addresses, members, pace. The same in both directions.
+    fn apply_values(&mut self, from: &NetworkSection, to: &NetworkSection) {
+        self.rules.store(Arc::new(Rules::of(to)));
+        for address in from.external.iter().filter(|address| !to.external.contains(address)) {
+            self.swarm.remove_external_address(address);
+        }
+        for address in to.external.iter().filter(|address| !from.external.contains(address)) {
+            self.swarm.add_external_address(address.clone());
+        }
+        let swarm = &self.swarm;
+        self.dialer.set(&to.members, Pace::of(to), Instant::now(), |peer| swarm.is_connected(peer));
+        self.view.set_members(self.dialer.changes());
+        self.view.set_worker_threads(self.pool.workers().threads());
+        self.show_listeners();
+        self.wake();
+    }
+
+    /// Listens again on what a half-done finish may have closed. Normally nothing.
+    fn reopen(&mut self, section: &NetworkSection) -> Result<(), StepError> {
+        for address in self.listeners.missing(&section.listen) {
+            let reservation = Reservation::new(&address, &self.listeners.held()).map_err(unavailable)?;
+            start::open(&mut self.swarm, &mut self.listeners, &self.pool, reservation).map_err(
+                |(address, error)| {
+                    StepError::system(format!("'{address}' cannot be listened on again: {error}"))
+                },
+            )?;
+        }
+        self.show_listeners();
+        Ok(())
+    }
+
+    fn select(&self, mut chosen: impl FnMut(u64, &PeerId) -> bool) -> HashSet<libp2p::swarm::ConnectionId> {
+        let connections = self.connections.iter();
+        connections.filter(|(_, live)| chosen(live.number, &live.peer)).map(|(id, _)| *id).collect()
+    }
+}
+
+fn unavailable(error: ReserveError) -> StepError {
+    let hint = error.hint();
+    StepError::component(error.to_string()).key(ADDRESSES).hint(hint)
+}

@@ -1,0 +1,151 @@
+//! The threads that drive connections, as many as the configuration says now (N11).
+//!
+//! A pool is never resized: a new one takes its place. Connections stay on the pool that they began on, and a pool ends
+//! with its last connection, because every future that runs on it owns a share of it.
+
+use std::io;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
+
+/// A fixed number of threads. Ends, without waiting, when the last owner lets go.
+#[derive(Debug)]
+pub struct Workers {
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+    handle: Handle,
+    threads: usize,
+}
+
+/// The workers in office, and the one thread that listening sockets live on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    current: Arc<ArcSwap<Workers>>,
+    /// A listening socket stays with the runtime that it was opened under, so that runtime must never go.
+    io: Arc<Workers>,
+}
+
+// === impl Workers ===
+
+impl Workers {
+    /// Starts `threads` threads, at least one.
+    ///
+    /// # Errors
+    /// If the machine refuses a thread.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        Self::named("fednode-conn", threads)
+    }
+
+    fn named(name: &'static str, threads: usize) -> io::Result<Self> {
+        let threads = threads.max(1);
+        let runtime =
+            Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()?;
+        let handle = runtime.handle().clone();
+        Ok(Self { runtime: Some(runtime), handle, threads })
+    }
+
+    /// How many threads there are.
+    #[must_use]
+    pub const fn threads(&self) -> usize {
+        self.threads
+    }
+
+    /// Makes this the runtime that sockets and timers made on this thread belong to, while the guard lives.
+    pub fn enter(&self) -> EnterGuard<'_> {
+        self.handle.enter()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // The last owner may be one of these very threads, where waiting for them would panic.
+            runtime.shutdown_background();
+        }
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A pool with `threads` threads.
+    ///
+    /// # Errors
+    /// If the machine refuses a thread.
+    pub fn start(threads: usize) -> io::Result<Self> {
+        Ok(Self {
+            current: Arc::new(ArcSwap::from_pointee(Workers::start(threads)?)),
+            io: Arc::new(Workers::named("fednode-io", 1)?),
+        })
+    }
+
+    /// The workers that new connections go to. Enter them around every poll of the swarm: an inbound socket is driven
+    /// by the runtime that accepted it.
+    #[must_use]
+    pub fn workers(&self) -> Arc<Workers> {
+        self.current.load_full()
+    }
+
+    /// The thread of listening sockets. Enter it around `listen_on`.
+    #[must_use]
+    pub fn io(&self) -> &Workers {
+        &self.io
+    }
+
+    /// Sends new connections to `workers`. Gives back those before; they run on while anything runs on them.
+    pub fn replace(&self, workers: Arc<Workers>) -> Arc<Workers> {
+        self.current.swap(workers)
+    }
+
+    /// Runs a future to its end on the workers in office.
+    pub fn spawn(&self, future: BoxFuture<'static, ()>) {
+        let workers = self.workers();
+        let handle = workers.handle.clone();
+        drop(handle.spawn(async move {
+            // The future goes first: what it owns may need the runtime that this share keeps alive.
+            future.await;
+            drop(workers);
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use futures::FutureExt;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[test]
+    fn a_future_ends_on_the_pool_that_it_began_on() {
+        let pool = Pool::start(1).unwrap();
+        let (go, gone) = oneshot::channel::<()>();
+        let (said, heard) = sync_channel(2);
+        let late = said.clone();
+        pool.spawn(
+            async move {
+                gone.await.unwrap();
+                // Needs a living timer of its own runtime.
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                late.send("old").unwrap();
+            }
+            .boxed(),
+        );
+        let old = pool.replace(Arc::new(Workers::start(2).unwrap()));
+        let ended = Arc::downgrade(&old);
+        drop(old);
+        assert_eq!(pool.workers().threads(), 2);
+        pool.spawn(async move { said.send("new").unwrap() }.boxed());
+        assert_eq!(heard.recv().unwrap(), "new");
+        assert!(ended.upgrade().is_some(), "a future still runs on the old pool");
+        go.send(()).unwrap();
+        assert_eq!(heard.recv().unwrap(), "old");
+        while ended.upgrade().is_some() {
+            std::thread::yield_now();
+        }
+    }
+}
