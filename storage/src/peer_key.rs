@@ -1,5 +1,6 @@
 //! A member's public key: how peers are named everywhere outside libp2p.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -40,6 +41,12 @@ impl PeerKey {
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, PeerKeyError> {
         ed25519::PublicKey::try_from_bytes(&bytes).map_err(|_| PeerKeyError::Curve)?;
         Ok(Self(bytes))
+    }
+
+    /// The key of these bytes among keys that were judged before: without a second look at the curve.
+    #[must_use]
+    pub fn recognise<V>(bytes: [u8; 32], known: &BTreeMap<Self, V>) -> Option<Self> {
+        known.get_key_value(&Self(bytes)).map(|(key, _)| *key)
     }
 
     /// The key inside a peer id (libp2p spec: peer ids of Ed25519 keys are the key, not its hash).

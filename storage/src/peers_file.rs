@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use reload::Problem;
 use sha2::{Digest as _, Sha256};
 
@@ -37,6 +39,15 @@ pub struct PeersFile {
     pub digest: Digest,
 }
 
+/// What is known before a file is parsed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// The node's own key: its entry is passed over, so that one file serves all members.
+    pub own: Option<&'a PeerKey>,
+    /// Members read before. Their keys are recognised instead of judged again, which is a third of the time.
+    pub known: Option<&'a Members>,
+}
+
 /// The SHA-256 of a file's bytes: how its content is compared.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; 32]);
@@ -54,14 +65,13 @@ pub struct PeersFileError {
 // === impl PeersFile ===
 
 impl PeersFile {
-    /// Reads the file at `path`; in problems it is called `name`. The entry of the node's `own` key is passed over, so that one
-    /// file serves all members. A missing file has no members.
+    /// Reads the file at `path`; in problems it is called `name`. A missing file has no members.
     ///
     /// # Errors
     /// If the file is there and cannot be read, or anything in it is wrong.
-    pub fn read(path: &Path, name: &str, own: Option<&PeerKey>) -> Result<Self, PeersFileError> {
+    pub fn read(path: &Path, name: &str, context: Context<'_>) -> Result<Self, PeersFileError> {
         match source::read(path, MAX_FILE) {
-            Ok(file) => Self::parse(name, file.bytes.into(), own),
+            Ok(file) => Self::parse(name, file.bytes.into(), context),
             Err(ReadError::Missing) => Ok(Self::none()),
             Err(error) => Err(PeersFileError { problems: vec![error.problem(name)], warnings: Vec::new() }),
         }
@@ -77,11 +87,11 @@ impl PeersFile {
     ///
     /// # Errors
     /// If anything in them is wrong.
-    pub fn parse(name: &str, text: Arc<[u8]>, own: Option<&PeerKey>) -> Result<Self, PeersFileError> {
+    pub fn parse(name: &str, text: Arc<[u8]>, context: Context<'_>) -> Result<Self, PeersFileError> {
         let document = Document::parse(name, &text)
             .map_err(|problem| PeersFileError { problems: vec![*problem], warnings: Vec::new() })?;
         let findings = Findings::new();
-        let members = members(&document, &findings, own);
+        let members = members(&document, &findings, context);
         let (problems, warnings) = document.problems(findings);
         if problems.is_empty() {
             let digest = Digest::of(&text);
@@ -115,7 +125,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-fn members(document: &Document<'_>, findings: &Findings, own: Option<&PeerKey>) -> Members {
+fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -> Members {
     let root = document.root(findings);
     let _ = root.key("version").integer(1..=1);
     let peers = root.key("peers").required("[]");
@@ -123,7 +133,7 @@ fn members(document: &Document<'_>, findings: &Findings, own: Option<&PeerKey>) 
     let mut repeats = Vec::new();
     for (index, node) in peers.items().enumerate() {
         let section = node.section();
-        if let Some(member) = member(&section, own) {
+        if let Some(member) = member(&section, context) {
             match entries.entry(member.key) {
                 Entry::Vacant(free) => {
                     free.insert((index, member));
@@ -135,7 +145,11 @@ fn members(document: &Document<'_>, findings: &Findings, own: Option<&PeerKey>) 
     }
     root.finish_with_warnings();
     report_repeats(document, findings, &repeats);
-    entries.into_iter().filter(|(key, _)| Some(key) != own).map(|(key, (_, member))| (key, member)).collect()
+    entries
+        .into_iter()
+        .filter(|(key, _)| Some(key) != context.own)
+        .map(|(key, (_, member))| (key, member))
+        .collect()
 }
 
 /// Reports each entry whose key stands in an earlier one, with the line of that one.
@@ -156,11 +170,11 @@ fn report_repeats(document: &Document<'_>, findings: &Findings, repeats: &[(usiz
 }
 
 /// One entry. An entry without an address is a member that only dials us.
-fn member(section: &Section<'_>, own: Option<&PeerKey>) -> Option<Member> {
+fn member(section: &Section<'_>, context: Context<'_>) -> Option<Member> {
     let public_key = section.key("public_key").required("<base64 of the 32-byte Ed25519 public key>");
-    let key = read_key(&public_key);
+    let key = read_key(&public_key, context.known);
     let addresses = section.key("addresses");
-    let read = read_addresses(&addresses, key.as_ref(), own);
+    let read = read_addresses(&addresses, key.as_ref(), context.own);
     let name = section.key("name").nullable();
     let text = name.text();
     if text.is_some_and(|text| text.chars().count() > MAX_NAME || text.chars().any(char::is_control)) {
@@ -180,8 +194,9 @@ fn member(section: &Section<'_>, own: Option<&PeerKey>) -> Option<Member> {
     })
 }
 
-fn read_key(node: &Node<'_>) -> Option<PeerKey> {
-    match node.text()?.parse() {
+fn read_key(node: &Node<'_>, known: Option<&Members>) -> Option<PeerKey> {
+    let text = node.text()?;
+    match known.and_then(|known| recognised(text, known)).map_or_else(|| text.parse(), Ok) {
         Ok(key) => Some(key),
         Err(error) => {
             let hint = "write the key that `fednode id` prints on the member's machine";
@@ -189,6 +204,14 @@ fn read_key(node: &Node<'_>) -> Option<PeerKey> {
             None
         }
     }
+}
+
+/// The key among `known` of which this is the base64.
+fn recognised(text: &str, known: &Members) -> Option<PeerKey> {
+    // Base64 is decoded in steps of three bytes.
+    let mut bytes = [0; 33];
+    let length = STANDARD.decode_slice(text, &mut bytes).ok()?;
+    PeerKey::recognise(bytes.get(..length)?.try_into().ok()?, known)
 }
 
 fn read_addresses(list: &Node<'_>, key: Option<&PeerKey>, own: Option<&PeerKey>) -> Vec<libp2p::Multiaddr> {

@@ -8,6 +8,7 @@ use net::{Identity, NetworkSection};
 use reload::Problem;
 use storage::document::place::Spot;
 use storage::document::{Document, Findings, MAX_FILE, ReadError, source};
+use storage::peers_file::Context;
 use storage::{Digest, Members, PeersFile, PeersSection};
 
 use super::decode::{self, Draft, Key};
@@ -195,7 +196,8 @@ impl<'a> Judge<'a> {
             return Some(Peers { members: Arc::clone(&current.peers.members), text });
         }
         let Some(bytes) = text else { return Some(Peers { members: Arc::new(Members::new()), text: None }) };
-        match PeersFile::parse(name, bytes, own) {
+        let known = self.current.map(|current| &*current.peers.members);
+        match PeersFile::parse(name, bytes, Context { own, known }) {
             Ok(file) => {
                 verdict.warnings.extend(file.warnings);
                 Some(Peers { members: Arc::new(file.members), text: file.text })
@@ -252,7 +254,7 @@ impl<'a> Judge<'a> {
         source: ConfigSource,
     ) -> Config {
         let members = match self.current {
-            Some(current) if *current.peers.members == *members => Arc::clone(&current.peers.members),
+            Some(current) if current.peers.members == members => Arc::clone(&current.peers.members),
             _ => members,
         };
         let current = self.current;

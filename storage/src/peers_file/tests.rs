@@ -8,7 +8,7 @@ fn key() -> PeerKey {
 }
 
 fn parse(text: &str) -> Result<PeersFile, PeersFileError> {
-    PeersFile::parse("peers.yaml", text.as_bytes().into(), None)
+    PeersFile::parse("peers.yaml", text.as_bytes().into(), Context::default())
 }
 
 fn members_of(text: &str) -> Vec<Member> {
@@ -25,9 +25,9 @@ fn no_members_in_three_spellings_and_without_a_file() {
         assert_eq!(members_of(text), [], "{text}");
     }
     let folder = tempfile::tempdir().unwrap();
-    let none = PeersFile::read(&folder.path().join("peers.yaml"), "peers.yaml", None).unwrap();
+    let none = PeersFile::read(&folder.path().join("peers.yaml"), "peers.yaml", Context::default()).unwrap();
     assert_eq!((none.members.len(), none.text, none.digest), (0, None, Digest::default()));
-    let folder = PeersFile::read(folder.path(), "peers.yaml", None).unwrap_err();
+    let folder = PeersFile::read(folder.path(), "peers.yaml", Context::default()).unwrap_err();
     assert_eq!(folder.problems[0].to_string(), "peers.yaml: is not a regular file (name a regular file)");
 }
 
@@ -64,7 +64,9 @@ fn the_nodes_own_entry_is_passed_over_even_where_only_others_can_use_it() {
     let text = format!(
         "peers:\n- {{public_key: {own}, addresses: [/ip4/0.0.0.0/tcp/9000]}}\n- {{public_key: {other}}}\n"
     );
-    let file = PeersFile::parse("peers.yaml", text.as_bytes().into(), Some(&own)).unwrap();
+    let file =
+        PeersFile::parse("peers.yaml", text.as_bytes().into(), Context { own: Some(&own), known: None })
+            .unwrap();
     assert_eq!(file.members.keys().copied().collect::<Vec<_>>(), [other]);
     assert_eq!(file.text.as_deref(), Some(text.as_bytes()));
     assert_eq!(file.digest, Digest::of(text.as_bytes()));
@@ -175,16 +177,19 @@ fn ten_thousand_members_are_read_whole() {
     let members = parse(&text).unwrap().members;
     assert!(members.keys().eq(keys.iter()));
     assert!(members.values().all(|member| member.addresses.len() == 2));
+    let context = Context { own: None, known: Some(&members) };
+    let again = PeersFile::parse("peers.yaml", text.into_bytes().into(), context).unwrap().members;
+    assert_eq!(again, members, "recognised keys are the same keys");
 }
 
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = PeersFile::parse("f", bytes.into(), None);
+        let _ = PeersFile::parse("f", bytes.into(), Context::default());
     }
 
     #[test]
     fn no_entry_panics(lines in proptest::collection::vec("(  |- |)(public_key|addresses|name|max_retries|peers|version):( |)(\\[|\\{|'|)[ -~]{0,20}", 0..8)) {
-        let _ = PeersFile::parse("f", format!("peers:\n{}", lines.join("\n")).into_bytes().into(), None);
+        let _ = PeersFile::parse("f", format!("peers:\n{}", lines.join("\n")).into_bytes().into(), Context::default());
     }
 }
