@@ -78,15 +78,26 @@ impl Rules {
     }
 }
 
-/// The ids of the connections that a change of the section will close (the outcome's `would_close`).
+/// The connections that a change of the section will close, each with the reason (the outcome's `would_close`).
 #[must_use]
-pub fn would_close(
+pub fn would_close<'a>(
     before: &NetworkSection,
     next: &NetworkSection,
-    connections: &[ConnectionView],
-) -> Vec<String> {
+    connections: &'a [ConnectionView],
+) -> Vec<(&'a ConnectionView, &'static str)> {
+    if before.membership == next.membership && Arc::ptr_eq(&before.members, &next.members) {
+        return Vec::new();
+    }
     let (before, next) = (Rules::of(before), Rules::of(next));
-    connections.iter().filter(|c| next.expels(&before, &c.peer)).map(|c| c.id.clone()).collect()
+    let reason = |peer: &PeerId| {
+        if before.is_member(peer) && !next.is_member(peer) {
+            "the peer is removed from the members"
+        } else {
+            "only members may connect"
+        }
+    };
+    let closing = connections.iter().filter(|connection| next.expels(&before, &connection.peer));
+    closing.map(|connection| (connection, reason(&connection.peer))).collect()
 }
 
 // === impl Gate ===

@@ -37,6 +37,26 @@ pub enum MemberState {
     Failed,
 }
 
+// === impl MemberState ===
+
+impl MemberState {
+    /// All of them, as metrics list them.
+    pub const ALL: [Self; 5] =
+        [Self::Idle, Self::Connecting, Self::Connected, Self::Disconnecting, Self::Failed];
+
+    /// The name in `status` and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::Disconnecting => "disconnecting",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A connection (contract: `status`, `connections`).
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectionView {

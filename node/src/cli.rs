@@ -186,8 +186,8 @@ impl Common {
 
 /// `admin.socket` as the file says, without judging the rest of it: an edited file need not be valid to be asked about.
 fn configured_socket(config: &Path, folder: &Path) -> Option<PathBuf> {
-    let text = storage::document::read_file(config).ok()?;
-    let root: serde_yaml::Value = serde_yaml::from_slice(&text).ok()?;
+    let file = storage::document::source::read(config, storage::document::MAX_FILE).ok()?;
+    let root: serde_yaml::Value = serde_yaml::from_slice(&file.bytes).ok()?;
     let text_at = |section: &str, key: &str| {
         root.get(section).and_then(|section| section.get(key)).and_then(serde_yaml::Value::as_str)
     };

@@ -108,7 +108,10 @@ impl Client {
     ///
     /// # Errors
     /// If no node answers, or not with a stream.
-    pub async fn events(&self, path: &str) -> Result<impl Stream<Item = String> + Unpin, ClientError> {
+    pub async fn events(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = String> + Unpin + use<>, ClientError> {
         let response = self.send(Method::GET, path, &[], Vec::new()).await?;
         if response.status() != StatusCode::OK {
             return Err(self.unexpected(format!("HTTP {}", response.status())));

@@ -26,7 +26,6 @@ use net::{Identity, NetworkSection, ProtocolSection};
 use reload::Problem;
 use storage::{Digest, PeersSection};
 
-pub use changes::{Change, Strategy};
 pub use default::{default_config_text, host_has_ipv6};
 pub use load::{LoadOptions, Loaded, Rejection};
 pub use logging::{Level, LogFile, LogFormat, LoggingSection};
@@ -138,6 +137,14 @@ impl std::fmt::Debug for Snapshot {
         f.debug_struct("Snapshot").field("conf", &self.conf.len()).field("peers", &peers).finish()
     }
 }
+
+/// `peers.yaml` as `init` writes it.
+pub const DEFAULT_PEERS: &str = "\
+# The members of the federation. One file may serve all of them: a node passes its own entry over.
+#   - public_key: \"<what `fednode id` prints there>\"
+#     addresses: [\"/ip4/192.0.2.1/tcp/9000\", \"/dns4/node1.example.com/tcp/9000\"]
+peers: []
+";
 
 /// Problems as lines of `file:line:col: path: message (hint)`.
 #[must_use]

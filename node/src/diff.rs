@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use reload::{Configuration as _, Generation, Problem};
+use reload::{Generation, Problem};
 use similar::TextDiff;
 
 use crate::config::{Config, LoadOptions};

@@ -75,7 +75,15 @@ impl Site<Config> for Connections {
     }
 
     fn would_close(&self, current: &Config, next: &Config) -> Vec<Closing> {
-        net::would_close(&self.view, &current.network, &next.network)
+        let connections = self.view.connections();
+        net::would_close(&current.network, &next.network, &connections)
+            .into_iter()
+            .map(|(connection, reason)| Closing {
+                id: connection.id.clone(),
+                public_key: connection.public_key.map(|key| key.to_string()),
+                reason: reason.to_owned(),
+            })
+            .collect()
     }
 }
 

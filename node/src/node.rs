@@ -12,15 +12,15 @@ use reload::history::{Record, Recorder};
 use reload::outcome::{Connections as ConnectionCounts, Kind, Phases, Status};
 use reload::signal::Signal;
 use reload::{
-    ActorComponent, Board, Coordinator, Generation, Link, Origin, Outcome, Parts, Problem, Reconfigure,
+    ActorComponent, Board, Coordinator, Generation, Link, Live, Origin, Outcome, Parts, Problem, Reconfigure,
     Reload, StepError, Stop, Trigger,
 };
-use storage::{DataDir, Live, PeerStore};
+use storage::{DataDir, PeerStore};
 use tokio::sync::watch;
 
 use crate::admin::state::Check;
 use crate::admin::{self, Admin, AdminState, Servers};
-use crate::config::{self, Config, LoadOptions, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, HistoryError};
 use crate::limits;
@@ -326,7 +326,7 @@ fn is_same(config: &Arc<Config>, kept: storage::Snapshot) -> bool {
     if kept == config.source.snapshot {
         return true;
     }
-    let kept = Config::from_snapshot(&config.source.path, kept, None, LoadOptions::default());
+    let kept = Config::from_snapshot(&config.source.path, kept, None);
     kept.is_ok_and(|kept| *kept.config == **config)
 }
 

@@ -66,8 +66,7 @@ pub(super) async fn against_running(common: &Common) -> ExitCode {
 
 /// Loads the file; a port that the node on the same data folder holds counts as free (contract).
 fn load(common: &Common, path: &Path) -> Result<Loaded, Vec<Problem>> {
-    let mut loaded =
-        Config::load(path, None, LoadOptions::default()).map_err(|rejection| rejection.problems)?;
+    let loaded = Config::load(path, None, LoadOptions::default()).map_err(|rejection| rejection.problems)?;
     let held = ask::held_by_running(common);
     let mut problems = config::resources(&loaded.config, None, &held);
     if problems.is_empty() {

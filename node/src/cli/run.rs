@@ -13,6 +13,9 @@ use crate::node::Node;
 
 /// Runs the node in the foreground.
 pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
+    // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
+    #[cfg(feature = "failpoints")]
+    let _faults = fail::FailScenario::setup();
     let code = actix::System::new().block_on(async {
         // First of all: a SIGHUP must not kill a node that is still reading its configuration.
         let signals = match reload::signal::listen() {
@@ -26,6 +29,7 @@ pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
+        fail::fail_point!("start::configured");
         let handle = match logging::init(&loaded.config.logging) {
             Ok(handle) => handle,
             Err(error) => {

@@ -3,42 +3,13 @@
 use std::sync::Arc;
 
 use reload::redact::REDACTED;
-use serde::Serialize;
+use reload::{Change, Strategy};
 use serde_json::Value;
 use storage::{Member, Members};
 
 use super::Config;
 use super::sections::NodeSection;
 use super::tree::{self, Tree};
-
-/// One key that differs.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Change {
-    /// The key, as `logging.level`; of a member `peers[KEY]`.
-    pub path: String,
-    /// The value that runs; null where there is none, and redacted where it is secret.
-    pub from: Value,
-    /// The value to come, likewise.
-    pub to: Value,
-    /// The components that it reaches, in alphabetical order.
-    pub components: Vec<&'static str>,
-    /// How it is made.
-    pub strategy: Strategy,
-}
-
-/// How a change is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// The running component takes the new value.
-    InPlace,
-    /// One part is replaced, the new before the old: a listener.
-    ReplacePart,
-    /// What is open keeps the old value, what comes has the new one.
-    NewConnections,
-    /// Not possible while the node runs; a reload with such a change is refused.
-    Restart,
-}
 
 /// Which components each key reaches (DESIGN, "Which keys reach which component"), and how. A key stands for all below it.
 pub(super) const KEYS: &[(&str, &[&str], Strategy)] = &[
@@ -88,7 +59,7 @@ pub(super) const KEYS: &[(&str, &[&str], Strategy)] = &[
 ];
 
 /// Whom the members concern: the store keeps them, the network dials and admits them.
-const MEMBER: &[&str] = &["network", "peer_store"];
+const MEMBER: &[&str] = &["peer_store", "network"];
 
 impl Config {
     /// Every key in which `next` differs from this configuration, in the contract's order, members last.
@@ -143,8 +114,7 @@ fn compare_identity(from: &NodeSection, to: &NodeSection, changes: &mut Vec<Chan
     if from.identity != to.identity {
         let path = if to.key_file.is_some() { KEY_FILE } else { PRIVATE_KEY };
         let (components, strategy) = reach(PRIVATE_KEY);
-        let (components, path) = (components.to_vec(), path.to_owned());
-        changes.push(Change { path, from: REDACTED.into(), to: REDACTED.into(), components, strategy });
+        changes.push(change(path.to_owned(), REDACTED.into(), REDACTED.into(), components, strategy));
     } else if from.key_file != to.key_file {
         let value = |section: &NodeSection| {
             section.key_file.as_ref().map_or(Value::Null, |path| path.display().to_string().into())
@@ -179,7 +149,14 @@ fn compare(path: String, from: &Tree, to: &Tree, changes: &mut Vec<Change>) {
 
 fn push(path: String, from: Value, to: Value, changes: &mut Vec<Change>) {
     let (components, strategy) = reach(&path);
-    changes.push(Change { path, from, to, components: components.to_vec(), strategy });
+    changes.push(change(path, from, to, components, strategy));
+}
+
+/// The first of `components` owns the key.
+fn change(path: String, from: Value, to: Value, components: &[&str], strategy: Strategy) -> Change {
+    let components: Vec<String> = components.iter().map(|name| (*name).to_owned()).collect();
+    let component = components.first().cloned().unwrap_or_default();
+    Change { path, from, to, component, components, strategy }
 }
 
 /// The row of the table that a key stands in, itself or with a key above it.
@@ -192,8 +169,7 @@ fn reach(path: &str) -> (&'static [&'static str], Strategy) {
 }
 
 fn compare_members(old: &Members, new: &Members, changes: &mut Vec<Change>) {
-    let member =
-        |from, to, path| Change { path, from, to, components: MEMBER.to_vec(), strategy: Strategy::InPlace };
+    let member = |from, to, path| change(path, from, to, MEMBER, Strategy::InPlace);
     for (key, before) in old {
         match new.get(key) {
             None => {

@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
-use net::protocol::{Received, Send, SendError, Subscribe};
+use net::{Received, Send, SendError, Subscribe};
 use serde_json::json;
 use storage::PeerKey;
 
@@ -62,6 +62,7 @@ fn failed(cause: &SendError) -> HttpResponse {
     let status = match cause {
         SendError::UnknownPeer => StatusCode::NOT_FOUND,
         SendError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        SendError::ContentType => StatusCode::BAD_REQUEST,
         SendError::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     };
