@@ -173,7 +173,7 @@ pub(crate) fn history(history: &Value) -> String {
             text,
             "{}{:>5}  {}  {:8} {}  {}{}",
             if current { "*" } else { " " },
-            generation["generation"],
+            generation["generation"].to_string(),
             utc(generation["unix_ms"].as_u64().unwrap_or(0)),
             generation["trigger"].as_str().unwrap_or("-"),
             generation["actor"].as_str().unwrap_or("-"),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use reload::{Change, Strategy};
 use serde_json::json;
 
 use super::super::changes::KEYS;
@@ -67,8 +68,8 @@ fn differing(a: &Config, b: &Config) -> BTreeSet<&'static str> {
     sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 
-fn reached(changes: &[Change]) -> BTreeSet<&'static str> {
-    changes.iter().flat_map(|change| change.components.iter().copied()).collect()
+fn reached(changes: &[Change]) -> BTreeSet<&str> {
+    changes.iter().flat_map(|change| change.components.iter().map(String::as_str)).collect()
 }
 
 #[test]
@@ -144,7 +145,8 @@ fn identity_and_data_folder_are_shown_as_what_needs_a_restart() {
         path: "node.private_key".into(),
         from: json!("[redacted]"),
         to: json!("[redacted]"),
-        components: vec!["network"],
+        component: "network".into(),
+        components: vec!["network".into()],
         strategy: Strategy::Restart,
     };
     assert_eq!(changes[0], key);
