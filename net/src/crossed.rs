@@ -17,6 +17,7 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use storage::PeerKey;
 
 use crate::membership::LiveRules;
 
@@ -33,12 +34,13 @@ pub(crate) struct Lost;
 pub(crate) struct Crossed {
     local: PeerId,
     rules: LiveRules,
+    /// By peer, whoever it is: a peer may become a member while it is connected. Bounded by the limits.
     held: HashMap<PeerId, Vec<Held>>,
     /// At most one entry for each connection.
     closing: Vec<(PeerId, ConnectionId)>,
 }
 
-/// A connection to a member.
+/// An established connection.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     id: ConnectionId,
@@ -72,12 +74,16 @@ impl Crossed {
         Self { local, rules, held: HashMap::new(), closing: Vec::new() }
     }
 
+    fn is_member(&self, peer: &PeerId) -> bool {
+        self.rules.load().is_member(PeerKey::from_peer_id(peer).ok().as_ref())
+    }
+
     fn preferred(&self, peer: &PeerId, dialled: bool) -> bool {
         dialled == (self.local < *peer)
     }
 
     fn admit(&self, peer: PeerId, dialled: bool) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        if self.rules.load().is_member(&peer)
+        if self.is_member(&peer)
             && let Some(others) = self.held.get(&peer)
             && judge(others, self.preferred(&peer, dialled), Instant::now()) == Verdict::Deny
         {
@@ -117,8 +123,9 @@ impl NetworkBehaviour for Crossed {
             FromSwarm::ConnectionEstablished(event) => {
                 let dialled = matches!(event.endpoint, ConnectedPoint::Dialer { .. });
                 let preferred = self.preferred(&event.peer_id, dialled);
+                let is_member = self.is_member(&event.peer_id);
                 let held = self.held.entry(event.peer_id).or_default();
-                if self.rules.load().is_member(&event.peer_id) {
+                if is_member {
                     self.closing.extend(held.iter().map(|old| (event.peer_id, old.id)));
                 }
                 held.push(Held { id: event.connection_id, preferred, since: Instant::now() });

@@ -116,7 +116,7 @@ impl Dialer {
         now: Instant,
         connected: impl Fn(&PeerId) -> bool,
     ) {
-        self.pace = pace;
+        self.set_pace(pace);
         for (key, entry) in &mut self.entries {
             if entry.wanted && !members.contains_key(key) {
                 entry.wanted = false;
@@ -146,6 +146,11 @@ impl Dialer {
                 entry.phase = Phase::Waiting { at: now };
             }
         }
+    }
+
+    /// Takes over the pace alone: it counts from the next dial and the next pause on.
+    pub(crate) fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     fn insert(&mut self, member: &Member, now: Instant, connected: impl Fn(&PeerId) -> bool) {
@@ -351,5 +356,4 @@ impl Entry {
 }
 
 #[cfg(test)]
-#[path = "dialer/tests.rs"]
 mod tests;

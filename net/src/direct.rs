@@ -1,4 +1,4 @@
-//! Direct messages on the connections: the behaviour that gives each connection its [`Handler`].
+//! Direct messages on the connections: the behaviour that gives each connection its handler.
 //!
 //! Own behaviour and handler: request-response opens a stream per message, which loses the order, and libp2p-stream drops
 //! inbound streams when its channel is full.
@@ -78,10 +78,8 @@ impl NetworkBehaviour for Direct {
                 self.established.insert(event.connection_id);
                 self.post.outbox(event.peer_id).connected();
             }
-            FromSwarm::ConnectionClosed(event) => {
-                if self.established.remove(&event.connection_id) {
-                    self.post.disconnected(&event.peer_id);
-                }
+            FromSwarm::ConnectionClosed(event) if self.established.remove(&event.connection_id) => {
+                self.post.disconnected(&event.peer_id);
             }
             _ => {}
         }

@@ -15,6 +15,7 @@ use libp2p::swarm::{
     ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use storage::PeerKey;
 
 use crate::address::ip_of;
 use crate::denial::{Denials, Reason};
@@ -32,7 +33,22 @@ pub(crate) struct Limiter {
 #[derive(Debug, Default)]
 struct Tally {
     pending: HashMap<ConnectionId, Option<IpAddr>>,
-    established: HashMap<ConnectionId, (PeerId, Option<IpAddr>)>,
+    established: HashMap<ConnectionId, Established>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Established {
+    peer: PeerId,
+    key: Option<PeerKey>,
+    ip: Option<IpAddr>,
+}
+
+// === impl Established ===
+
+impl Established {
+    fn new(peer: PeerId, ip: Option<IpAddr>) -> Self {
+        Self { peer, key: PeerKey::from_peer_id(&peer).ok(), ip }
+    }
 }
 
 // === impl Tally ===
@@ -42,7 +58,8 @@ impl Tally {
     fn of_ip(&self, ip: IpAddr, rules: &Rules) -> usize {
         let pending = self.pending.values().filter(|other| **other == Some(ip)).count();
         let established = self.established.values();
-        pending + established.filter(|(peer, other)| *other == Some(ip) && !rules.is_member(peer)).count()
+        pending
+            + established.filter(|held| held.ip == Some(ip) && !rules.is_member(held.key.as_ref())).count()
     }
 
     /// Whether one more handshake may begin.
@@ -60,25 +77,19 @@ impl Tally {
     }
 
     /// Whether the connection of this peer, which is counted as pending if it came in, may stay.
-    fn established(
-        &self,
-        rules: &Rules,
-        peer: &PeerId,
-        ip: Option<IpAddr>,
-        inbound: bool,
-    ) -> Result<(), Reason> {
+    fn established(&self, rules: &Rules, new: Established, inbound: bool) -> Result<(), Reason> {
         if self.established.len() >= rules.limits.connections as usize {
             return Err(Reason::Connections);
         }
         // Of two connections to a member one goes by itself: see `crossed`.
-        if rules.is_member(peer) {
+        if rules.is_member(new.key.as_ref()) {
             return Ok(());
         }
-        let of_peer = self.established.values().filter(|(other, _)| other == peer).count();
+        let of_peer = self.established.values().filter(|held| held.peer == new.peer).count();
         if of_peer >= rules.limits.connections_per_peer as usize {
             return Err(Reason::PerPeer);
         }
-        match ip {
+        match new.ip {
             Some(ip) if !rules.is_exempt(&ip) => self.per_ip(rules, ip, usize::from(inbound)),
             _ => Ok(()),
         }
@@ -107,7 +118,7 @@ impl Limiter {
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         let ip = ip_of(address);
         self.tally
-            .established(&self.rules.load(), &peer, ip, inbound)
+            .established(&self.rules.load(), Established::new(peer, ip), inbound)
             .map(|()| dummy::ConnectionHandler)
             .map_err(|reason| self.denials.deny(ip, Some(peer), reason))
     }
@@ -159,7 +170,8 @@ impl NetworkBehaviour for Limiter {
                     ConnectedPoint::Dialer { address, .. } => address,
                     ConnectedPoint::Listener { send_back_addr, .. } => send_back_addr,
                 };
-                self.tally.established.insert(event.connection_id, (event.peer_id, ip_of(address)));
+                let established = Established::new(event.peer_id, ip_of(address));
+                self.tally.established.insert(event.connection_id, established);
             }
             FromSwarm::ListenFailure(event) => {
                 self.tally.pending.remove(&event.connection_id);
@@ -209,7 +221,7 @@ mod tests {
         let rules = rules(limits());
         let mut tally = Tally::default();
         for n in 0..3 {
-            tally.established.insert(id(n), (PeerId::random(), ip("9.9.9.9")));
+            tally.established.insert(id(n), Established::new(PeerId::random(), ip("9.9.9.9")));
         }
         assert_eq!(tally.pending(&rules, ip("9.9.9.9")), Err(Reason::PerIp));
         assert_eq!(tally.pending(&rules, ip("8.8.8.8")), Ok(()));
@@ -227,27 +239,36 @@ mod tests {
         let rules = Rules::of(&section);
         let mut tally = Tally::default();
         for n in 0..5 {
-            tally.established.insert(id(n), (PeerId::random(), ip("127.0.0.1")));
-            tally.established.insert(id(n + 10), (PeerId::random(), ip("9.9.9.9")));
+            tally.established.insert(id(n), Established::new(PeerId::random(), ip("127.0.0.1")));
+            tally.established.insert(id(n + 10), Established::new(PeerId::random(), ip("9.9.9.9")));
         }
         assert_eq!(tally.pending(&rules, ip("127.0.0.1")), Ok(()));
         assert_eq!(tally.pending(&rules, ip("9.9.9.9")), Ok(()), "the address of a member");
-        tally.established.insert(id(20), (key.peer_id(), ip("5.5.5.5")));
+        tally.established.insert(id(20), Established::new(key.peer_id(), ip("5.5.5.5")));
         assert_eq!(tally.pending(&rules, ip("5.5.5.5")), Ok(()), "only a member is there");
-        assert_eq!(tally.established(&rules, &key.peer_id(), ip("5.5.5.5"), true), Ok(()));
+        assert_eq!(tally.established(&rules, Established::new(key.peer_id(), ip("5.5.5.5")), true), Ok(()));
     }
 
     #[test]
     fn established_connections_are_bounded_in_total_and_by_peer_and_lowering_sheds_nothing() {
         let peer = PeerId::random();
         let mut tally = Tally::default();
-        tally.established.insert(id(0), (peer, ip("127.0.0.1")));
-        tally.established.insert(id(1), (peer, ip("127.0.0.1")));
+        tally.established.insert(id(0), Established::new(peer, ip("127.0.0.1")));
+        tally.established.insert(id(1), Established::new(peer, ip("127.0.0.1")));
         let rules_now = rules(limits());
-        assert_eq!(tally.established(&rules_now, &peer, ip("127.0.0.1"), true), Err(Reason::PerPeer));
-        assert_eq!(tally.established(&rules_now, &PeerId::random(), ip("127.0.0.1"), true), Ok(()));
+        assert_eq!(
+            tally.established(&rules_now, Established::new(peer, ip("127.0.0.1")), true),
+            Err(Reason::PerPeer)
+        );
+        assert_eq!(
+            tally.established(&rules_now, Established::new(PeerId::random(), ip("127.0.0.1")), true),
+            Ok(())
+        );
         let lowered = rules(Limits { connections: 1, ..limits() });
-        assert_eq!(tally.established(&lowered, &PeerId::random(), None, false), Err(Reason::Connections));
+        assert_eq!(
+            tally.established(&lowered, Established::new(PeerId::random(), None), false),
+            Err(Reason::Connections)
+        );
         assert_eq!(tally.established.len(), 2);
     }
 
@@ -256,7 +277,13 @@ mod tests {
         let rules = rules(Limits { connections_per_ip: 1, ..limits() });
         let mut tally = Tally::default();
         tally.pending.insert(id(0), ip("9.9.9.9"));
-        assert_eq!(tally.established(&rules, &PeerId::random(), ip("9.9.9.9"), true), Ok(()));
-        assert_eq!(tally.established(&rules, &PeerId::random(), ip("9.9.9.9"), false), Err(Reason::PerIp));
+        assert_eq!(
+            tally.established(&rules, Established::new(PeerId::random(), ip("9.9.9.9")), true),
+            Ok(())
+        );
+        assert_eq!(
+            tally.established(&rules, Established::new(PeerId::random(), ip("9.9.9.9")), false),
+            Err(Reason::PerIp)
+        );
     }
 }

@@ -14,6 +14,7 @@ use libp2p::swarm::{
     ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
+use storage::{Members, PeerKey};
 
 use crate::address::ip_of;
 use crate::denial::{Denials, Reason};
@@ -25,8 +26,7 @@ use crate::{Limits, Membership, NetworkSection};
 pub(crate) struct Rules {
     pub(crate) membership: Membership,
     pub(crate) limits: Limits,
-    /// Peer ids of the members.
-    members: HashSet<PeerId>,
+    members: Arc<Members>,
     /// Addresses that members are configured with, where they are numbers.
     member_ips: HashSet<IpAddr>,
 }
@@ -49,13 +49,14 @@ impl Rules {
         Self {
             membership: section.membership,
             limits: section.limits,
-            members: section.members.keys().map(storage::PeerKey::peer_id).collect(),
+            members: Arc::clone(&section.members),
             member_ips: addresses.filter_map(ip_of).collect(),
         }
     }
 
-    pub(crate) fn is_member(&self, peer: &PeerId) -> bool {
-        self.members.contains(peer)
+    /// Whether this is a member's key. Peers whose key is not Ed25519 have none here.
+    pub(crate) fn is_member(&self, key: Option<&PeerKey>) -> bool {
+        key.is_some_and(|key| self.members.contains_key(key))
     }
 
     /// Whether connections from this address are counted one by one, not by address.
@@ -64,17 +65,17 @@ impl Rules {
     }
 
     /// Whether this peer may hold a connection.
-    pub(crate) fn admits(&self, peer: &PeerId) -> bool {
+    pub(crate) fn admits(&self, key: Option<&PeerKey>) -> bool {
         match self.membership {
             Membership::Open => true,
-            Membership::Members => self.is_member(peer),
+            Membership::Members => self.is_member(key),
         }
     }
 
     /// Whether a connection of this peer has to go when these rules take the place of `before`: the peer may not connect
     /// any more, or is a member no more. (In an open federation it may come back, as anyone may.)
-    pub(crate) fn expels(&self, before: &Self, peer: &PeerId) -> bool {
-        !self.admits(peer) || (before.is_member(peer) && !self.is_member(peer))
+    pub(crate) fn expels(&self, before: &Self, key: Option<&PeerKey>) -> bool {
+        !self.admits(key) || (before.is_member(key) && !self.is_member(key))
     }
 }
 
@@ -89,15 +90,16 @@ pub fn would_close<'a>(
         return Vec::new();
     }
     let (before, next) = (Rules::of(before), Rules::of(next));
-    let reason = |peer: &PeerId| {
-        if before.is_member(peer) && !next.is_member(peer) {
+    let reason = |key: Option<&PeerKey>| {
+        if before.is_member(key) && !next.is_member(key) {
             "the peer is removed from the members"
         } else {
             "only members may connect"
         }
     };
-    let closing = connections.iter().filter(|connection| next.expels(&before, &connection.peer));
-    closing.map(|connection| (connection, reason(&connection.peer))).collect()
+    let key = |connection: &'a ConnectionView| connection.public_key.as_ref();
+    let closing = connections.iter().filter(|connection| next.expels(&before, key(connection)));
+    closing.map(|connection| (connection, reason(key(connection)))).collect()
 }
 
 // === impl Gate ===
@@ -108,7 +110,7 @@ impl Gate {
     }
 
     fn judge(&self, peer: PeerId, address: &Multiaddr) -> Result<THandler<Self>, ConnectionDenied> {
-        if self.rules.load().admits(&peer) {
+        if self.rules.load().admits(PeerKey::from_peer_id(&peer).ok().as_ref()) {
             Ok(dummy::ConnectionHandler)
         } else {
             Err(self.denials.deny(ip_of(address), Some(peer), Reason::NotAMember))

@@ -7,6 +7,8 @@
 mod drive;
 mod start;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
@@ -15,6 +17,8 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
@@ -80,11 +84,14 @@ struct Trial {
 struct Live {
     number: u64,
     peer: PeerId,
+    key: Option<PeerKey>,
 }
 
 /// Somebody waits for these to be really closed.
 struct Departure {
     listeners: HashSet<ListenerId>,
+    /// Until this is over, the listeners are still open.
+    queued: Option<BoxFuture<'static, ()>>,
     connections: HashSet<ConnectionId>,
     /// When the peers have had time enough; listeners need nobody's consent.
     until: Instant,
@@ -156,21 +163,15 @@ impl Network {
         self.view.set_listeners(self.listeners.show(&self.applied.listen));
     }
 
-    /// Closes these, polled to their end first. The future ends when they are really closed, or a peer has lost this node's
-    /// patience.
+    /// Closes these. The future ends when they are really closed, or a peer has lost this node's patience.
     fn part_with(
         &mut self,
         listeners: Vec<ListenerId>,
         connections: HashSet<ConnectionId>,
         patience: Duration,
     ) -> impl Future<Output = ()> + use<> {
-        if !listeners.is_empty() {
-            // What waits in an accept queue would be reset with its listener.
-            self.drain();
-        }
         for id in &listeners {
             self.listeners.closing(*id);
-            self.swarm.remove_listener(*id);
         }
         for id in &connections {
             if let Some(live) = self.connections.get(id) {
@@ -179,9 +180,16 @@ impl Network {
             self.swarm.close_connection(*id);
         }
         let connections = connections.into_iter().filter(|id| self.connections.contains_key(id)).collect();
+        // What waits in an accept queue would be reset with its listener: everything that is there now is taken first.
+        let queued = (!listeners.is_empty()).then(|| self.pool.caught_up().boxed());
         let (done, departed) = oneshot::channel();
-        let (listeners, until) = (listeners.into_iter().collect(), Instant::now() + patience);
-        self.departures.push(Departure { listeners, connections, until, done });
+        self.departures.push(Departure {
+            listeners: listeners.into_iter().collect(),
+            queued,
+            connections,
+            until: Instant::now() + patience,
+            done,
+        });
         self.wake();
         async move {
             // The sender goes only with the actor, and all sockets with it.
@@ -229,11 +237,12 @@ impl Network {
             peer_id = %peer, connection = number, ?direction, %address,
             "Connection established with peer"
         );
-        self.connections.insert(id, Live { number, peer });
+        let key = PeerKey::from_peer_id(&peer).ok();
+        self.connections.insert(id, Live { number, peer, key });
         let connection = ConnectionView {
             id: number.to_string(),
             peer,
-            public_key: PeerKey::from_peer_id(&peer).ok(),
+            public_key: key,
             direction,
             address: without_peer(address),
             established_s: 0.0,
@@ -254,7 +263,7 @@ impl Network {
     }
 
     fn forget_connection(&mut self, id: ConnectionId, why: &str) {
-        if let Some(Live { number, peer }) = self.connections.remove(&id) {
+        if let Some(Live { number, peer, .. }) = self.connections.remove(&id) {
             tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
             self.view.closed(number);
         }
@@ -262,11 +271,10 @@ impl Network {
 
     fn on_bootstrap(&mut self, now: Instant) {
         let (connected, members) = self.dialer.census();
-        if connected == 0 {
-            return;
-        }
         let since = match self.bootstrap {
             Bootstrap::Said => return,
+            // The first one has gone again: as if it had never come.
+            _ if connected == 0 => return self.bootstrap = Bootstrap::Waiting,
             Bootstrap::Since(since) => since,
             Bootstrap::Waiting => {
                 self.bootstrap = Bootstrap::Since(now);

@@ -192,9 +192,9 @@ impl ConnectionHandler for Handler {
                         return Poll::Pending;
                     }
                     self.outbound = Outbound::Opening;
-                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                        protocol: SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ()),
-                    });
+                    let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
+                        .with_timeout(patience(&self.settings));
+                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
                 }
                 Outbound::Pinging(pinging) => {
                     let Poll::Ready(answered_before) = pinging.poll_unpin(cx) else { return Poll::Pending };
@@ -206,6 +206,10 @@ impl ConnectionHandler for Handler {
             }
         }
     }
+}
+
+fn patience(settings: &watch::Receiver<Settings>) -> Duration {
+    settings.borrow().ping_interval.clamp(PATIENCE.0, PATIENCE.1)
 }
 
 /// Waits for one interval, counted from now, whatever it is changed to meanwhile.
@@ -227,7 +231,6 @@ async fn ping(mut stream: Stream, settings: watch::Receiver<Settings>) -> bool {
     let mut answered = false;
     loop {
         let sent: [u8; SIZE] = rand::random();
-        let patience = settings.borrow().ping_interval.clamp(PATIENCE.0, PATIENCE.1);
         let echo = async {
             stream.write_all(&sent).await?;
             stream.flush().await?;
@@ -235,7 +238,7 @@ async fn ping(mut stream: Stream, settings: watch::Receiver<Settings>) -> bool {
             stream.read_exact(&mut back).await?;
             Ok::<_, std::io::Error>(back == sent)
         };
-        match tokio::time::timeout(patience, echo).await {
+        match tokio::time::timeout(patience(&settings), echo).await {
             Ok(Ok(true)) => answered = true,
             Ok(Ok(false) | Err(_)) | Err(_) => return answered,
         }

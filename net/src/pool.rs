@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
 /// A fixed number of threads. Ends, without waiting, when the last owner lets go.
@@ -92,6 +93,24 @@ impl Pool {
     #[must_use]
     pub fn io(&self) -> &Workers {
         &self.io
+    }
+
+    /// Ends when the listening sockets' runtime knows of every connection that was there when this was called.
+    ///
+    /// The kernel queues readiness in order, and the runtime takes it in order: what is ready on a socket of our own, made
+    /// ready now, comes after what was ready on the listeners before.
+    pub fn caught_up(&self) -> impl Future<Output = ()> + Send + use<> {
+        let marker = {
+            let _entered = self.io.enter();
+            UnixStream::pair().and_then(|(near, far)| far.try_write(&[0]).map(|_| (near, far)))
+        };
+        async move {
+            match marker {
+                // `far` stays open until then: its end would be readable, too.
+                Ok((near, far)) => drop((near.readable().await, far)),
+                Err(error) => tracing::debug!(%error, "no socket to mark a moment with"),
+            }
+        }
     }
 
     /// Sends new connections to `workers`. Gives back those before; they run on while anything runs on them.

@@ -145,6 +145,7 @@ struct Shown {
     connections: BTreeMap<u64, (ConnectionView, Instant)>,
     members: BTreeMap<PeerKey, MemberView>,
     worker_threads: usize,
+    handshakes: u32,
     trouble: Option<String>,
 }
 
@@ -185,6 +186,12 @@ impl View {
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.read(|shown| shown.connections.len())
+    }
+
+    /// How many connections are in their handshake, in both directions.
+    #[must_use]
+    pub fn handshakes(&self) -> u32 {
+        self.read(|shown| shown.handshakes)
     }
 
     /// The members, by key.
@@ -287,6 +294,12 @@ impl View {
 
     pub(crate) fn set_worker_threads(&self, threads: usize) {
         self.write(|shown| shown.worker_threads = threads);
+    }
+
+    pub(crate) fn set_handshakes(&self, handshakes: u32) {
+        if handshakes != self.handshakes() {
+            self.write(|shown| shown.handshakes = handshakes);
+        }
     }
 
     pub(crate) fn set_trouble(&self, trouble: String) {

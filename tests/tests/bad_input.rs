@@ -31,7 +31,7 @@ fn with(spec: &Spec, edit: impl FnOnce(&mut Value)) {
 
 fn cases() -> Vec<Bad> {
     vec![
-        bad("missing", |s| fs::remove_file(s.conf_path()).unwrap(), &["conf.yaml", "no such file"]),
+        bad("missing", |s| fs::remove_file(s.conf_path()).unwrap(), &["conf.yaml", "does not exist"]),
         bad("empty", |s| fs::write(s.conf_path(), "").unwrap(), &["conf.yaml", "empty"]),
         bad("only a comment", |s| fs::write(s.conf_path(), "# nothing\n").unwrap(), &["conf.yaml"]),
         bad(

@@ -1,6 +1,6 @@
 //! What reaches whom, and what becomes of many triggers.
 
-use fednode_tests::{Node, Port, Spec, eventually};
+use fednode_tests::{Port, Spec, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actix::ActorFuture;
@@ -25,7 +25,7 @@ const AFTER_PANIC: Duration = Duration::from_secs(1);
 pub(super) struct Drive;
 
 /// How far a poll came.
-enum Progress {
+pub(super) enum Progress {
     /// The swarm has nothing more to do now.
     Idle,
     /// It may have.
@@ -57,6 +57,7 @@ impl Network {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
             self.waker = Some(task.waker().clone());
         }
+        self.close_listeners(task);
         let mut progress = self.guarded(|network| network.pump(task, EVENTS));
         if let Progress::Idle = progress
             && self.dial_what_is_due()
@@ -70,6 +71,7 @@ impl Network {
         }
         self.on_bootstrap(Instant::now());
         self.view.set_members(self.dialer.changes());
+        self.view.set_handshakes(self.swarm.network_info().connection_counters().num_pending());
         self.set_timer(matches!(progress, Progress::Broken), task);
     }
 
@@ -87,23 +89,19 @@ impl Network {
         Progress::More
     }
 
-    /// Polls the swarm until it has nothing more to do now, whatever the runtime's opinion of a fair turn.
-    pub(super) fn drain(&mut self) {
-        let waker = self.waker.clone().unwrap_or_else(|| Waker::noop().clone());
-        let mut task = Context::from_waker(&waker);
+    /// Polls the swarm until it has nothing more to do now, whatever the runtime's opinion of a fair turn: without that a
+    /// listener claims to be empty after some hundred accepts (tokio's cooperative budget).
+    fn drain(&mut self, task: &mut Context<'_>) {
         let whole = std::future::poll_fn(|task| {
             self.guarded(|network| network.pump(task, DRAIN));
             Poll::Ready(())
         });
-        // Without this a listener claims to be empty after some hundred accepts (tokio's cooperative budget).
-        let mut whole = std::pin::pin!(tokio::task::unconstrained(whole));
-        let _ = whole.poll_unpin(&mut task);
-        self.wake();
+        let _ = std::pin::pin!(tokio::task::unconstrained(whole)).poll_unpin(task);
     }
 
     /// A panic inside the swarm would take the actor and every connection with it: it becomes trouble in the view, which
     /// fails the probe and makes the node unready, and the connections live on.
-    fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Progress) -> Progress {
+    pub(super) fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Progress) -> Progress {
         match catch_unwind(AssertUnwindSafe(|| work(&mut *self))) {
             Ok(progress) => progress,
             Err(panic) => {
@@ -151,6 +149,26 @@ impl Network {
         }
     }
 
+    /// Closes the listeners that were asked to, once what had queued up for them is known: polled to their end and removed
+    /// with nothing in between.
+    fn close_listeners(&mut self, task: &mut Context<'_>) {
+        let mut over = Vec::new();
+        for departure in &mut self.departures {
+            if let Some(queued) = &mut departure.queued
+                && queued.poll_unpin(task).is_ready()
+            {
+                departure.queued = None;
+                over.extend(departure.listeners.iter().copied());
+            }
+        }
+        if !over.is_empty() {
+            self.drain(task);
+        }
+        for id in over {
+            self.swarm.remove_listener(id);
+        }
+    }
+
     /// The swarm is idle: sockets that were asked to close are closed now.
     fn settle(&mut self) {
         for heartbeat in self.heartbeats.drain(..) {
@@ -171,20 +189,26 @@ impl Network {
         }
     }
 
+    /// Sees to it that this is polled again when something is due. Everything that is due already has been done, or nothing
+    /// but the end of this turn stands in its way.
     fn set_timer(&mut self, broken: bool, task: &mut Context<'_>) {
-        let now = Instant::now();
         let bootstrap = match self.bootstrap {
             Bootstrap::Since(since) => Some(since + BOOTSTRAP),
             Bootstrap::Waiting | Bootstrap::Said => None,
         };
-        let again = broken.then_some(now + AFTER_PANIC);
-        let closing = self.departures.iter().map(|departure| departure.until).min();
-        let Some(at) = [self.dialer.next(), bootstrap, again, closing].into_iter().flatten().min() else {
-            return;
+        let departures = self.departures.iter().filter(|departure| departure.listeners.is_empty());
+        let due = if broken {
+            Some(Instant::now() + AFTER_PANIC)
+        } else {
+            [self.dialer.next(), bootstrap, departures.map(|departure| departure.until).min()]
+                .into_iter()
+                .flatten()
+                .min()
         };
-        let at = tokio::time::Instant::from_std(at);
-        if self.timer.deadline() != at || self.timer.is_elapsed() {
-            self.timer.as_mut().reset(at);
+        let Some(due) = due else { return };
+        let due = tokio::time::Instant::from_std(due);
+        if self.timer.deadline() != due || self.timer.is_elapsed() {
+            self.timer.as_mut().reset(due);
         }
         if self.timer.poll_unpin(task).is_ready() {
             task.waker().wake_by_ref();

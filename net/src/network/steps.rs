@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Context;
-use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
 use reload::{Books, Reconfigurable, StepError, StepFuture, done};
 use tokio::sync::oneshot;
 
-use super::{CLOSING, Network, Prepared, Trial, start};
+use super::{CLOSING, Live, Network, Prepared, Trial, start};
 use crate::NetworkSection;
 use crate::dialer::Pace;
 use crate::listeners::{Reservation, ReserveError};
@@ -100,7 +100,7 @@ impl Reconfigurable for Network {
         // What came only because of the section that is taken back goes with it.
         let (rules, tried) = (Rules::of(before), Rules::of(&tried));
         let first = trial.map_or(u64::MAX, |trial| trial.first_connection);
-        let strays = self.select(|number, peer| number >= first && rules.expels(&tried, peer));
+        let strays = self.select(|live| live.number >= first && rules.expels(&tried, live.key.as_ref()));
         let extra = self.listeners.extra(&before.listen);
         let departed = self.part_with(extra, strays, CLOSING);
         Box::pin(async move {
@@ -129,7 +129,7 @@ impl Reconfigurable for Network {
     fn finish(&mut self, _: &mut Context<Self>) -> StepFuture<()> {
         let Some(trial) = self.trial.take() else { return done(Ok(())) };
         let (before, now) = (Rules::of(&trial.before), self.rules.load_full());
-        let expelled = self.select(|_, peer| now.expels(&before, peer));
+        let expelled = self.select(|live| now.expels(&before, live.key.as_ref()));
         for _ in &expelled {
             self.view.counters().closed_by_reload();
         }
@@ -156,8 +156,12 @@ impl Network {
         for address in to.external.iter().filter(|address| !from.external.contains(address)) {
             self.swarm.add_external_address(address.clone());
         }
-        let swarm = &self.swarm;
-        self.dialer.set(&to.members, Pace::of(to), Instant::now(), |peer| swarm.is_connected(peer));
+        if Arc::ptr_eq(&from.members, &to.members) {
+            self.dialer.set_pace(Pace::of(to));
+        } else {
+            let swarm = &self.swarm;
+            self.dialer.set(&to.members, Pace::of(to), Instant::now(), |peer| swarm.is_connected(peer));
+        }
         self.view.set_members(self.dialer.changes());
         self.view.set_worker_threads(self.pool.workers().threads());
         self.show_listeners();
@@ -178,9 +182,9 @@ impl Network {
         Ok(())
     }
 
-    fn select(&self, mut chosen: impl FnMut(u64, &PeerId) -> bool) -> HashSet<libp2p::swarm::ConnectionId> {
+    fn select(&self, mut chosen: impl FnMut(&Live) -> bool) -> HashSet<ConnectionId> {
         let connections = self.connections.iter();
-        connections.filter(|(_, live)| chosen(live.number, &live.peer)).map(|(id, _)| *id).collect()
+        connections.filter(|(_, live)| chosen(live)).map(|(id, _)| *id).collect()
     }
 }
 

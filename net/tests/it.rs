@@ -1,0 +1,12 @@
+//! The two actors against real sockets: real swarms on loopback, reconfigured step by step as the coordinator does it.
+
+#[path = "it/harness.rs"]
+mod harness;
+#[path = "it/limits.rs"]
+mod limits;
+#[path = "it/listeners.rs"]
+mod listeners;
+#[path = "it/members.rs"]
+mod members;
+#[path = "it/messages.rs"]
+mod messages;
