@@ -72,7 +72,8 @@ async fn a_member_added_is_dialled_at_once_and_one_removed_is_the_only_one_that_
         assert_ne!(gone_now, gone, "ids are not used again");
 
         let next = NetworkSection { members: members([&rest[0]]), ..first.section.clone() };
-        let foretold = would_close(&first.section, &next, &first.view.connections());
+        let connections = first.view.connections();
+        let foretold = would_close(&first.section, &next, &connections);
         assert_eq!(
             foretold.into_iter().map(|(c, _)| c.id.clone()).collect::<std::collections::BTreeSet<_>>(),
             gone_now
