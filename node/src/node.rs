@@ -103,6 +103,8 @@ impl Node {
             post: post.clone(),
             view: view.clone(),
         })?;
+        // Upstream's words; what peers.yaml wants is the key that the peer id holds.
+        tracing::info!(peer_id = %key.peer_id(), public_key = %key, "For peers.yaml, use peer ID");
         let start_protocol = {
             let view = view.clone();
             move |section| Protocol::start(section, post.clone(), view.clone())

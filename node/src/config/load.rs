@@ -8,7 +8,7 @@ use reload::Problem;
 use storage::document::{MAX_FILE, source};
 
 use super::judge::{Judge, Verdict};
-use super::{Config, Snapshot, files};
+use super::{Config, Snapshot, files, pending};
 
 /// How a configuration is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,6 +95,7 @@ fn report(
     match outcome {
         Ok((config, mut warnings)) => {
             warnings.extend(files::permissions(&config));
+            warnings.extend(pending::not_in_effect(&config));
             let snapshot = config.source.snapshot.clone();
             Ok(Loaded { config, warnings, read, validate, snapshot })
         }

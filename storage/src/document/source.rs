@@ -27,7 +27,7 @@ pub enum ReadError {
     #[error("is not a regular file")]
     NotAFile,
     /// Larger than the bound; nothing was read.
-    #[error("is {size} bytes large, more than the {limit} that are read")]
+    #[error("is {size} bytes large; more than {limit} bytes ({} MiB) are not read", limit >> 20)]
     TooLarge {
         /// Its size in bytes.
         size: u64,
