@@ -179,6 +179,10 @@ impl Recorder<Config> for History {
         books.flush_audit();
     }
 
+    fn tidy(&self) {
+        self.lock().generations.prune();
+    }
+
     fn retry(&self) -> bool {
         self.lock().flush()
     }

@@ -410,13 +410,14 @@ impl<C: Configuration> Coordinator<C> {
         self.board.finished(&outcome);
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
-        let audited = Arc::clone(&outcome);
+        let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
         let work = tokio::task::spawn_blocking(move || recorder.audit(&audited));
         ctx.spawn(work.into_actor(self).map(move |_, _, _| {
             for waiter in waiters {
                 // Whoever hung up meanwhile finds the outcome in the audit log.
                 let _ = waiter.reply.send(Ok(Arc::clone(&outcome)));
             }
+            tokio::task::spawn_blocking(move || tidying.tidy());
         }));
     }
 }

@@ -33,6 +33,9 @@ pub trait Recorder<C>: Send + Sync + 'static {
     /// Appends the outcome to the audit log; kept for later if the disk is full.
     fn audit(&self, outcome: &Outcome);
 
+    /// Everybody has been answered: what can wait, as letting old generations go, is done here.
+    fn tidy(&self) {}
+
     /// Tries again to write what could not be written. `true` when nothing is left.
     fn retry(&self) -> bool;
 }

@@ -230,7 +230,7 @@ impl Generations {
         newest.filter_map(|&generation| self.load(generation, |record| record.meta).ok()).collect()
     }
 
-    /// Keeps a generation durably and lets the oldest go. After `Ok` it is [`Generations::latest`], also after a power cut;
+    /// Keeps a generation durably; the oldest go with [`Generations::prune`]. After `Ok` it is [`Generations::latest`], also after a power cut;
     /// after an error it is not, also then. Blocks for one durable write, for two if a large `peers.yaml` is new.
     ///
     /// # Errors
@@ -261,7 +261,6 @@ impl Generations {
         }
         atomic::write(&self.path(generation), &bytes, Mode::OwnerOnly)?;
         self.index.insert(generation, blob.map(|(checksum, _)| checksum));
-        self.prune();
         Ok(())
     }
 
@@ -273,9 +272,10 @@ impl Generations {
         Ok(())
     }
 
-    /// Removes what has fallen out of the history. What cannot be removed is tried again the next time: the history is
+    /// Removes what has fallen out of the history: a call of its own, because nobody who waits for a reload should wait for it.
+    /// What cannot be removed is tried again the next time: the history is
     /// right without it.
-    fn prune(&mut self) {
+    pub fn prune(&mut self) {
         let Some(latest) = self.latest() else { return };
         let keep = u64::try_from(self.keep).unwrap_or(u64::MAX);
         let oldest = latest.get().saturating_sub(keep).saturating_add(1);

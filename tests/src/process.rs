@@ -1,7 +1,8 @@
 //! A node as a process.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
@@ -34,6 +35,7 @@ pub struct Spec {
     /// `peers.yaml`.
     pub peers: Value,
     folder: TempDir,
+    binary: PathBuf,
     environment: Vec<(String, String)>,
 }
 
@@ -73,7 +75,15 @@ impl Spec {
             "reload": {"budget": "10s"},
         });
         let folder = tempfile::Builder::new().prefix("fednode-test-").tempdir().expect("a temporary folder");
-        Self { keys, port, conf, peers: json!({"peers": []}), folder, environment: Vec::new() }
+        Self {
+            keys,
+            port,
+            conf,
+            peers: json!({"peers": []}),
+            folder,
+            binary: binary(),
+            environment: Vec::new(),
+        }
     }
 
     /// Several nodes that know each other.
@@ -111,6 +121,13 @@ impl Spec {
         self.folder().join("peers.yaml")
     }
 
+    /// Runs another binary than the one under test.
+    #[must_use]
+    pub fn binary(mut self, path: &Path) -> Self {
+        self.binary = path.to_owned();
+        self
+    }
+
     /// Sets an environment variable of the process.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
@@ -130,7 +147,7 @@ impl Spec {
     /// A command of this node's binary, in its folder, with its configuration.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command
             .args(arguments)
             .current_dir(self.folder())
@@ -423,7 +440,12 @@ pub fn yaml(value: &Value) -> String {
 
 fn replace(path: &Path, contents: &[u8]) {
     let beside = path.with_extension("new");
-    fs::write(&beside, contents).expect("the folder can be written");
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside);
+    let written = file
+        .as_mut()
+        .map_err(|error| error.kind())
+        .and_then(|file| file.write_all(contents).map_err(|error| error.kind()));
+    written.expect("the folder can be written");
     fs::rename(&beside, path).expect("a file can be renamed");
 }
 

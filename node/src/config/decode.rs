@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -191,11 +192,14 @@ fn identity(node: &Node<'_>, text: &str, from: &'static str) -> Key {
     }
 }
 
+/// The cores that this process may use. Asked once: the answer reads a handful of files of the control groups.
+static CORES: LazyLock<usize> =
+    LazyLock::new(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+
 /// 0 is one for each core.
 fn threads(node: &Node<'_>) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match node.integer(0..=1024).and_then(|threads| usize::try_from(threads).ok()) {
-        None | Some(0) => cores(),
+        None | Some(0) => *CORES,
         Some(threads) => threads,
     }
 }

@@ -99,6 +99,7 @@ fn a_large_peers_file_is_written_once_and_goes_with_its_last_generation() {
     for number in 4..=6 {
         assert_eq!(files(dir.path(), ".yaml").len(), 1);
         store.append(&new(number, "d", Some(b"small"))).unwrap();
+        store.prune();
     }
     assert_eq!(files(dir.path(), ".yaml"), [""; 0]);
 }
