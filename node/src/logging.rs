@@ -30,6 +30,7 @@ mod rotate;
 pub use actor::{Logging, Reopen};
 use layer::LogLayer;
 use output::Outputs;
+pub use output::complain;
 
 /// The way to the one layer. Clones are the same.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ use crate::config::{self, Config, Loaded};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, HistoryError};
 use crate::limits;
-use crate::logging::{Logging, LoggingHandle, Reopen};
+use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
 
@@ -257,7 +257,8 @@ impl Node {
 pub fn exit_after(timeout: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(timeout);
-        eprintln!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting");
+        let text = format!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting\n");
+        logging::complain(text.as_bytes());
         std::process::exit(0);
     });
 }

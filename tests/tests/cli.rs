@@ -305,6 +305,33 @@ async fn log_lines_that_others_look_for() {
     alone.wait_for_log("No peers configured - running in standalone mode").await;
 }
 
+/// A supervisor that opened a pipe and never reads it must not stop the node.
+#[tokio::test]
+async fn a_console_that_nobody_reads_stops_nothing() {
+    let mut spec = Spec::new();
+    spec.conf["logging"]["level"] = json!("debug");
+    spec.write();
+    let mut command = spec.command(&["run"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let client = fednode::client::Client::new(spec.folder().join("data").join("admin.sock"));
+    eventually("it serves", async || client.get("/healthz").await.ok()).await;
+    // Far more than a pipe holds, from every actor.
+    for round in 0..150 {
+        spec.conf["protocol"] = json!({"max_message_size": 1000 + round});
+        spec.conf["network"]["limits"] = json!({"connections": 100 + round});
+        spec.write();
+        let outcome: Value = client.post("/admin/reload", &[], vec![]).await.unwrap().json().unwrap();
+        assert_eq!(outcome["outcome"], "committed", "round {round}: {outcome:#}");
+    }
+    let ready = client.get("/readyz").await.unwrap();
+    assert!(ready.status.is_success(), "{ready:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .unwrap();
+    let status = eventually("it stops", async || child.try_wait().unwrap()).await;
+    assert!(status.success());
+}
+
 #[test]
 fn the_demo_holds_and_cleans_up() {
     let folder = tempfile::tempdir().unwrap();

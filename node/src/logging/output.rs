@@ -1,12 +1,14 @@
 //! Where lines go: the settings of this moment as one value, and the console and file behind it.
 
 use std::fs::File;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use reload::Live;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::dispatcher::{self, Dispatch, WeakDispatch};
 
 use super::LogFileError;
@@ -14,6 +16,12 @@ use super::filter::Filter;
 use super::line::Line;
 use super::rotate::{Files, Limits, Note, RotatingFile};
 use crate::config::logging::{LogFormat, LoggingSection};
+
+/// How long a line waits for a slow reader of the console.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// What a pipe takes whole (POSIX `PIPE_BUF`, as Linux has it).
+const PIPE_BUF: usize = 4096;
 
 /// What every event reads, once. Never changed: swapped.
 #[derive(Debug)]
@@ -145,7 +153,7 @@ impl Outputs {
             Note::Recovered(_) => output.file.write(line.as_bytes(), output.limits),
             _ if settings.section.console => self.console.write(&line, &settings.section),
             // The last place that is left; if it is closed too, the count still tells.
-            _ => (io::stderr().write_all(line.as_bytes()).is_ok(), None),
+            _ => (to_stderr(&line), None),
         };
         self.count(written);
     }
@@ -155,7 +163,7 @@ impl Outputs {
         let (written, _) = match (note, &settings.file) {
             (Note::Recovered(_), _) => self.console.write(&line, &settings.section),
             (_, Some(output)) => output.file.write(line.as_bytes(), output.limits),
-            (_, None) => (io::stderr().write_all(line.as_bytes()).is_ok(), None),
+            (_, None) => (to_stderr(&line), None),
         };
         self.count(written);
     }
@@ -180,12 +188,16 @@ impl Console {
     fn write(&self, line: &Line, section: &LoggingSection) -> (bool, Option<Note>) {
         let is_coloured = is_coloured(section, self.is_terminal);
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = if is_coloured {
-            out.file.write_all(line.coloured().as_bytes())
+        let coloured;
+        let bytes = if is_coloured {
+            coloured = line.coloured();
+            coloured.as_bytes()
         } else {
-            out.file.write_all(line.as_bytes())
+            line.as_bytes()
         };
-        match written {
+        // Whoever has stopped reading is not waited for a second time until room shows that somebody reads again.
+        let patience = if out.lost == 0 { PATIENCE } else { Duration::ZERO };
+        match write_within(&out.file, bytes, patience) {
             Ok(()) => {
                 let lost = std::mem::take(&mut out.lost);
                 (true, (lost > 0).then_some(Note::Recovered(lost)))
@@ -196,6 +208,47 @@ impl Console {
             }
         }
     }
+}
+
+/// Writes a whole line, or nothing of it, or at worst a part that the next line does not continue. A pipe whose reader has
+/// stopped must not stop the node: logging happens in every actor, the network's included, and nothing blocks in there.
+fn write_within(out: impl AsFd, bytes: &[u8], patience: Duration) -> io::Result<()> {
+    let mut written = 0;
+    while written < bytes.len() {
+        let end = bytes.len().min(written + PIPE_BUF);
+        // In the middle of a line a little patience is due to the line, whoever was slow before.
+        if let Err(error) = wait_for_room(&out, if written == 0 { patience } else { PATIENCE }) {
+            if written > 0 && wait_for_room(&out, Duration::ZERO).is_ok() {
+                rustix::io::write(&out, b"\n")?;
+            }
+            return Err(error);
+        }
+        match rustix::io::write(&out, &bytes[written..end]) {
+            Ok(count) => written += count,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// For a pipe, room means room for [`PIPE_BUF`] bytes (poll(2), pipe(7)): such a write neither blocks nor is torn.
+fn wait_for_room(out: impl AsFd, patience: Duration) -> io::Result<()> {
+    let timeout = Timespec::try_from(patience).ok();
+    match poll(&mut [PollFd::new(&out, PollFlags::OUT)], timeout.as_ref()) {
+        Ok(0) => Err(io::Error::new(io::ErrorKind::WouldBlock, "nobody reads it")),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn to_stderr(line: &Line) -> bool {
+    complain(line.as_bytes())
+}
+
+/// Writes to stderr if somebody reads it: for threads that must not wait. Whether it was written.
+pub fn complain(bytes: &[u8]) -> bool {
+    write_within(io::stderr(), bytes, Duration::ZERO).is_ok()
 }
 
 /// Colour is for people who look at a terminal (contract: nothing is printed in colour to a pipe).
