@@ -394,7 +394,7 @@ impl Node {
     }
 
     fn into_spec(mut self) -> Spec {
-        std::mem::replace(&mut self.spec, Spec::new())
+        std::mem::take(&mut self.spec)
     }
 }
 

@@ -169,7 +169,7 @@ async fn reload(
     };
     let expect = match expected(&request) {
         Ok(expect) => expect,
-        Err(response) => return response,
+        Err(text) => return error(StatusCode::PRECONDITION_FAILED, "Configuration reload refused", &text),
     };
     let Some(coordinator) = state.coordinator.get() else { return refused(&Refusal::Stopping) };
     let origin = origin(&request, note);
@@ -213,8 +213,8 @@ fn refused(refusal: &Refusal) -> HttpResponse {
     error(status, "Configuration reload refused", &refusal.to_string())
 }
 
-/// `If-Match: "42"`. What is no generation is not current either.
-fn expected(request: &HttpRequest) -> Result<Option<Generation>, HttpResponse> {
+/// `If-Match: "42"`; the error is a text that is no generation, and therefore not current either.
+fn expected(request: &HttpRequest) -> Result<Option<Generation>, String> {
     let Some(value) = request.headers().get(IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
@@ -222,9 +222,7 @@ fn expected(request: &HttpRequest) -> Result<Option<Generation>, HttpResponse> {
     }
     let number = text.trim_matches('"').parse().ok().and_then(Generation::new);
     number.map(Some).ok_or_else(|| {
-        let text =
-            format!("If-Match is {text}; a generation in double quotes was expected; nothing was done");
-        error(StatusCode::PRECONDITION_FAILED, "Configuration reload refused", &text)
+        format!("If-Match is {text}; a generation in double quotes was expected; nothing was done")
     })
 }
 
