@@ -236,7 +236,7 @@ async fn an_unreadable_file() {
         fs::remove_file(spec.conf_path()).unwrap();
         std::os::unix::fs::symlink("conf.yaml", spec.conf_path()).unwrap();
     } else {
-        fs::set_permissions(spec.conf_path(), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(spec.conf_path(), fs::Permissions::from_mode(0o000)).unwrap();
     }
     let mut node = spec.spawn_as_it_is();
     assert_eq!(node.wait_for_end().await.code(), Some(1));
