@@ -111,7 +111,7 @@ pub enum Verdict {
 pub enum Action {
     /// Show this state.
     Enter(State),
-    /// Read and judge the configuration, and answer with [`Event::Judged`].
+    /// Begin this transaction: read and judge the configuration, and answer with [`Event::Judged`].
     Judge(Transaction),
     /// Send [`Event::Expired`] when this stage's time is over. It replaces the deadline before.
     Arm(Transaction, Stage),
@@ -277,8 +277,8 @@ impl Machine {
         self.last = self.last.next();
         self.run = Run::Judging;
         actions.push(Action::Enter(self.state()));
-        actions.push(Action::Arm(self.last, Stage::Judge));
         actions.push(Action::Judge(self.last));
+        actions.push(Action::Arm(self.last, Stage::Judge));
     }
 
     fn judged(&mut self, verdict: Verdict, actions: &mut Vec<Action>) {

@@ -248,6 +248,31 @@ fn a_stop_waits_for_the_transaction_and_no_longer_than_its_budget() {
 }
 
 #[test]
+fn a_reading_that_hangs_is_given_up_and_the_next_one_works() {
+    on(async {
+        let rig = Rig::start();
+        let release = rig.reading_hangs();
+        rig.edit(|c| c.store = 2);
+        let hanging = rig.ask();
+        while rig.board().state != reload::machine::State::Validating {
+            tokio::task::yield_now().await;
+        }
+        // A clock that stands still does not run by itself while a thread is busy.
+        tokio::time::advance(rig::BUDGET / 2).await;
+        let outcome = hanging.await.unwrap().unwrap();
+        assert_eq!(outcome.outcome, Kind::Rejected);
+        assert_eq!(outcome.errors[0].class, Class::System);
+        assert!(rig.told().is_empty());
+        let next = rig.ask();
+        assert_eq!(next.await.unwrap().unwrap().outcome, Kind::Committed);
+        drop(release);
+        rig.edit(|c| c.store = 3);
+        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        assert_eq!(rig.running(), [1, 3, 1]);
+    });
+}
+
+#[test]
 fn what_cannot_be_written_down_is_told_and_written_later() {
     on(async {
         let rig = Rig::start();

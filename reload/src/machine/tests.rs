@@ -19,8 +19,8 @@ impl Rig {
             actions,
             [
                 Action::Enter(State::Validating),
-                Action::Arm(transaction, Stage::Judge),
-                Action::Judge(transaction)
+                Action::Judge(transaction),
+                Action::Arm(transaction, Stage::Judge)
             ]
         );
         Self { machine, transaction }
@@ -225,7 +225,7 @@ fn triggers_during_a_transaction_become_one_more() {
     let actions = rig.machine.on(Event::Judged(rig.transaction, Verdict::Unchanged));
     assert_eq!(actions[1], Action::Conclude(rig.transaction, End::Unchanged));
     let second = rig.transaction.next();
-    assert_eq!(actions[4], Action::Judge(second));
+    assert_eq!(actions[3], Action::Judge(second));
     let actions = rig.machine.on(Event::Judged(second, Verdict::Unchanged));
     assert_eq!(actions, [Action::Enter(State::Idle), Action::Conclude(second, End::Unchanged)]);
 }
@@ -239,6 +239,16 @@ fn a_stop_waits_for_the_transaction_and_dismisses_those_who_wait() {
     let actions = rig.machine.on(Event::Judged(rig.transaction, Verdict::Rejected));
     assert_eq!(actions.last(), Some(&Action::Halt));
     assert_eq!(rig.machine.on(Event::Stop), []);
+}
+
+#[test]
+fn a_judgement_that_does_not_come_is_a_rejection() {
+    let mut rig = Rig::judging();
+    assert_eq!(
+        rig.machine.on(Event::Expired(rig.transaction, Stage::Judge)),
+        [Action::Enter(State::Idle), Action::Conclude(rig.transaction, End::Rejected)]
+    );
+    assert_eq!(rig.machine.on(Event::Judged(rig.transaction, Verdict::Accepted(levels()))), []);
 }
 
 #[test]

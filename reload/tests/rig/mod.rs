@@ -71,6 +71,8 @@ struct World {
     recorded: Vec<u64>,
     unwritten: Vec<u64>,
     disk_full: bool,
+    /// Reading waits until this is gone.
+    stuck: Option<std::sync::mpsc::Receiver<()>>,
     audited: Vec<Kind>,
 }
 
@@ -233,6 +235,10 @@ impl Configuration for Config {
 
 impl Source<Config> for Shared {
     fn load(&self, _: &Arc<Config>, _: &Which) -> Result<Candidate<Config>, Rejection> {
+        let stuck = self.lock().stuck.take();
+        if let Some(stuck) = stuck {
+            let _ = stuck.recv();
+        }
         let settings = self.lock().file.clone().unwrap();
         if settings.wrong {
             let problems = vec![Problem::at("wrong", "is wrong").hint("make it right")];
@@ -382,6 +388,13 @@ impl Rig {
 
     pub fn audited(&self) -> Vec<Kind> {
         self.shared.lock().audited.clone()
+    }
+
+    /// The next reading hangs until the sender is dropped.
+    pub fn reading_hangs(&self) -> std::sync::mpsc::SyncSender<()> {
+        let (release, stuck) = std::sync::mpsc::sync_channel(1);
+        self.shared.lock().stuck = Some(stuck);
+        release
     }
 
     pub fn disk_full(&self, full: bool) {
