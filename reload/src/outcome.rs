@@ -170,7 +170,7 @@ pub struct Outcome {
 /// A new id for an outcome.
 #[must_use]
 pub fn new_id() -> String {
-    ulid::Ulid::new().to_string()
+    ulid::Ulid::generate().to_string()
 }
 
 // === impl Outcome ===
