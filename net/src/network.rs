@@ -316,7 +316,7 @@ fn explain(error: &DialError) -> String {
         DialError::NoAddresses => "no address to dial but this node's own".to_owned(),
         DialError::Denied { cause } => format!("not allowed: {}", root(cause)),
         DialError::Aborted => "given up".to_owned(),
-        DialError::DialPeerConditionFalse(_) => "a connection or a dial is there already".to_owned(),
+        DialError::DialPeerConditionFalse(_) => "a connection is there already".to_owned(),
     }
 }
 

@@ -134,7 +134,9 @@ impl Network {
 
     fn dial(&mut self, peer: PeerId, addresses: Vec<libp2p::Multiaddr>) {
         let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
+            // The dialer has one dial for each member at a time. One that it has given up may still be on its way out of
+            // the swarm: that is no reason to put the next one off.
+            .condition(PeerCondition::Disconnected)
             // From a listening port both ends could dial one another into one half-open connection
             // (libp2p/specs#389), and a retired listener's port would live on.
             .allocate_new_port()

@@ -146,6 +146,28 @@ async fn a_member_that_is_not_there_is_failed_with_a_reason_and_found_when_its_a
 }
 
 #[actix::test]
+async fn a_member_whose_address_is_corrected_while_it_is_dialled_is_dialled_there_at_once() {
+    let other = Node::start(network_section());
+    // Takes the connection, and says nothing: the dial is under way until its time is up.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let wrong = address(&format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port()));
+    let section = NetworkSection {
+        members: Arc::new([(other.key, member(other.key, vec![wrong]))].into()),
+        // Only a dial at once makes it in time.
+        connection_timeout: Duration::from_secs(3600),
+        reconnect_min: Duration::from_secs(3600),
+        reconnect_max: Duration::from_secs(3600),
+        ..network_section()
+    };
+    let mut one = Node::start(section);
+    soon("the dial", one.view.when(|view| view.members()[0].state == MemberState::Connecting)).await;
+    let _held = silent.accept().unwrap();
+    one.reload_with(|section| section.members = members([&other])).await;
+    soon("a connection", one.view.when(|view| view.members()[0].state == MemberState::Connected)).await;
+    assert_eq!(one.view.members()[0].last_error, None);
+}
+
+#[actix::test]
 async fn someone_else_at_a_members_address_is_not_that_member() {
     let (stranger, absent) = (Node::start(network_section()), net::Identity::generate().public_key());
     let listed = member(absent, stranger.view.listeners());
