@@ -29,7 +29,7 @@ pub mod wire;
 
 pub use denial::Reason;
 pub use identity::{Identity, IdentityError, ReadIdentity};
-pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received};
+pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
 pub use listeners::{Reservation, ReserveError};
 pub use membership::would_close;
 pub use network::{Network, Shutdown, StartError, StartNetwork};
