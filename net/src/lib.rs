@@ -9,6 +9,7 @@ mod crossed;
 mod denial;
 mod dialer;
 pub mod direct;
+mod farewell;
 #[cfg(test)]
 mod fixtures;
 mod host;
