@@ -55,7 +55,7 @@ pub struct Network {
     trial: Option<Trial>,
     books: Books<NetworkSection, Prepared>,
     departures: Vec<Departure>,
-    /// Answered when the swarm has been polled to its end once more.
+    /// Answered when the swarm has been polled once more, and has not panicked.
     heartbeats: Vec<oneshot::Sender<()>>,
     waker: Option<Waker>,
     timer: Pin<Box<Sleep>>,

@@ -59,10 +59,14 @@ impl Network {
         }
         self.close_listeners(task);
         let mut progress = self.guarded(|network| network.pump(task, EVENTS));
-        if let Progress::Idle = progress
-            && self.dial_what_is_due()
-        {
-            progress = self.guarded(|network| network.pump(task, EVENTS));
+        // Not only when the swarm is idle: a flood of strangers could keep it from that for long.
+        if !matches!(progress, Progress::Broken) {
+            for heartbeat in self.heartbeats.drain(..) {
+                let _ = heartbeat.send(());
+            }
+            if self.dial_what_is_due() {
+                progress = self.guarded(|network| network.pump(task, EVENTS));
+            }
         }
         match progress {
             Progress::Idle => self.settle(),
@@ -126,7 +130,7 @@ impl Network {
                     // Says that nothing was established, which is so.
                     let _ = self.swarm.disconnect_peer_id(peer);
                 }
-                Action::Dial { peer, addresses, .. } => self.dial(peer, addresses),
+                Action::Dial { peer, addresses } => self.dial(peer, addresses),
             }
         }
         any
@@ -173,9 +177,6 @@ impl Network {
 
     /// The swarm is idle: sockets that were asked to close are closed now.
     fn settle(&mut self) {
-        for heartbeat in self.heartbeats.drain(..) {
-            let _ = heartbeat.send(());
-        }
         let now = Instant::now();
         let (over, open) =
             std::mem::take(&mut self.departures).into_iter().partition::<Vec<_>, _>(|departure| {
