@@ -28,7 +28,7 @@ pub(crate) struct Pace {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Dial, then say [`Dialer::dialing`] or [`Dialer::refused`].
-    Dial { key: PeerKey, peer: PeerId, addresses: Vec<Multiaddr> },
+    Dial { peer: PeerId, addresses: Vec<Multiaddr> },
     /// Give a dial up that is under way.
     Abort { peer: PeerId },
 }
@@ -211,11 +211,7 @@ impl Dialer {
             let within = entry.member.connection_timeout.unwrap_or(self.pace.timeout);
             entry.phase = Phase::Dialing { connection: None, until: now + within };
             self.changed.insert(entry.member.key);
-            actions.push(Action::Dial {
-                key: entry.member.key,
-                peer: entry.peer,
-                addresses: entry.member.addresses.clone(),
-            });
+            actions.push(Action::Dial { peer: entry.peer, addresses: entry.member.addresses.clone() });
         }
         actions
     }

@@ -11,6 +11,7 @@ use libp2p::{Swarm, SwarmBuilder, identify, noise, tcp, yamux};
 use crate::crossed::Crossed;
 use crate::denial::Denials;
 use crate::direct::Direct;
+use crate::farewell::Brief;
 use crate::limits::Limiter;
 use crate::membership::{Gate, LiveRules, Rules};
 use crate::ping::Ping;
@@ -70,7 +71,7 @@ pub(crate) fn build(
     let executor = pool.clone();
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default(), noise::Config::new, Brief::<yamux::Config>::default)
         .map_err(io::Error::other)?
         .with_dns()?
         .with_behaviour(|_| host)

@@ -3,11 +3,11 @@
 //! Lives longer than the protocol actor, so that neither a reload nor the actor's replacement loses a message (R13).
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use storage::PeerKey;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::RateLimit;
@@ -20,8 +20,8 @@ pub const INBOX_MESSAGES: usize = 1024;
 pub const INBOX_BYTES: usize = 16 * 1024 * 1024;
 /// How many messages one subscriber may be behind, besides what the inbox held for it.
 const BEHIND: usize = 256;
-/// How many bytes all messages together may hold that somebody has not read yet.
-const HELD_BYTES: usize = 64 * 1024 * 1024;
+/// How many bytes one subscriber may be behind, besides what the inbox held for it; one larger message may wait alone.
+const BEHIND_BYTES: usize = 32 * 1024 * 1024;
 /// How long a subscriber may stop the stream of a sender before it is cut off.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Of how many senders the state is kept; beyond, the one that was quiet longest is forgotten.
@@ -30,7 +30,7 @@ const MAX_SENDERS: usize = 4096;
 /// A message that has arrived.
 #[derive(Debug)]
 pub struct Received {
-    /// Counts up from 1 in the life of the process.
+    /// Counts up from 1 in the life of the process, in the order in which subscribers get the messages.
     pub id: u64,
     /// Who sent it, as the connection's handshake proved.
     pub from: PeerKey,
@@ -38,25 +38,38 @@ pub struct Received {
     pub content_type: Option<String>,
     /// The payload.
     pub data: Vec<u8>,
-    /// Its share of [`HELD_BYTES`], given back when the last reader lets go.
-    _room: OwnedSemaphorePermit,
 }
+
+/// The messages that one subscriber gets. Ends when it is cut off.
+#[derive(Debug)]
+pub struct Subscription(mpsc::Receiver<Delivery>);
+
+/// A message on its way to one subscriber, with its share of what that one may be behind.
+type Delivery = (Arc<Received>, OwnedSemaphorePermit);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     readers: Mutex<Readers>,
-    room: Arc<Semaphore>,
     senders: Mutex<HashMap<PeerKey, Known>>,
-    next: AtomicU64,
     patience: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Readers {
-    subscribers: Vec<mpsc::Sender<Arc<Received>>>,
+    /// The id of the newest message.
+    newest: u64,
+    subscribers: Vec<Subscriber>,
     waiting: VecDeque<Arc<Received>>,
     waiting_bytes: usize,
+}
+
+/// Where a subscriber's messages go in.
+#[derive(Clone, Debug)]
+struct Subscriber {
+    line: mpsc::Sender<Delivery>,
+    /// The bytes that it may still be behind. Its own, so that one who does not read takes nothing from the others.
+    room: Arc<Semaphore>,
 }
 
 /// A sender, and when it last sent.
@@ -83,7 +96,57 @@ struct Bucket {
 enum Placed {
     Done(Status),
     /// The readers changed meanwhile.
-    Again(Arc<Received>),
+    Again(Message),
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    /// The next message; `None` for a subscriber that was cut off, when it has read what it had.
+    pub async fn recv(&mut self) -> Option<Arc<Received>> {
+        self.0.recv().await.map(|(message, _room)| message)
+    }
+
+    /// The next message, if it is there.
+    ///
+    /// # Errors
+    /// If there is none now, or none to come.
+    pub fn try_recv(&mut self) -> Result<Arc<Received>, TryRecvError> {
+        self.0.try_recv().map(|(message, _room)| message)
+    }
+}
+
+// === impl Subscriber ===
+
+impl Subscriber {
+    fn new() -> (Self, Subscription) {
+        // Longer than the inbox, in both measures.
+        let (line, messages) = mpsc::channel(INBOX_MESSAGES + BEHIND);
+        let room = Arc::new(Semaphore::new(INBOX_BYTES + BEHIND_BYTES));
+        (Self { line, room }, Subscription(messages))
+    }
+
+    fn weight(bytes: usize) -> u32 {
+        u32::try_from(bytes.min(BEHIND_BYTES)).unwrap_or(u32::MAX)
+    }
+
+    /// Waits for room for a message of so many bytes. `None` if nobody reads any more.
+    async fn reserve(&self, bytes: usize) -> Option<(mpsc::Permit<'_, Delivery>, OwnedSemaphorePermit)> {
+        let place = self.line.reserve().await.ok()?;
+        let room = Arc::clone(&self.room).acquire_many_owned(Self::weight(bytes)).await.ok()?;
+        Some((place, room))
+    }
+
+    /// Gives it a message that has waited for a reader.
+    fn catch_up(&self, message: Arc<Received>) {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(Self::weight(message.data.len())) {
+            let _ = self.line.try_send((message, room));
+        }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.line.same_channel(&other.line)
+    }
 }
 
 // === impl Inbox ===
@@ -94,28 +157,21 @@ impl Inbox {
     }
 
     fn with_patience(patience: Duration) -> Self {
-        Self {
-            patience,
-            readers: Mutex::default(),
-            room: Arc::new(Semaphore::new(HELD_BYTES)),
-            senders: Mutex::default(),
-            next: AtomicU64::new(1),
-        }
+        Self { patience, readers: Mutex::default(), senders: Mutex::default() }
     }
 
     /// A new reader, which first gets what waited for one. It gets every message from now on; one that stops reading is
     /// cut off.
-    pub(crate) fn subscribe(&self) -> mpsc::Receiver<Arc<Received>> {
-        let (sender, receiver) = mpsc::channel(INBOX_MESSAGES + BEHIND);
+    pub(crate) fn subscribe(&self) -> Subscription {
+        let (subscriber, subscription) = Subscriber::new();
         let mut readers = self.readers();
         readers.waiting_bytes = 0;
         for message in std::mem::take(&mut readers.waiting) {
-            // The channel is longer than the inbox.
-            let _ = sender.try_send(message);
+            subscriber.catch_up(message);
         }
-        readers.subscribers.retain(|other| !other.is_closed());
-        readers.subscribers.push(sender);
-        receiver
+        readers.subscribers.retain(|other| !other.line.is_closed());
+        readers.subscribers.push(subscriber);
+        subscription
     }
 
     /// Takes in a message of a sender's session. Answers a repeated one as it was answered first.
@@ -158,49 +214,44 @@ impl Inbox {
         })
     }
 
-    async fn place(&self, from: PeerKey, message: Message) -> Status {
-        let weight = u32::try_from(message.data.len().min(HELD_BYTES)).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(weight);
-        let Ok(Ok(room)) = tokio::time::timeout(self.patience, room).await else { return Status::InboxFull };
-        let Message { content_type, data, .. } = message;
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut received = Arc::new(Received { id, from, content_type, data, _room: room });
+    async fn place(&self, from: PeerKey, mut message: Message) -> Status {
         loop {
-            match self.hand_out(received).await {
+            match self.hand_out(from, message).await {
                 Placed::Done(status) => return status,
-                Placed::Again(back) => received = back,
+                Placed::Again(back) => message = back,
             }
         }
     }
 
     /// Waits for room at every subscriber, then gives the message to all at once: a caller that is dropped while it waits
     /// has delivered nothing.
-    async fn hand_out(&self, message: Arc<Received>) -> Placed {
+    async fn hand_out(&self, from: PeerKey, message: Message) -> Placed {
         let subscribers = self.readers().subscribers.clone();
         let mut permits = Vec::with_capacity(subscribers.len());
         let by = tokio::time::Instant::now() + self.patience;
         for subscriber in &subscribers {
-            match tokio::time::timeout_at(by, subscriber.reserve()).await {
-                Ok(Ok(permit)) => permits.push(permit),
-                Ok(Err(_closed)) => {}
+            match tokio::time::timeout_at(by, subscriber.reserve(message.data.len())).await {
+                Ok(Some(permit)) => permits.push(permit),
+                Ok(None) => {}
                 Err(_slow) => {
                     tracing::warn!("a subscriber of direct messages does not read and was cut off");
-                    self.readers().subscribers.retain(|other| !other.same_channel(subscriber));
+                    self.readers().subscribers.retain(|other| !other.is(subscriber));
                 }
             }
         }
         let mut readers = self.readers();
-        readers.subscribers.retain(|other| !other.is_closed());
+        readers.subscribers.retain(|other| !other.line.is_closed());
         if permits.is_empty() && readers.subscribers.is_empty() {
-            return Placed::Done(readers.keep(message));
+            return Placed::Done(readers.keep(from, message));
         }
         let complete = readers.subscribers.len() == permits.len()
-            && readers.subscribers.iter().all(|s| subscribers.iter().any(|known| known.same_channel(s)));
+            && readers.subscribers.iter().all(|s| subscribers.iter().any(|known| known.is(s)));
         if !complete {
             return Placed::Again(message);
         }
-        for permit in permits {
-            permit.send(Arc::clone(&message));
+        let received = readers.number(from, message);
+        for (place, room) in permits {
+            place.send((Arc::clone(&received), room));
         }
         Placed::Done(Status::Accepted)
     }
@@ -230,14 +281,21 @@ impl Inbox {
 // === impl Readers ===
 
 impl Readers {
-    fn keep(&mut self, message: Arc<Received>) -> Status {
+    fn keep(&mut self, from: PeerKey, message: Message) -> Status {
         let bytes = self.waiting_bytes.saturating_add(message.data.len());
         if self.waiting.len() >= INBOX_MESSAGES || bytes > INBOX_BYTES {
             return Status::InboxFull;
         }
         self.waiting_bytes = bytes;
-        self.waiting.push_back(message);
+        let received = self.number(from, message);
+        self.waiting.push_back(received);
         Status::Accepted
+    }
+
+    fn number(&mut self, from: PeerKey, message: Message) -> Arc<Received> {
+        self.newest = self.newest.saturating_add(1);
+        let Message { content_type, data, .. } = message;
+        Arc::new(Received { id: self.newest, from, content_type, data })
     }
 }
 

@@ -9,6 +9,7 @@ mod crossed;
 mod denial;
 mod dialer;
 pub mod direct;
+mod farewell;
 #[cfg(test)]
 mod fixtures;
 mod host;
@@ -29,7 +30,7 @@ pub mod wire;
 
 pub use denial::Reason;
 pub use identity::{Identity, IdentityError, ReadIdentity};
-pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received};
+pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
 pub use listeners::{Reservation, ReserveError};
 pub use membership::would_close;
 pub use network::{Network, Shutdown, StartError, StartNetwork};

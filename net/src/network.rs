@@ -55,7 +55,7 @@ pub struct Network {
     trial: Option<Trial>,
     books: Books<NetworkSection, Prepared>,
     departures: Vec<Departure>,
-    /// Answered when the swarm has been polled to its end once more.
+    /// Answered when the swarm has been polled once more, and has not panicked.
     heartbeats: Vec<oneshot::Sender<()>>,
     waker: Option<Waker>,
     timer: Pin<Box<Sleep>>,
@@ -316,7 +316,7 @@ fn explain(error: &DialError) -> String {
         DialError::NoAddresses => "no address to dial but this node's own".to_owned(),
         DialError::Denied { cause } => format!("not allowed: {}", root(cause)),
         DialError::Aborted => "given up".to_owned(),
-        DialError::DialPeerConditionFalse(_) => "a connection or a dial is there already".to_owned(),
+        DialError::DialPeerConditionFalse(_) => "a connection is there already".to_owned(),
     }
 }
 

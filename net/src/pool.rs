@@ -140,6 +140,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_io_thread_has_not_caught_up_while_it_is_busy() {
+        let pool = Pool::start(1).unwrap();
+        let (busy, is_busy) = sync_channel(0);
+        let (go, gone) = sync_channel::<()>(0);
+        pool.io.handle.spawn(async move {
+            busy.send(()).unwrap();
+            gone.recv().unwrap();
+        });
+        is_busy.recv().unwrap();
+        let mut caught_up = std::pin::pin!(pool.caught_up());
+        assert!(caught_up.as_mut().now_or_never().is_none());
+        go.send(()).unwrap();
+        futures::executor::block_on(caught_up);
+    }
+
+    #[test]
     fn a_future_ends_on_the_pool_that_it_began_on() {
         let pool = Pool::start(1).unwrap();
         let (go, gone) = oneshot::channel::<()>();

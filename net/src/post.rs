@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use storage::PeerKey;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::inbox::{Inbox, Received};
+use crate::inbox::{Inbox, Subscription};
 use crate::outbox::{Answer, Outbox, SendError, Ticket};
 use crate::wire::{self, Message, Status};
 use crate::{ProtocolSection, RateLimit};
@@ -91,7 +91,7 @@ impl Post {
 
     /// A reader of everything that arrives from now on; the first one gets what has waited for it, too.
     #[must_use]
-    pub fn subscribe(&self) -> mpsc::Receiver<Arc<Received>> {
+    pub fn subscribe(&self) -> Subscription {
         self.0.inbox.subscribe()
     }
 

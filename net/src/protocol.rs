@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use actix::{Actor, Addr, Arbiter, Context, Handler, Message, MessageResult, ResponseFuture};
 use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done, reconfigure};
 use storage::PeerKey;
-use tokio::sync::mpsc;
 
-use crate::inbox::Received;
+use crate::inbox::Subscription;
 use crate::outbox::SendError;
 use crate::post::{Post, Posted, Settings};
 use crate::{ProtocolSection, View};
@@ -42,7 +41,7 @@ pub struct Send {
 /// Every message that arrives from now on; the first subscriber also gets what has waited for one. Whoever stops reading is
 /// cut off.
 #[derive(Clone, Copy, Debug, Message)]
-#[rtype(result = "mpsc::Receiver<Arc<Received>>")]
+#[rtype(result = "Subscription")]
 pub struct Subscribe;
 
 // === impl Protocol ===

@@ -188,11 +188,15 @@ impl Frame {
         }
     }
 
-    /// Reads the next frame. Data beyond `max_data` is skipped, not kept: [`Frame::Oversized`].
+    /// Reads the next frame. `max_data` is asked when a message begins; data beyond it is skipped, not kept:
+    /// [`Frame::Oversized`].
     ///
     /// # Errors
     /// If the bytes are no frame, or the stream ends or breaks.
-    pub async fn read<R: AsyncRead + Unpin>(from: &mut R, max_data: usize) -> Result<Self, WireError> {
+    pub async fn read<R: AsyncRead + Unpin>(
+        from: &mut R,
+        max_data: impl FnOnce() -> usize,
+    ) -> Result<Self, WireError> {
         let mut header = [0; HEADER];
         from.read_exact(&mut header).await?;
         let Header { kind, length } = Header::parse(header)?;
@@ -204,7 +208,7 @@ impl Frame {
                 from.read_exact(&mut status).await?;
                 Ok(Self::Ack { sequence, status: Status::from_byte(status[0])? })
             }
-            _ => read_message(from, length, max_data).await,
+            _ => read_message(from, length, max_data()).await,
         }
     }
 
@@ -215,7 +219,7 @@ impl Frame {
     /// If the bytes are no frame.
     pub fn decode(bytes: &[u8], max_data: usize) -> Result<Option<(Self, usize)>, WireError> {
         let mut rest = bytes;
-        let read = futures::FutureExt::now_or_never(Self::read(&mut rest, max_data));
+        let read = futures::FutureExt::now_or_never(Self::read(&mut rest, || max_data));
         match read {
             Some(Ok(frame)) => Ok(Some((frame, bytes.len().saturating_sub(rest.len())))),
             Some(Err(WireError::Io(_))) | None => Ok(None),

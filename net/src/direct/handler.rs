@@ -198,7 +198,7 @@ async fn exchange(
     fruitful: &mut bool,
 ) -> Result<Infallible, WireError> {
     wire::write(&mut stream, &Frame::Hello { session: post.session() }).await?;
-    let Frame::Hello { session } = Frame::read(&mut stream, 0).await? else {
+    let Frame::Hello { session } = Frame::read(&mut stream, || 0).await? else {
         return Err(WireError::OutOfTurn);
     };
     lease.resume(session);
@@ -217,7 +217,7 @@ async fn exchange(
     };
     let read = async {
         loop {
-            let Frame::Ack { sequence, status } = Frame::read(&mut reader, 0).await? else {
+            let Frame::Ack { sequence, status } = Frame::read(&mut reader, || 0).await? else {
                 return Err(WireError::OutOfTurn);
             };
             let max = post.settings().max_message_size;
@@ -231,13 +231,13 @@ async fn exchange(
 /// Takes in what the peer sends, until the stream ends.
 async fn receive(mut stream: Stream, from: PeerKey, post: Post, view: View) -> WireError {
     let outcome: Result<Infallible, WireError> = async {
-        let Frame::Hello { session } = Frame::read(&mut stream, 0).await? else {
+        let Frame::Hello { session } = Frame::read(&mut stream, || 0).await? else {
             return Err(WireError::OutOfTurn);
         };
         wire::write(&mut stream, &Frame::Hello { session: post.session() }).await?;
         loop {
-            // The limit of the moment when the frame begins: a message under way ends under it (R12).
-            let max = post.settings().max_message_size;
+            // The limit of the moment when the message begins: one that is under way ends under it (R12).
+            let max = || post.settings().max_message_size;
             let (sequence, status) = match Frame::read(&mut stream, max).await? {
                 Frame::Message(message) => {
                     let (sequence, size) = (message.sequence, message.data.len());

@@ -70,6 +70,17 @@ async fn a_subscriber_that_does_not_read_is_cut_off_and_loses_nothing_of_what_it
     assert_eq!(inbox.subscribe().try_recv().unwrap().id, room + 1, "the last one waits for a reader");
 }
 
+#[tokio::test]
+async fn a_subscriber_that_does_not_read_large_messages_is_cut_off_as_well_and_the_others_get_all() {
+    let inbox = Inbox::with_patience(Duration::from_millis(1));
+    let key = Identity::generate().public_key();
+    let (_stuck, mut reads) = (inbox.subscribe(), inbox.subscribe());
+    for sequence in 1..=100 {
+        assert_eq!(inbox.accept(key, 7, message(sequence, 1024 * 1024), FREE).await, Status::Accepted);
+        assert_eq!(reads.try_recv().unwrap().id, sequence);
+    }
+}
+
 #[test]
 fn the_bucket_lets_a_burst_through_and_refills() {
     let start = Instant::now();

@@ -59,10 +59,14 @@ impl Network {
         }
         self.close_listeners(task);
         let mut progress = self.guarded(|network| network.pump(task, EVENTS));
-        if let Progress::Idle = progress
-            && self.dial_what_is_due()
-        {
-            progress = self.guarded(|network| network.pump(task, EVENTS));
+        // Not only when the swarm is idle: a flood of strangers could keep it from that for long.
+        if !matches!(progress, Progress::Broken) {
+            for heartbeat in self.heartbeats.drain(..) {
+                let _ = heartbeat.send(());
+            }
+            if self.dial_what_is_due() {
+                progress = self.guarded(|network| network.pump(task, EVENTS));
+            }
         }
         match progress {
             Progress::Idle => self.settle(),
@@ -126,7 +130,7 @@ impl Network {
                     // Says that nothing was established, which is so.
                     let _ = self.swarm.disconnect_peer_id(peer);
                 }
-                Action::Dial { peer, addresses, .. } => self.dial(peer, addresses),
+                Action::Dial { peer, addresses } => self.dial(peer, addresses),
             }
         }
         any
@@ -134,7 +138,9 @@ impl Network {
 
     fn dial(&mut self, peer: PeerId, addresses: Vec<libp2p::Multiaddr>) {
         let options = DialOpts::peer_id(peer)
-            .condition(PeerCondition::DisconnectedAndNotDialing)
+            // The dialer has one dial for each member at a time. One that it has given up may still be on its way out of
+            // the swarm: that is no reason to put the next one off.
+            .condition(PeerCondition::Disconnected)
             // From a listening port both ends could dial one another into one half-open connection
             // (libp2p/specs#389), and a retired listener's port would live on.
             .allocate_new_port()
@@ -171,9 +177,6 @@ impl Network {
 
     /// The swarm is idle: sockets that were asked to close are closed now.
     fn settle(&mut self) {
-        for heartbeat in self.heartbeats.drain(..) {
-            let _ = heartbeat.send(());
-        }
         let now = Instant::now();
         let (over, open) =
             std::mem::take(&mut self.departures).into_iter().partition::<Vec<_>, _>(|departure| {

@@ -134,7 +134,10 @@ impl Reconfigurable for Network {
             self.view.counters().closed_by_reload();
         }
         for key in trial.before.members.keys().filter(|key| !self.applied.members.contains_key(key)) {
-            self.post.forget(&key.peer_id());
+            let peer = key.peer_id();
+            self.post.forget(&peer);
+            // A dial that was overtaken by a connection may still be under way; it ends with the connection.
+            let _ = self.swarm.disconnect_peer_id(peer);
         }
         self.dialer.forget();
         let extra = self.listeners.extra(&self.applied.listen);

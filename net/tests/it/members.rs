@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{MemberState, Membership, Network, NetworkSection, would_close};
+use net::{MemberState, Membership, Network, NetworkSection, Send, would_close};
 use reload::Reconfigurable;
 use tokio::io::AsyncWriteExt;
 
@@ -146,6 +146,28 @@ async fn a_member_that_is_not_there_is_failed_with_a_reason_and_found_when_its_a
 }
 
 #[actix::test]
+async fn a_member_whose_address_is_corrected_while_it_is_dialled_is_dialled_there_at_once() {
+    let other = Node::start(network_section());
+    // Takes the connection, and says nothing: the dial is under way until its time is up.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let wrong = address(&format!("/ip4/127.0.0.1/tcp/{}", silent.local_addr().unwrap().port()));
+    let section = NetworkSection {
+        members: Arc::new([(other.key, member(other.key, vec![wrong]))].into()),
+        // Only a dial at once makes it in time.
+        connection_timeout: Duration::from_secs(3600),
+        reconnect_min: Duration::from_secs(3600),
+        reconnect_max: Duration::from_secs(3600),
+        ..network_section()
+    };
+    let mut one = Node::start(section);
+    soon("the dial", one.view.when(|view| view.members()[0].state == MemberState::Connecting)).await;
+    let _held = silent.accept().unwrap();
+    one.reload_with(|section| section.members = members([&other])).await;
+    soon("a connection", one.view.when(|view| view.members()[0].state == MemberState::Connected)).await;
+    assert_eq!(one.view.members()[0].last_error, None);
+}
+
+#[actix::test]
 async fn someone_else_at_a_members_address_is_not_that_member() {
     let (stranger, absent) = (Node::start(network_section()), net::Identity::generate().public_key());
     let listed = member(absent, stranger.view.listeners());
@@ -157,11 +179,15 @@ async fn someone_else_at_a_members_address_is_not_that_member() {
     assert_eq!(one.view.connection_count(), 0);
 }
 
-#[actix::test]
-async fn a_peer_that_falls_silent_is_noticed_by_ping_and_a_new_interval_counts_at_once() {
-    let other = Node::start(network_section());
-    // Between the two stands a line that can be cut without either end noticing.
-    let line = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// A node that is connected to `other` over a line which can be cut without either end noticing.
+async fn over_a_line(other: &Node) -> (Node, tokio::sync::watch::Sender<bool>) {
+    let line = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // What goes into it after the cut soon fills it.
+    line.set_recv_buffer_size(4096).unwrap();
+    line.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    line.listen(1).unwrap();
+    line.set_nonblocking(true).unwrap();
+    let line = tokio::net::TcpListener::from_std(line.into()).unwrap();
     let at = line.local_addr().unwrap().port();
     let target = format!("127.0.0.1:{}", other.port());
     let (cut, mut is_cut) = tokio::sync::watch::channel(false);
@@ -180,11 +206,41 @@ async fn a_peer_that_falls_silent_is_noticed_by_ping_and_a_new_interval_counts_a
     let section = NetworkSection { members: Arc::new([(other.key, listed)].into()), ..network_section() };
     let one = Node::start(section);
     soon("a connection", one.view.when(|view| view.connection_count() == 1)).await;
+    (one, cut)
+}
+
+#[actix::test]
+async fn a_peer_that_falls_silent_is_noticed_by_ping_and_a_new_interval_counts_at_once() {
+    let other = Node::start(network_section());
+    let (one, cut) = over_a_line(&other).await;
     one.send(&other, b"through the line").await.unwrap();
     cut.send(true).unwrap();
     // With the interval that it began with, 15 s, two missed pings would take longer than `soon` waits.
     one.reload_protocol(1, |section| section.ping_interval = Duration::from_millis(100)).await;
     soon("the silence", one.view.when(|view| view.connection_count() == 0)).await;
+}
+
+#[actix::test]
+async fn a_peer_that_falls_silent_in_the_middle_of_much_is_not_waited_for() {
+    let other = Node::start(network_section());
+    let mut inbox = other.post.subscribe();
+    actix::spawn(async move { while inbox.recv().await.is_some() {} });
+    let (one, cut) = over_a_line(&other).await;
+    let messages = || {
+        let message = || Send { to: other.key, content_type: None, data: vec![0; 1_000_000] };
+        (0..8).map(|_| one.protocol.send(message())).collect::<Vec<_>>()
+    };
+    // Until the stream's window is larger than what the line and the kernel take in.
+    for _ in 0..20 {
+        for answer in futures::future::join_all(messages()).await {
+            answer.unwrap().unwrap();
+        }
+    }
+    cut.send(true).unwrap();
+    let unanswered = actix::spawn(futures::future::join_all(messages()));
+    one.reload_protocol(1, |section| section.ping_interval = Duration::from_millis(100)).await;
+    soon("the silence", one.view.when(|view| view.connection_count() == 0)).await;
+    drop(unanswered);
 }
 
 #[actix::test]

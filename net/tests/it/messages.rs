@@ -176,3 +176,14 @@ async fn a_protocol_rollback_puts_the_settings_back() {
     node.protocol.send(Reconfigure::new(transaction, step)).await.unwrap().unwrap();
     assert_eq!(node.post.settings(), before);
 }
+
+#[actix::test]
+async fn a_changed_size_counts_for_the_next_message_of_a_stream_that_is_open() {
+    let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
+    mesh(&mut nodes).await;
+    nodes[0].send(&nodes[1], b"opens the stream").await.unwrap();
+    nodes[1].reload_protocol(1, |section| section.max_message_size = 10).await;
+    assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Err(SendError::TooLarge { max: 1024 * 1024 }));
+    nodes[1].reload_protocol(2, |section| section.max_message_size = 11).await;
+    assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Ok(()));
+}
