@@ -57,17 +57,7 @@ impl Network {
         if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
             self.waker = Some(task.waker().clone());
         }
-        self.close_listeners(task);
-        let mut progress = self.guarded(|network| network.pump(task, EVENTS));
-        // Not only when the swarm is idle: a flood of strangers could keep it from that for long.
-        if !matches!(progress, Progress::Broken) {
-            for heartbeat in self.heartbeats.drain(..) {
-                let _ = heartbeat.send(());
-            }
-            if self.dial_what_is_due() {
-                progress = self.guarded(|network| network.pump(task, EVENTS));
-            }
-        }
+        let progress = self.guarded(|network| network.turn(task));
         match progress {
             Progress::Idle => self.settle(),
             Progress::More => task.waker().wake_by_ref(),
@@ -77,6 +67,20 @@ impl Network {
         self.view.set_members(self.dialer.changes());
         self.view.set_handshakes(self.swarm.network_info().connection_counters().num_pending());
         self.set_timer(matches!(progress, Progress::Broken), task);
+    }
+
+    /// What one turn does: whatever panics in here ends the turn, not the actor.
+    fn turn(&mut self, task: &mut Context<'_>) -> Progress {
+        self.close_listeners(task);
+        let mut progress = self.pump(task, EVENTS);
+        // Not only when the swarm is idle: a flood of strangers could keep it from that for long.
+        for heartbeat in self.heartbeats.drain(..) {
+            let _ = heartbeat.send(());
+        }
+        if self.dial_what_is_due() {
+            progress = self.pump(task, EVENTS);
+        }
+        progress
     }
 
     /// Takes events from the swarm, until it has none or the budget is spent.
@@ -97,14 +101,14 @@ impl Network {
     /// listener claims to be empty after some hundred accepts (tokio's cooperative budget).
     fn drain(&mut self, task: &mut Context<'_>) {
         let whole = std::future::poll_fn(|task| {
-            self.guarded(|network| network.pump(task, DRAIN));
+            self.pump(task, DRAIN);
             Poll::Ready(())
         });
         let _ = std::pin::pin!(tokio::task::unconstrained(whole)).poll_unpin(task);
     }
 
     /// A panic inside the swarm would take the actor and every connection with it: it becomes trouble in the view, which
-    /// fails the probe and makes the node unready, and the connections live on.
+    /// fails a transaction's probe and makes the node unready, and the connections live on.
     pub(super) fn guarded(&mut self, work: impl FnOnce(&mut Self) -> Progress) -> Progress {
         match catch_unwind(AssertUnwindSafe(|| work(&mut *self))) {
             Ok(progress) => progress,

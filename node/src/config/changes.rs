@@ -31,7 +31,7 @@ pub(super) const KEYS: &[(&str, &[&str], Strategy)] = &[
     ("peers.reconnect_min", &["network"], Strategy::InPlace),
     ("peers.reconnect_max", &["network"], Strategy::InPlace),
     ("peers.max_known", &["peer_store"], Strategy::InPlace),
-    ("protocol.ping_interval", &["protocol"], Strategy::NewConnections),
+    ("protocol.ping_interval", &["protocol"], Strategy::InPlace),
     ("protocol.max_message_size", &["protocol"], Strategy::InPlace),
     ("protocol.rate_limit.messages_per_second", &["protocol"], Strategy::InPlace),
     ("protocol.rate_limit.burst", &["protocol"], Strategy::InPlace),
