@@ -37,7 +37,18 @@ pub struct Caller {
 
 /// The servers by their socket. Outlives the actor: a successor finds them running.
 #[derive(Clone, Default)]
-pub struct Servers(Arc<Mutex<BTreeMap<PathBuf, ServerHandle>>>);
+pub struct Servers(Arc<Mutex<BTreeMap<PathBuf, Serving>>>);
+
+struct Serving {
+    handle: ServerHandle,
+    file: SocketFile,
+}
+
+/// The file of a socket that we bound. Dropped, it is removed, unless somebody has put another in its place.
+struct SocketFile {
+    path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
 
 /// The admin actor.
 pub struct Admin {
@@ -50,9 +61,14 @@ pub struct Admin {
 pub struct Prepared(Option<Bound>);
 
 struct Bound {
-    path: PathBuf,
-    listener: Option<std::os::unix::net::UnixListener>,
+    file: SocketFile,
+    listener: std::os::unix::net::UnixListener,
 }
+
+/// Serves the socket again if its file was removed or replaced. Sent on each SIGHUP, as for a log file that was moved away.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reopen;
 
 /// Ends all servers: no new connection, requests under way may end.
 #[derive(Clone, Copy, Debug, Message)]
@@ -75,14 +91,26 @@ impl std::fmt::Display for Caller {
 impl Bound {
     fn new(path: PathBuf) -> io::Result<Self> {
         let listener = storage::socket_path::bind_private(&path)?;
-        Ok(Self { path, listener: Some(listener) })
+        let identity = storage::socket_path::identity(&path);
+        Ok(Self { file: SocketFile { path, identity }, listener })
     }
 }
 
-impl Drop for Bound {
+// === impl SocketFile ===
+
+impl SocketFile {
+    fn is_in_place(&self) -> bool {
+        self.identity.is_some() && storage::socket_path::identity(&self.path) == self.identity
+    }
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.listener.is_some() {
-            remove_socket(&self.path);
+        if !self.is_in_place() {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "the admin socket's file stays behind");
         }
     }
 }
@@ -90,7 +118,7 @@ impl Drop for Bound {
 // === impl Servers ===
 
 impl Servers {
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<PathBuf, ServerHandle>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<PathBuf, Serving>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -102,34 +130,21 @@ impl Servers {
         self.serve(Bound::new(path)?, state)
     }
 
-    fn serve(&self, mut bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
-        let Some(listener) = bound.listener.take() else { return Ok(()) };
+    fn serve(&self, bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
+        let Bound { file, listener } = bound;
         let handle = serve(listener, Arc::clone(state))?;
-        self.with(|servers| servers.insert(bound.path.clone(), handle));
+        self.with(|servers| servers.insert(file.path.clone(), Serving { handle, file }));
         Ok(())
     }
 
     /// Ends every server but the one on `keep`.
     fn close(&self, keep: Option<&PathBuf>) -> Vec<impl Future<Output = ()> + use<>> {
-        let closing: Vec<_> = self.with(|servers| {
-            let paths: Vec<PathBuf> = servers.keys().filter(|path| Some(*path) != keep).cloned().collect();
-            paths.into_iter().filter_map(|path| servers.remove_entry(&path)).collect()
+        let closing = self.with(|servers| {
+            let kept = keep.and_then(|keep| servers.remove_entry(keep));
+            std::mem::replace(servers, kept.into_iter().collect())
         });
-        closing
-            .into_iter()
-            .map(|(path, handle)| {
-                remove_socket(&path);
-                handle.stop(true)
-            })
-            .collect()
-    }
-}
-
-fn remove_socket(path: &PathBuf) {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %path.display(), %error, "the admin socket's file stays behind");
+        // The file goes first: nobody comes in any more while those who are in may end.
+        closing.into_values().map(|Serving { handle, file: _ }| handle.stop(true)).collect()
     }
 }
 
@@ -241,6 +256,29 @@ impl Reconfigurable for Admin {
             actix::spawn(closing);
         }
         done(Ok(()))
+    }
+}
+
+impl Handler<Reopen> for Admin {
+    type Result = ();
+
+    fn handle(&mut self, _: Reopen, _: &mut Self::Context) {
+        let path = &self.books.section().socket;
+        let lost = self.servers.with(|servers| match servers.get(path) {
+            Some(serving) if !serving.file.is_in_place() => servers.remove(path),
+            _ => None,
+        });
+        let Some(lost) = lost else { return };
+        // Callers who are connected keep their server until they are done.
+        actix::spawn(lost.handle.stop(true));
+        match self.servers.open(path.clone(), &self.state) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "the admin socket's file was gone; it is served again")
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "the admin socket cannot be served again")
+            }
+        }
     }
 }
 

@@ -192,6 +192,7 @@ impl Node {
             match signal {
                 Some(Signal::Reload(sender)) => {
                     self.logging.addr().do_send(Reopen);
+                    self.admin.addr().do_send(admin::Reopen);
                     let origin =
                         Origin { trigger: Trigger::Signal, actor: Some(sender.to_string()), note: None };
                     self.coordinator.do_send(Reload { origin, expect: None });

@@ -6,7 +6,7 @@
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -75,16 +75,11 @@ impl ShortPath {
 /// The socket is blocking; whoever holds the data folder's lock may call this.
 ///
 /// # Errors
-/// What the system says, or [`ErrorKind::AlreadyExists`] if something that is no socket has the name.
+/// What the system says; [`ErrorKind::AlreadyExists`] if something that is no socket has the name, and
+/// [`ErrorKind::AddrInUse`] if somebody serves a socket there.
 pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(
-                ErrorKind::AlreadyExists,
-                format!("{}: is there and is no socket; move it away or change admin.socket", path.display()),
-            ));
-        }
-        _ => {}
+    if let Some(error) = occupied(path) {
+        return Err(error);
     }
     // A short name of its own: a long one would not fit beside the descriptor's number.
     let temp = folder_of(path).join(temp_name(OsStr::new("s")));
@@ -100,6 +95,23 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
         return Err(error);
     }
     Ok(UnixListener::from(socket))
+}
+
+/// Why a socket cannot be bound at `path`: something else has the name, or somebody serves it. A socket that nobody serves
+/// is what a killed process leaves, and no obstacle.
+#[must_use]
+pub fn occupied(path: &Path) -> Option<io::Error> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if !found.file_type().is_socket() {
+        return Some(io::Error::new(ErrorKind::AlreadyExists, "is there already and is no socket"));
+    }
+    connect(path).ok().map(|_| io::Error::new(ErrorKind::AddrInUse, "is served by another process"))
+}
+
+/// Which file a path leads to: device and inode. A socket's file is its owner's only as long as this stays.
+#[must_use]
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 /// Connects to the socket at `path`.

@@ -32,6 +32,9 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Multiaddr]) 
         }
     }
     problems.extend(data_dir(&config.node.data_dir));
+    if current.is_none_or(|current| current.admin.socket != config.admin.socket) {
+        problems.extend(admin_socket(&config.admin.socket, &config.node.data_dir));
+    }
     problems.extend(config.logging.file.as_ref().and_then(|file| log_file(&file.path)));
     config.locate(&mut problems);
     problems
@@ -99,6 +102,26 @@ fn data_dir(path: &Path) -> Option<Problem> {
         Problem::at(KEY, format!("{} cannot be {what}: {}: {error}", path.display(), there.display()))
             .hint("let the node's user write there (chown), or name another folder")
     })
+}
+
+fn admin_socket(path: &Path, data_dir: &Path) -> Option<Problem> {
+    let problem = |message: String, hint: &str| Some(Problem::at("admin.socket", message).hint(hint));
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    if !folder.is_dir() {
+        // The data folder itself is made at the start.
+        let message = format!("there is no folder {}", folder.display());
+        return if folder == data_dir { None } else { problem(message, "create it, or name another path") };
+    }
+    if let Err(error) = access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        let message = format!("the folder {} cannot be written to: {error}", folder.display());
+        return problem(message, "let the node's user write there (chown), or name another path");
+    }
+    let occupied = storage::socket_path::occupied(path)?;
+    // In the data folder, whose lock only one node holds, it can only be served by this very node.
+    if occupied.kind() == io::ErrorKind::AddrInUse && folder == data_dir {
+        return None;
+    }
+    problem(format!("{} {occupied}", path.display()), "name another path")
 }
 
 fn log_file(path: &Path) -> Option<Problem> {
