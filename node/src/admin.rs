@@ -18,7 +18,7 @@ use actix_web::rt::net::UnixStream;
 use actix_web::{App, HttpServer, web};
 use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done};
 
-pub use state::AdminState;
+pub use state::{AdminState, Requests};
 
 use crate::config::AdminSection;
 
@@ -60,7 +60,8 @@ pub struct Admin {
 /// A socket that is bound and not served yet. Dropped unserved, its file is removed.
 pub struct Prepared(Option<Bound>);
 
-struct Bound {
+/// A socket that is bound: callers may connect, and wait until it is served.
+pub struct Bound {
     file: SocketFile,
     listener: std::os::unix::net::UnixListener,
 }
@@ -89,7 +90,11 @@ impl std::fmt::Display for Caller {
 // === impl Bound ===
 
 impl Bound {
-    fn new(path: PathBuf) -> io::Result<Self> {
+    /// Binds the socket, for its owner only.
+    ///
+    /// # Errors
+    /// If it cannot be bound, or somebody serves it.
+    pub fn new(path: PathBuf) -> io::Result<Self> {
         let listener = storage::socket_path::bind_private(&path)?;
         let identity = storage::socket_path::identity(&path);
         Ok(Self { file: SocketFile { path, identity }, listener })
@@ -122,15 +127,15 @@ impl Servers {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Binds a socket and serves it.
-    ///
-    /// # Errors
-    /// If it cannot be bound.
-    pub fn open(&self, path: PathBuf, state: &Arc<AdminState>) -> io::Result<()> {
+    fn open(&self, path: PathBuf, state: &Arc<AdminState>) -> io::Result<()> {
         self.serve(Bound::new(path)?, state)
     }
 
-    fn serve(&self, bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
+    /// Serves a socket.
+    ///
+    /// # Errors
+    /// If the server's threads cannot be started.
+    pub fn serve(&self, bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
         let Bound { file, listener } = bound;
         let handle = serve(listener, Arc::clone(state))?;
         self.with(|servers| servers.insert(file.path.clone(), Serving { handle, file }));

@@ -28,11 +28,11 @@ const NO_NODE: u8 = 5;
 #[derive(Debug, Parser)]
 #[command(name = "fednode", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
-    /// The configuration [default: conf.yaml]
-    #[arg(short, long, global = true, env = "FEDNODE_CONFIG", value_name = "FILE")]
+    /// The configuration [env: FEDNODE_CONFIG] [default: conf.yaml]
+    #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The admin socket of the node to ask [default: what the configuration says]
-    #[arg(long, global = true, env = "FEDNODE_SOCKET", value_name = "PATH")]
+    /// The admin socket of the node to ask [env: FEDNODE_SOCKET] [default: what the configuration says]
+    #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Print JSON, for machines
     #[arg(long, global = true)]
@@ -100,7 +100,11 @@ struct Common {
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { config, socket, json, command } = Cli::parse();
-    let common = Common { config, socket, json };
+    let common = Common {
+        config: config.or_else(|| from_environment("FEDNODE_CONFIG")),
+        socket: socket.or_else(|| from_environment("FEDNODE_SOCKET")),
+        json,
+    };
     match command.unwrap_or(Command::Run) {
         Command::Run => run::run(common.config),
         Command::Init => files::init(&common),
@@ -119,6 +123,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A path from the environment; set to nothing means not set.
+fn from_environment(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(command),
@@ -129,9 +138,15 @@ fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
     }
 }
 
-/// Prints to stdout. A reader that has gone away (`| head`) is no error.
+/// Prints to stdout. A reader that has gone away (`| head`) is no error; a full disk is, because what was asked for is lost.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout();
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("Error: the output cannot be written: {error}");
+        std::process::exit(INTERNAL.into());
+    }
 }
 
 fn print_json(value: &impl serde::Serialize) {
@@ -157,9 +172,15 @@ impl Common {
         let folder = config.parent().unwrap_or(Path::new("")).to_owned();
         let beside = folder.join("data").join("admin.sock");
         match configured_socket(&config, &folder) {
-            // An edited file may name the socket of a reload that is still to come.
-            Some(socket) if socket != beside => vec![socket, beside],
-            _ => vec![beside],
+            // An edited file may name the socket of a reload that is still to come. In the same data folder, whose lock only
+            // one node holds, it can only be the same node that answers on the old one.
+            Some(socket)
+                if socket != beside && data_dir(&config, &folder) == beside.parent().map(Path::to_owned) =>
+            {
+                vec![socket, beside]
+            }
+            Some(socket) => vec![socket],
+            None => vec![beside],
         }
     }
 
@@ -186,11 +207,22 @@ impl Common {
 
 /// `admin.socket` as the file says, without judging the rest of it: an edited file need not be valid to be asked about.
 fn configured_socket(config: &Path, folder: &Path) -> Option<PathBuf> {
+    let root = read_loosely(config)?;
+    let socket = text_at(&root, "admin", "socket").unwrap_or("admin.sock").to_owned();
+    data_dir(config, folder).map(|data_dir| data_dir.join(socket))
+}
+
+/// `node.data_dir` as the file says.
+fn data_dir(config: &Path, folder: &Path) -> Option<PathBuf> {
+    let root = read_loosely(config)?;
+    Some(folder.join(text_at(&root, "node", "data_dir").unwrap_or("data")))
+}
+
+fn read_loosely(config: &Path) -> Option<serde_yaml::Value> {
     let file = storage::document::source::read(config, storage::document::MAX_FILE).ok()?;
-    let root: serde_yaml::Value = serde_yaml::from_slice(&file.bytes).ok()?;
-    let text_at = |section: &str, key: &str| {
-        root.get(section).and_then(|section| section.get(key)).and_then(serde_yaml::Value::as_str)
-    };
-    let data_dir = folder.join(text_at("node", "data_dir").unwrap_or("data"));
-    Some(data_dir.join(text_at("admin", "socket").unwrap_or("admin.sock")))
+    serde_yaml::from_slice(&file.bytes).ok()
+}
+
+fn text_at<'r>(root: &'r serde_yaml::Value, section: &str, key: &str) -> Option<&'r str> {
+    root.get(section)?.get(key)?.as_str()
 }

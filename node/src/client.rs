@@ -15,8 +15,11 @@ use tokio::net::UnixStream;
 /// The header by which the command line says that it is one: its reloads are told apart from an API user's.
 pub const CLIENT_HEADER: &str = "x-fednode-client";
 
-/// How long a node may take for an answer: two budgets of the longest kind (one that runs, one that waits), and some.
-const ANSWER_WITHIN: Duration = Duration::from_secs(70);
+/// How long a node may take to do something: two budgets of the longest kind (one that runs, one that waits), and some.
+const DONE_WITHIN: Duration = Duration::from_secs(70);
+
+/// How long a node may take to say something that it knows.
+const SAID_WITHIN: Duration = Duration::from_secs(10);
 
 /// The largest answer that is read: a whole configuration with its members, many times over.
 const MAX_ANSWER: usize = 256 << 20;
@@ -37,6 +40,14 @@ pub enum ClientError {
         socket: PathBuf,
         /// What the kernel said.
         cause: std::io::Error,
+    },
+    /// Somebody listens, and says nothing: a node that is stopped (SIGSTOP), or none.
+    #[error("nothing answers on {} within {} s; is the node stopped?", .socket.display(), .within.as_secs())]
+    Silent {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// How long it was waited for.
+        within: Duration,
     },
     /// Somebody listens, and does not speak as a node does.
     #[error("the node on {} did not answer as expected: {cause}", .socket.display())]
@@ -137,6 +148,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<Answer, ClientError> {
+        let within = if method == Method::GET { SAID_WITHIN } else { DONE_WITHIN };
         let whole = async {
             let response = self.send(method, path, headers, body).await?;
             let status = response.status();
@@ -144,9 +156,9 @@ impl Client {
             let body = body.collect().await.map_err(|error| self.unexpected(error))?;
             Ok(Answer { status, body: body.to_bytes() })
         };
-        tokio::time::timeout(ANSWER_WITHIN, whole).await.unwrap_or_else(|_| {
-            Err(self.unexpected(format!("no answer within {} s", ANSWER_WITHIN.as_secs())))
-        })
+        tokio::time::timeout(within, whole)
+            .await
+            .unwrap_or_else(|_| Err(ClientError::Silent { socket: self.socket.clone(), within }))
     }
 
     async fn send(

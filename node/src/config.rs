@@ -9,6 +9,7 @@ pub mod changes;
 mod decode;
 mod default;
 pub mod files;
+mod fresh;
 mod judge;
 pub mod listen;
 pub mod load;

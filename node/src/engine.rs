@@ -12,6 +12,7 @@ use reload::plan::{Change, Closing};
 use reload::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 
 use crate::config::{self, Config, LoadOptions, Loaded};
+use crate::limits;
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
 
@@ -51,7 +52,8 @@ impl Source<Config> for Files {
         }
         let validate = loaded.validate + began.elapsed();
         if problems.is_empty() {
-            let Loaded { config, warnings, read, .. } = loaded;
+            let Loaded { config, mut warnings, read, .. } = loaded;
+            warnings.extend(limits::too_few_descriptors(config.network.limits.connections));
             Ok(Candidate { config, warnings, read, validate })
         } else {
             Err(Rejection { problems, read: loaded.read, validate })
@@ -111,6 +113,7 @@ impl Sink for Listeners {
                 };
                 notify(&Notice::Reloaded(&status));
             }
+            Event::Withdrawn => notify(&Notice::Reloaded("nothing was reloaded")),
             Event::Entered(_) | Event::Stepped { .. } => {}
         }
     }

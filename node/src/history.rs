@@ -18,6 +18,9 @@ use crate::config::Config;
 /// generation is then kept by the newest alone, since numbers have no gaps.
 const MAX_KEPT_BACK: usize = 256;
 
+/// How many audit lines are searched at a start for those that a kill cut short.
+const LOOK_BACK: usize = 64;
+
 /// Generations and audit log. Its methods block for file operations.
 pub struct History(Mutex<Books>);
 
@@ -86,6 +89,30 @@ impl History {
         let mut entries = self.lock().audit.tail(limit).map_err(|error| error.to_string())?;
         entries.reverse();
         Ok(entries)
+    }
+
+    /// Kept generations whose outcome the audit log does not know, oldest first. Only those that are newer than the oldest of
+    /// the lines that are searched, so that what was told long ago is not told again.
+    #[must_use]
+    pub fn not_audited(&self) -> Vec<Meta> {
+        let books = self.lock();
+        let told = books.audit.tail(LOOK_BACK).unwrap_or_default();
+        // Ids are ULIDs: they sort by time.
+        let Some(since) = told.first().and_then(|line| line["id"].as_str()) else {
+            // No log at all: it was cut short at the very first start, or somebody took it away.
+            return books
+                .generations
+                .list(2)
+                .into_iter()
+                .filter(|meta| meta.generation == Generation::FIRST)
+                .collect();
+        };
+        let is_told = |meta: &Meta| told.iter().any(|line| line["id"] == meta.id.as_str());
+        let newest = books.generations.list(LOOK_BACK);
+        let mut missing: Vec<Meta> =
+            newest.into_iter().filter(|meta| meta.id.as_str() > since && !is_told(meta)).collect();
+        missing.reverse();
+        missing
     }
 
     /// Makes the audit log durable: at the end of the process.

@@ -16,3 +16,4 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod notify;
+mod startup;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use net::{MemberState, View};
+use net::{Direction, MemberState, View};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -13,9 +13,12 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use reload::Board;
+
 use reload::events::{Event, Sink};
 use reload::machine::State;
 use reload::outcome::Kind;
+
+use crate::engine::Current;
 
 /// From a tenth of a millisecond to the longest budget.
 const RELOAD_BUCKETS: [f64; 14] =
@@ -67,7 +70,7 @@ impl EncodeLabelValue for Label {
 impl Metrics {
     /// The registry with everything in it.
     #[must_use]
-    pub fn new(board: Arc<Board>, view: View) -> Self {
+    pub fn new(board: Arc<Board>, view: View, current: Current) -> Self {
         let histogram = || Histogram::new(RELOAD_BUCKETS);
         let mut metrics = Self {
             registry: Registry::default(),
@@ -105,25 +108,43 @@ impl Metrics {
             "Connections that a new configuration forbade",
             metrics.closed.clone(),
         );
-        registry.register_collector(Box::new(Now { board, view }));
+        registry.register_collector(Box::new(Now { board, view, current }));
         metrics
     }
 
-    /// The text of `/metrics`.
+    /// The text of `/metrics`, after a look at the files (which blocks): OpenMetrics, or the older text format for whoever does not ask for that.
     ///
     /// # Errors
     /// Never in practice: writing to a string does not fail.
-    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+    pub fn encode(&self, open_metrics: bool) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
-        Ok(text)
+        Ok(if open_metrics { text } else { plain(&text) })
     }
+}
+
+/// OpenMetrics as Prometheus' text format 0.0.4: there a counter is declared by the name that its samples have, and the text
+/// has no end mark.
+fn plain(text: &str) -> String {
+    let counters: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut plain = String::with_capacity(text.len());
+    for line in text.lines().filter(|line| *line != "# EOF") {
+        let declared = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        match declared.and_then(|rest| rest.split_once(' ')) {
+            Some((name, rest)) if counters.contains(&name) => {
+                plain.extend([&line[..7], name, "_total ", rest, "\n"]);
+            }
+            _ => plain.extend([line, "\n"]),
+        }
+    }
+    plain
 }
 
 impl Sink for Metrics {
     fn emit(&self, event: &Event<'_>) {
         match event {
-            Event::Entered(_) => {}
+            Event::Entered(_) | Event::Withdrawn => {}
             Event::Stepped { component, step, elapsed, .. } => {
                 let label = StepLabel { component: Label(component), phase: Label(step.as_str()) };
                 self.step.get_or_create(&label).observe(elapsed.as_secs_f64());
@@ -151,10 +172,16 @@ impl Sink for Metrics {
 }
 
 /// What is read when it is asked for.
-#[derive(Debug)]
 struct Now {
     board: Arc<Board>,
     view: View,
+    current: Current,
+}
+
+impl std::fmt::Debug for Now {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Now").finish_non_exhaustive()
+    }
 }
 
 impl Now {
@@ -221,6 +248,12 @@ impl Collector for Now {
         )?;
         Self::gauge(
             encoder,
+            "fednode_config_file_differs",
+            "Whether a file holds something else than what it was when it was read last",
+            f64::from(u8::from(!self.current.load().files_are_unchanged())),
+        )?;
+        Self::gauge(
+            encoder,
             "fednode_degraded",
             "Whether a person is needed",
             f64::from(u8::from(board.degraded.is_some())),
@@ -232,10 +265,12 @@ impl Collector for Now {
             &states,
         )?;
         let counts = self.view.counted();
+        let connections = self.view.connections();
+        let open = |direction| connections.iter().filter(|c| c.direction == direction).count() as u64;
         Self::gauges(
             encoder,
             ("fednode_connections", "Open connections", "direction"),
-            &[("inbound", counts.inbound), ("outbound", counts.outbound)],
+            &[("inbound", open(Direction::Inbound)), ("outbound", open(Direction::Outbound))],
         )?;
         let members = self.view.members_by_state();
         let states =
@@ -262,5 +297,18 @@ impl Collector for Now {
             ("fednode_peers_denied", "Connections that were refused"),
             &[(&[], counts.denied)],
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_format_declares_counters_by_the_names_of_their_samples() {
+        let open =
+            "# HELP a_b Some.\n# TYPE a_b counter\na_b_total 1\n# HELP g G.\n# TYPE g gauge\ng 2\n# EOF\n";
+        let text = "# HELP a_b_total Some.\n# TYPE a_b_total counter\na_b_total 1\n# HELP g G.\n# TYPE g gauge\ng 2\n";
+        assert_eq!(plain(open), text);
     }
 }

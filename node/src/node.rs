@@ -2,31 +2,30 @@
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
 use net::{Network, Post, Protocol, Settings, StartNetwork, View};
-use reload::history::{Record, Recorder};
-use reload::outcome::{Connections as ConnectionCounts, Kind, Phases, Status};
 use reload::signal::Signal;
 use reload::{
-    ActorComponent, Board, Coordinator, Generation, Link, Live, Origin, Outcome, Parts, Problem, Reconfigure,
-    Reload, StepError, Stop, Trigger,
+    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Reconfigure, Reload, StepError, Stop,
+    Trigger,
 };
 use storage::{DataDir, PeerStore};
 use tokio::sync::watch;
 
 use crate::admin::state::Check;
-use crate::admin::{self, Admin, AdminState, Servers};
-use crate::config::{self, Config, Loaded};
+use crate::admin::{self, Admin, AdminState, Bound, Requests, Servers};
+use crate::config::{Config, Loaded};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, HistoryError};
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
+use crate::startup::{self, Began};
 
 /// Actors that do not come to an end when they are told to are left behind after this long.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -43,6 +42,8 @@ pub struct Node {
     network: Link<Network>,
     admin: Link<Admin>,
     history: Arc<History>,
+    /// Requests of the admin socket that are being answered.
+    requests: Requests,
     stopping: watch::Sender<bool>,
     /// Held for as long as the process lives; its drop removes the pid file.
     data_dir: DataDir,
@@ -78,14 +79,19 @@ impl Node {
     /// # Errors
     /// If something cannot be had: an address, the socket, the history.
     pub async fn start(loaded: Loaded, data_dir: DataDir, handle: LoggingHandle) -> Result<Self, StartError> {
-        let began = Instant::now();
+        let started = Instant::now();
         let config = loaded.config;
         let key = config.identity().public_key();
         tracing::info!(config = %config.source.path.display(), "BTC Federation Node starting with config");
-        for warning in &loaded.warnings {
+        if let Some(error) = data_dir.pid_error() {
+            tracing::warn!(%error, "there is no pid file");
+        }
+        limits::raise_descriptor_limit();
+        let mut warnings = loaded.warnings;
+        warnings.extend(limits::too_few_descriptors(config.network.limits.connections));
+        for warning in &warnings {
             tracing::warn!(%warning, "configuration");
         }
-        limits::raise_descriptor_limit(config.network.limits.connections);
         let (history, damaged) = History::open(data_dir.path(), config.reload.history as usize)?;
         let history = Arc::new(history);
         for file in &damaged {
@@ -111,15 +117,19 @@ impl Node {
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
-        let (generation, outcome) = begin(&history, &config, began, loaded.warnings).await;
+        // Bound, and served only when the start's own line is written: nobody sees a node that has no history yet.
+        let socket = Bound::new(config.admin.socket.clone())
+            .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        let began = Began { at: started, read: loaded.read, validate: loaded.validate, warnings };
+        let (generation, outcome) = startup::begin(&history, &config, began).await;
         let board = Board::new(Arc::clone(&outcome), None);
-        let metrics = Arc::new(Metrics::new(Arc::clone(&board), view.clone()));
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
+        let metrics = Arc::new(Metrics::new(Arc::clone(&board), view.clone(), Arc::clone(&current)));
         let (stopping, stopped) = watch::channel(false);
-        let servers = Servers::default();
+        let (servers, requests) = (Servers::default(), Requests::default());
         let state = Arc::new(AdminState {
             key,
-            started: began,
+            started,
             current: Arc::clone(&current),
             board: Arc::clone(&board),
             coordinator: OnceLock::new(),
@@ -133,6 +143,7 @@ impl Node {
                 ("protocol", check(&protocol)),
                 ("logging", check(&logging)),
             ],
+            requests: requests.clone(),
             stopping: stopped,
         });
         let start_admin = {
@@ -171,11 +182,22 @@ impl Node {
         // Nobody has asked yet: the socket is opened below, and with it the way to the coordinator.
         let _ = state.coordinator.set(coordinator.clone());
         servers
-            .open(config.admin.socket.clone(), &state)
+            .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
         tracing::info!(generation = generation.get(), "Node started successfully");
         notify(&Notice::Ready);
-        Ok(Self { current, board, coordinator, logging, network, admin, history, stopping, data_dir })
+        Ok(Self {
+            current,
+            board,
+            coordinator,
+            logging,
+            network,
+            admin,
+            history,
+            requests,
+            stopping,
+            data_dir,
+        })
     }
 
     /// Runs until a signal says stop, then stops gracefully.
@@ -246,6 +268,8 @@ impl Node {
         // The transaction ends within its budget whatever happens; the margin is for a machine under load.
         let running = self.board.read().running.map_or(Duration::ZERO, |(_, budget)| budget);
         let _ = tokio::time::timeout(running + CLOSE_WITHIN, self.coordinator.send(Stop)).await;
+        // A message that is on its way gets its answer; `exit_after` bounds the wait.
+        self.requests.wait_until_none().await;
         let _ =
             tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown { within: GOODBYE }))
                 .await;
@@ -287,73 +311,4 @@ where
                 .unwrap_or_else(|gone| Err(StepError::component(format!("the component is gone: {gone}"))))
         })
     })
-}
-
-/// The generation that the node starts with, written down if it is a new one, and the start's own audit line.
-async fn begin(
-    history: &Arc<History>,
-    config: &Arc<Config>,
-    began: Instant,
-    warnings: Vec<Problem>,
-) -> (Generation, Arc<Outcome>) {
-    let (history, config) = (Arc::clone(history), Arc::clone(config));
-    let work = move || {
-        let before = history.latest().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the newest generation cannot be read");
-            None
-        });
-        let kept = before.as_ref().map(|snapshot| snapshot.meta.generation);
-        let same = before.is_some_and(|snapshot| is_same(&config, snapshot));
-        let generation = match kept {
-            Some(kept) if same => kept,
-            _ => history.next(),
-        };
-        let mut outcome = startup(generation, kept.unwrap_or(generation), began, warnings);
-        outcome.durable = same || {
-            let origin = Origin { trigger: Trigger::Startup, actor: outcome.actor.clone(), note: None };
-            let from = outcome.from_generation;
-            let id = outcome.id.clone();
-            history.record(Record { generation, from, id, origin, changes: Vec::new(), config })
-        };
-        history.audit(&outcome);
-        (generation, Arc::new(outcome))
-    };
-    // A panic in there is a bug; the node must not start with a history that nobody knows the state of.
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-}
-
-/// Whether a generation has the same effect as the configuration, however it is written.
-fn is_same(config: &Arc<Config>, kept: storage::Snapshot) -> bool {
-    let kept = config::Snapshot { conf: kept.conf.into(), peers: kept.peers.map(Into::into) };
-    if kept == config.source.snapshot {
-        return true;
-    }
-    let kept = Config::from_snapshot(&config.source.path, kept, None);
-    kept.is_ok_and(|kept| *kept.config == **config)
-}
-
-fn startup(generation: Generation, from: Generation, began: Instant, warnings: Vec<Problem>) -> Outcome {
-    Outcome {
-        id: reload::outcome::new_id(),
-        status: Status::Success,
-        outcome: Kind::Committed,
-        message: "Node started".to_owned(),
-        error: None,
-        config_generation: generation,
-        from_generation: from,
-        timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
-        trigger: Trigger::Startup,
-        actor: Some(format!("uid:{} pid:{}", rustix::process::getuid().as_raw(), std::process::id())),
-        note: None,
-        durable: false,
-        duration_ms: began.elapsed().as_secs_f64() * 1e3,
-        phases: Phases::default(),
-        changes: Vec::new(),
-        components: Vec::new(),
-        connections: ConnectionCounts::default(),
-        warnings,
-        errors: Vec::new(),
-    }
 }

@@ -184,12 +184,17 @@ impl<C: Configuration> Coordinator<C> {
 
     /// Takes those who wait into the transaction, and sends the configuration to be read and judged.
     fn judge(&mut self, transaction: Transaction, ctx: &mut Context<Self>) -> Option<Event> {
-        let asked = !self.waiting.is_empty();
-        let mut waiters = std::mem::take(&mut self.waiting);
-        waiters.retain(|waiter| waiter.expect.is_none_or(|expected| expected == self.generation));
+        let current_generation = self.generation;
+        let (waiters, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|waiter| waiter.expect.is_none_or(|expected| expected == current_generation));
+        for Waiter { expect, reply, .. } in late {
+            let expected = expect.unwrap_or(current_generation);
+            let _ = reply.send(Err(Refusal::Mismatch { expected, current: current_generation }));
+        }
         let current = self.current.load_full();
         let running = Running::new(transaction, waiters, current.budget(), &*self.site, self.generation);
-        let silent = asked && running.is_unwanted();
+        let silent = running.is_unwanted();
         self.board.update(|board| {
             board.running = Some((running.budget.started().into_std(), current.budget()));
         });
@@ -393,7 +398,8 @@ impl<C: Configuration> Coordinator<C> {
             ctx.cancel_future(handle);
         }
         if running.is_unwanted() && end == End::Unchanged {
-            running.mismatch(self.generation);
+            self.board.update(|board| board.running = None);
+            events::emit(&*self.sink, &events::Event::Withdrawn);
             return;
         }
         if end == End::Unchanged

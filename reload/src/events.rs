@@ -25,6 +25,8 @@ pub enum Event<'a> {
     },
     /// A reload came to its end.
     Finished(&'a Outcome),
+    /// A reload had begun to be judged, and nobody wanted it any more: nothing was done, and nothing is told.
+    Withdrawn,
 }
 
 /// Where events go besides the log.
@@ -50,6 +52,7 @@ pub(crate) fn emit(sink: &dyn Sink, event: &Event<'_>) {
             );
         }
         Event::Finished(outcome) => finished(outcome),
+        Event::Withdrawn => tracing::debug!("reload withdrawn"),
     }
     sink.emit(event);
 }

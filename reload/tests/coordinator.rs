@@ -218,14 +218,23 @@ fn a_request_for_another_generation_does_nothing() {
         let refusal = rig.ask_expecting(wrong).await.unwrap().unwrap_err();
         assert!(matches!(refusal, reload::Refusal::Mismatch { .. }));
         assert!(rig.told().is_empty());
-        // Expected when asked, no longer when its turn comes.
-        rig.inject("store", "prepare", Fault::Late);
+        // Expected when asked, no longer when its turn comes: nothing is done, and nobody is told that the program stops.
+        rig.inject("store", "prepare", Fault::None);
         let first = rig.ask();
         tokio::task::yield_now().await;
         let second = rig.ask_expecting(Some(Generation::FIRST));
-        rig.inject("store", "commit", Fault::None);
-        first.await.unwrap().unwrap();
-        let _ = second.await.unwrap();
+        assert_eq!(first.await.unwrap().unwrap().outcome, Kind::Committed);
+        assert!(matches!(second.await.unwrap().unwrap_err(), reload::Refusal::Mismatch { .. }));
+        assert_eq!(rig.audited(), [Kind::Committed]);
+        // Among others who do not mind, only the one who minds is sent away.
+        rig.edit(|c| c.store = 3);
+        let first = rig.ask();
+        tokio::task::yield_now().await;
+        let (minds, does_not) = (rig.ask_expecting(Generation::new(2)), rig.ask());
+        assert_eq!(first.await.unwrap().unwrap().outcome, Kind::Committed);
+        assert!(matches!(minds.await.unwrap().unwrap_err(), reload::Refusal::Mismatch { .. }));
+        assert_eq!(does_not.await.unwrap().unwrap().outcome, Kind::Unchanged);
+        assert_eq!(rig.board().running, None);
     });
 }
 

@@ -17,6 +17,7 @@ const PID: &str = "fednode.pid";
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
+    pid_error: Option<WriteError>,
     /// Held open: closing it gives the lock back.
     _lock: File,
 }
@@ -104,14 +105,26 @@ impl DataDir {
         atomic::sweep(path).map_err(not_writable)?;
         match atomic::write(&path.join(PID), format!("{}\n", std::process::id()).as_bytes(), Mode::OwnerOnly)
         {
-            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.into(), pid_error: None, _lock: lock }),
             Err(WriteError { source, .. })
                 if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
             {
                 Err(not_writable(source))
             }
+            // A full disk is when a node is needed most. The lock is what counts; the pid is a convenience.
+            Err(error)
+                if matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
+            {
+                Ok(Self { path: path.into(), pid_error: Some(error), _lock: lock })
+            }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Why there is no pid file: the disk is full.
+    #[must_use]
+    pub const fn pid_error(&self) -> Option<&WriteError> {
+        self.pid_error.as_ref()
     }
 
     /// The folder.

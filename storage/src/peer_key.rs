@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use libp2p::PeerId;
 use libp2p::core::multihash::Multihash;
 use libp2p::identity::{self, ed25519};
@@ -91,7 +91,8 @@ impl FromStr for PeerKey {
     /// Base64, base64url (padding optional) or a peer id, as the contract's `{key}`.
     fn from_str(text: &str) -> Result<Self, PeerKeyError> {
         let text = text.trim();
-        let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')));
+        let unpadded = text.trim_end_matches('=');
+        let bytes = STANDARD_NO_PAD.decode(unpadded).or_else(|_| URL_SAFE_NO_PAD.decode(unpadded));
         match bytes {
             Ok(bytes) => match <[u8; 32]>::try_from(bytes.as_slice()) {
                 Ok(bytes) => Self::from_bytes(bytes),
@@ -137,6 +138,7 @@ mod tests {
         for _ in 0..64 {
             let key = key();
             assert_eq!(key.to_string().parse(), Ok(key));
+            assert_eq!(key.to_string().trim_end_matches('=').parse(), Ok(key));
             assert_eq!(URL_SAFE_NO_PAD.encode(key.as_bytes()).parse(), Ok(key));
             assert_eq!(key.peer_id().to_string().parse(), Ok(key));
             let libp2p = ed25519::PublicKey::try_from_bytes(key.as_bytes()).unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use actix_web::error::{JsonPayloadError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::IF_MATCH;
+use actix_web::http::header::{ACCEPT, IF_MATCH};
 use actix_web::web::{self, Data, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use reload::outcome::Kind;
@@ -51,6 +51,7 @@ struct HistoryQuery {
 /// Adds the routes.
 pub fn configure(app: &mut ServiceConfig) {
     app.app_data(web::JsonConfig::default().limit(MAX_JSON).error_handler(|error, _| bad_json(error)))
+        .app_data(web::PayloadConfig::new(MAX_JSON))
         .app_data(web::QueryConfig::default().error_handler(|error, _| bad_query(error)))
         .service(web::resource("/healthz").get(healthz).default_service(web::to(wrong_method)))
         .service(web::resource("/readyz").get(readyz).default_service(web::to(wrong_method)))
@@ -97,11 +98,20 @@ async fn readyz(state: State) -> HttpResponse {
     HttpResponse::build(status).json(body)
 }
 
-async fn metrics(state: State) -> HttpResponse {
-    match state.metrics.encode() {
-        Ok(text) => HttpResponse::Ok()
-            .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-            .body(text),
+async fn metrics(state: State, request: HttpRequest) -> HttpResponse {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let open_metrics = accept.contains("application/openmetrics-text");
+    let content_type = if open_metrics {
+        "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    } else {
+        "text/plain; version=0.0.4; charset=utf-8"
+    };
+    let metrics = Arc::clone(&state.metrics);
+    match web::block(move || metrics.encode(open_metrics)).await {
+        Ok(Ok(text)) => HttpResponse::Ok().content_type(content_type).body(text),
+        Ok(Err(cause)) => {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "Metrics are not to be had", &cause.to_string())
+        }
         Err(cause) => {
             error(StatusCode::INTERNAL_SERVER_ERROR, "Metrics are not to be had", &cause.to_string())
         }
@@ -109,7 +119,13 @@ async fn metrics(state: State) -> HttpResponse {
 }
 
 async fn status(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(state.status())
+    let state = state.into_inner();
+    match web::block(move || state.status()).await {
+        Ok(status) => HttpResponse::Ok().json(status),
+        Err(cause) => {
+            error(StatusCode::INTERNAL_SERVER_ERROR, "The status is not to be had", &cause.to_string())
+        }
+    }
 }
 
 async fn peers(state: State) -> HttpResponse {
@@ -160,8 +176,15 @@ async fn reload(
     state: State,
     request: HttpRequest,
     query: Query<ReloadQuery>,
-    body: web::Bytes,
+    body: Result<web::Bytes, actix_web::Error>,
 ) -> HttpResponse {
+    let body = match body {
+        Ok(body) => body,
+        Err(cause) => {
+            let status = cause.as_response_error().status_code();
+            return error(status, "Bad request body", &cause.to_string());
+        }
+    };
     let body = if body.is_empty() { Ok(ReloadBody::default()) } else { serde_json::from_slice(&body) };
     let note = match body {
         Ok(body) => body.note,
@@ -173,6 +196,7 @@ async fn reload(
     };
     let Some(coordinator) = state.coordinator.get() else { return refused(&Refusal::Stopping) };
     let origin = origin(&request, note);
+    let _under_way = state.requests.begin();
     let answer = if query.dry_run {
         if let Some(expected) = expect {
             let current = state.board.read().generation;

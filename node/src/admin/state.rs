@@ -45,17 +45,57 @@ pub struct AdminState {
     pub history: Arc<History>,
     /// Health checks by name.
     pub checks: Vec<(&'static str, Check)>,
+    /// Those that are being answered.
+    pub requests: Requests,
     /// Becomes true when the node stops: not ready, and streams end.
     pub stopping: watch::Receiver<bool>,
+}
+
+/// Counts requests that have something under way: a stop waits for them, within `node.shutdown_timeout`.
+#[derive(Clone, Debug)]
+pub struct Requests(Arc<watch::Sender<usize>>);
+
+/// One of them; over when it is dropped.
+#[derive(Debug)]
+pub struct UnderWay(Requests);
+
+// === impl Requests ===
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
+impl Requests {
+    /// Another one begins.
+    #[must_use]
+    pub fn begin(&self) -> UnderWay {
+        self.0.send_modify(|count| *count += 1);
+        UnderWay(self.clone())
+    }
+
+    /// Returns when nothing is under way.
+    pub async fn wait_until_none(&self) {
+        // Fails only without a sender, and this is one.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|count| *count = count.saturating_sub(1));
+    }
 }
 
 // === impl AdminState ===
 
 impl AdminState {
-    /// The contract's `status`.
+    /// The contract's `status`. Looks at the files: blocks.
     #[must_use]
     pub fn status(&self) -> Value {
         let board = self.board.read();
+        let file_differs = !self.current.load().files_are_unchanged();
         let config = self.current.load();
         let expose: Vec<_> = config.protocol.expose.iter().map(|s| &s.name).collect();
         let connect: Vec<_> = config.protocol.connect.iter().map(|s| &s.name).collect();
@@ -74,7 +114,8 @@ impl AdminState {
                 "elapsed_ms": seconds(since.elapsed()) * 1e3,
                 "budget_ms": seconds(budget) * 1e3,
             })),
-            "in_sync": board.successful,
+            "in_sync": board.successful && !file_differs,
+            "file_differs": file_differs,
             "listeners": self.view.listeners(),
             "connections": self.view.connections(),
             "known": [],

@@ -119,7 +119,10 @@ async fn get(common: &Common, path: &str) -> Result<Value, ExitCode> {
 
 fn failed(error: &ClientError) -> ExitCode {
     eprintln!("Error: {error}");
-    ExitCode::from(if matches!(error, ClientError::NoNode { .. }) { NO_NODE } else { INTERNAL })
+    ExitCode::from(match error {
+        ClientError::NoNode { .. } | ClientError::Silent { .. } => NO_NODE,
+        ClientError::Answer { .. } => INTERNAL,
+    })
 }
 
 /// An answer that is no outcome: the node says in one text why it did nothing.

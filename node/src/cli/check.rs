@@ -87,6 +87,6 @@ fn report(common: &Common, problems: &[Problem], warnings: &[Problem]) {
     if problems.is_empty() {
         print(&format!("{} is valid\n", common.config().display()));
     } else {
-        eprintln!("{} of {} found", render::count(problems.len(), "problem"), common.config().display());
+        eprintln!("{} found", render::count(problems.len(), "problem"));
     }
 }

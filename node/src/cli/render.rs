@@ -178,7 +178,7 @@ pub(crate) fn history(history: &Value) -> String {
             generation["trigger"].as_str().unwrap_or("-"),
             generation["actor"].as_str().unwrap_or("-"),
             paths.join(", "),
-            generation["note"].as_str().map(|note| format!("  \"{note}\"")).unwrap_or_default()
+            generation["note"].as_str().map(|note| format!("  {note:?}")).unwrap_or_default()
         );
     }
     text

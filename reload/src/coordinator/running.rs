@@ -15,8 +15,11 @@ use crate::machine::{End, State};
 use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, Status, new_id};
 use crate::plan::Plan;
 use crate::source::{Candidate, Rejection, Site};
-use crate::trigger::{Origin, Refusal, Trigger};
+use crate::trigger::{Origin, Trigger};
 use crate::{Class, Generation, Problem, StepError, Transaction};
+
+/// How many problems an outcome tells.
+const MAX_PROBLEMS: usize = 100;
 
 pub(super) struct Running<C> {
     pub(super) transaction: Transaction,
@@ -115,13 +118,6 @@ impl<C: 'static> Running<C> {
         self.candidate.clone()
     }
 
-    pub(super) fn mismatch(self, current: Generation) {
-        for waiter in self.waiters {
-            let expected = waiter.expect.unwrap_or(current);
-            let _ = waiter.reply.send(Err(Refusal::Mismatch { expected, current }));
-        }
-    }
-
     pub(super) fn arm(&mut self, stage: Stage) -> Instant {
         self.deadline = self.budget.deadline(stage, Instant::now());
         self.deadline
@@ -172,14 +168,14 @@ impl<C: 'static> Running<C> {
                 self.phases.read_ms = ms(candidate.read);
                 self.phases.validate_ms = ms(candidate.validate);
                 self.phases.plan_ms = ms(planned);
-                self.warnings = candidate.warnings;
+                self.warnings = bounded(candidate.warnings);
                 self.candidate = Some(candidate.config);
                 self.plan = plan;
             }
             Err(rejection) => {
                 self.phases.read_ms = ms(rejection.read);
                 self.phases.validate_ms = ms(rejection.validate);
-                self.problems = rejection.problems;
+                self.problems = bounded(rejection.problems);
             }
         }
     }
@@ -254,7 +250,8 @@ impl<C: 'static> Running<C> {
             End::RolledBack => Kind::RolledBack,
             End::Failed => Kind::Failed,
         };
-        let durable = self.durable || end == End::Unchanged;
+        // Where nothing is to be written, nothing is missing: only a commit can be not durable.
+        let durable = self.durable || end != End::Committed;
         let components = self.reports(kind, graph);
         let waiters = std::mem::take(&mut self.waiters);
         (self.build(kind, generation, durable, components, site), waiters)
@@ -268,7 +265,7 @@ impl<C: 'static> Running<C> {
     ) -> Outcome {
         let kind = if graph.is_some() { Kind::Planned } else { Kind::Rejected };
         let components = graph.map(|graph| self.reports(kind, graph)).unwrap_or_default();
-        self.build(kind, generation, false, components, site)
+        self.build(kind, generation, true, components, site)
     }
 
     fn reports(&self, kind: Kind, graph: &Graph) -> Vec<ComponentReport> {
@@ -328,6 +325,17 @@ impl<C: 'static> Running<C> {
             errors: self.problems,
         }
     }
+}
+
+/// The first problems of a file, and how many there are besides: an outcome is kept and sent around.
+fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let more = problems.len().saturating_sub(MAX_PROBLEMS);
+    if more > 0 {
+        problems.truncate(MAX_PROBLEMS);
+        let rest = Problem::new(Class::Validation, format!("and {more} more problems"));
+        problems.push(rest.hint("`check` shows all of them"));
+    }
+    problems
 }
 
 const fn nobody() -> Origin {

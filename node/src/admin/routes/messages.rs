@@ -16,14 +16,17 @@ use storage::PeerKey;
 
 use super::{AdminState, error, wrong_method};
 
-/// A stream that says nothing is told from a dead one by a comment, this often.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A stream that says nothing is told from a dead one by a comment, this often: a subscriber that is gone is noticed by it, and
+/// what arrives meanwhile is in danger.
+const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 type State = Data<AdminState>;
 
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/v1/peers/{key}/messages").post(send).default_service(web::to(wrong_method)))
-        .service(web::resource("/v1/messages").get(inbox).default_service(web::to(wrong_method)));
+    app.service(
+        web::resource("/v1/peers/{key:.+}/messages").post(send).default_service(web::to(wrong_method)),
+    )
+    .service(web::resource("/v1/messages").get(inbox).default_service(web::to(wrong_method)));
 }
 
 async fn send(state: State, request: HttpRequest, key: Path<String>, mut body: web::Payload) -> HttpResponse {
@@ -45,6 +48,7 @@ async fn send(state: State, request: HttpRequest, key: Path<String>, mut body: w
         }
         data.extend_from_slice(&chunk);
     }
+    let _under_way = state.requests.begin();
     let content_type = request.headers().get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
     match state.protocol.addr().send(Send { to, content_type, data }).await {
