@@ -13,9 +13,9 @@ pub const MAX_ADDRESS: usize = 512;
 /// Why a text is not an address that a node can dial.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No multiaddr.
+    /// No multiaddr. The reason quotes nothing of the text, which may be anything, and a secret, too.
     #[error("is no multiaddr: {0}")]
-    Syntax(String),
+    Syntax(&'static str),
     /// Longer than [`MAX_ADDRESS`].
     #[error("is {0} characters long, more than {MAX_ADDRESS}")]
     Length(usize),
@@ -50,16 +50,33 @@ impl AddressError {
     }
 }
 
+/// Reads any multiaddr of bounded length.
+///
+/// # Errors
+/// If it is none.
+pub fn parse(text: &str) -> Result<Multiaddr, AddressError> {
+    use libp2p::multiaddr::Error;
+
+    if text.len() > MAX_ADDRESS {
+        return Err(AddressError::Length(text.len()));
+    }
+    text.parse().map_err(|error| {
+        AddressError::Syntax(match error {
+            Error::UnknownProtocolString(_) | Error::UnknownProtocolId(_) => "it names no protocol that is known here",
+            Error::DataLessThanLen => "it ends too early",
+            _ if !text.starts_with('/') => "it does not begin with `/`",
+            _ => "an address or a number in it is wrong",
+        })
+    })
+}
+
 /// Reads an address that can be dialled: `/ip4`, `/ip6`, `/dns`, `/dns4` or `/dns6`, then `/tcp/PORT` or `/udp/PORT/quic-v1`.
 /// A `/p2p/ID` at the end must be that of `key`, and is taken off: the key says it already.
 ///
 /// # Errors
 /// If the text is of another form, or names no place that can be dialled.
 pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressError> {
-    if text.len() > MAX_ADDRESS {
-        return Err(AddressError::Length(text.len()));
-    }
-    let mut address: Multiaddr = text.parse().map_err(|error| AddressError::Syntax(format!("{error}")))?;
+    let mut address = parse(text)?;
     if let Some(Protocol::P2p(peer)) = address.iter().last() {
         let theirs = PeerKey::from_peer_id(&peer).ok();
         if key.is_some_and(|key| theirs.as_ref() != Some(key)) {
@@ -128,6 +145,14 @@ mod tests {
         }
         let long = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS));
         assert!(matches!(dialable(&long, None), Err(AddressError::Length(_))));
+    }
+
+    #[test]
+    fn what_is_no_multiaddr_is_not_quoted() {
+        for wrong in ["hunter2", "/hunter2/x", "/ip4/hunter2", "/ip4/1.2.3.4/tcp/hunter2", "/ip4/1.2.3.4/hunter2"] {
+            let error = dialable(wrong, None).unwrap_err().to_string();
+            assert!(error.starts_with("is no multiaddr: ") && !error.contains("hunter2"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reload::Problem;
 use sha2::{Digest as _, Sha256};
 
 use crate::address::dialable;
 use crate::document::place::Spot;
 use crate::document::{Document, Findings, MAX_FILE, Node, ReadError, Section, source};
-use crate::{Member, Members, PeerKey};
+use crate::{Member, Members, PeerKey, PeerKeyError};
 
 /// The most addresses of one member: each is tried in turn, and a try can take the whole connection timeout.
 pub const MAX_ADDRESSES: usize = 16;
@@ -199,11 +199,33 @@ fn read_key(node: &Node<'_>, known: Option<&Members>) -> Option<PeerKey> {
     match known.and_then(|known| recognised(text, known)).map_or_else(|| text.parse(), Ok) {
         Ok(key) => Some(key),
         Err(error) => {
-            let hint = "write the key that `fednode id` prints on the member's machine";
-            node.refuse(format!("{} {error}", node.shown()), hint);
+            refuse_key(node, &error);
             None
         }
     }
+}
+
+/// Reports a value that should be a member's public key and is not. Nothing is shown of a private one.
+pub fn refuse_key(node: &Node<'_>, error: &PeerKeyError) {
+    if node.text().is_some_and(is_key_pair) {
+        node.refuse(
+            "is a key pair; the private half must never leave its owner",
+            "write the public key, which `fednode id` prints on the member's machine; \
+             if somebody has seen this pair, replace it there",
+        );
+    } else {
+        let hint = "write the key that `fednode id` prints on the member's machine";
+        node.refuse(format!("{} {error}", node.shown_briefly()), hint);
+    }
+}
+
+/// Whether a text is the base64 or base64url of 64 bytes: of a private key with its public half (contract:
+/// `node.private_key`), wherever it stands.
+#[must_use]
+pub fn is_key_pair(text: &str) -> bool {
+    let text = text.trim();
+    let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')));
+    bytes.is_ok_and(|bytes| bytes.len() == 64)
 }
 
 /// The key among `known` of which this is the base64.

@@ -8,6 +8,7 @@ use reload::Problem;
 use serde_yaml::Value;
 
 use super::findings::Findings;
+use super::disclose::{self, shown_key};
 use super::place::{Spot, is_plain};
 use super::section::{Section, known_names, nearest};
 use super::units::{ByteSize, Span, UnitError};
@@ -37,21 +38,41 @@ pub struct Node<'n> {
 
 // === impl Path ===
 
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Path<'_> {
+    /// As it is shown in a problem: of a key that somebody else has named only as much as cannot give a secret away.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut text = String::new();
+        // A `String` takes every write.
+        let _ = self.write(&mut text, true);
+        text
+    }
+
+    fn write(&self, out: &mut dyn fmt::Write, is_shown: bool) -> fmt::Result {
         match self {
             Self::Root => Ok(()),
             Self::Key(parent, key) => {
-                parent.fmt(f)?;
-                if is_plain(key) {
+                parent.write(out, is_shown)?;
+                let key = if is_shown { shown_key(key) } else { (*key).into() };
+                let (plain, end) = key.strip_suffix('…').map_or((&*key, ""), |beginning| (beginning, "…"));
+                if is_plain(plain) {
                     let dot = if matches!(parent, Self::Root) { "" } else { "." };
-                    write!(f, "{dot}{key}")
+                    write!(out, "{dot}{plain}{end}")
                 } else {
-                    write!(f, "[{}]", serde_json::Value::from(*key))
+                    write!(out, "[{}]", serde_json::Value::from(&*key))
                 }
             }
-            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
+            Self::Item(parent, index) => {
+                parent.write(out, is_shown)?;
+                write!(out, "[{index}]")
+            }
         }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, false)
     }
 }
 
@@ -87,8 +108,8 @@ impl<'n> Node<'n> {
     #[must_use]
     pub fn required(self, example: &str) -> Self {
         if self.value.is_none() && self.expected {
-            let problem = Problem::at(self.path.to_string(), "is missing");
-            self.findings.error(problem.hint(format!("write `{}`", self.line(example))), Spot::Missing);
+            let problem = self.problem("is missing", format!("write `{}`", self.line(example)));
+            self.findings.error_at(&self.path, problem, Spot::Missing);
         }
         self
     }
@@ -113,15 +134,20 @@ impl<'n> Node<'n> {
 
     /// Reports what is wrong with the value.
     pub fn refuse(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.error(Problem::at(self.path.to_string(), message).hint(hint), Spot::Value);
+        self.findings.error_at(&self.path, self.problem(message, hint), Spot::Value);
     }
 
     /// Reports what is odd about the value.
     pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.warning(Problem::at(self.path.to_string(), message).hint(hint), Spot::Value);
+        self.findings.warning_at(&self.path, self.problem(message, hint), Spot::Value);
     }
 
-    /// The value as it is shown in problems: shortened, and only its kind where it is a secret.
+    fn problem(&self, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem::at(self.path.shown(), message).hint(hint)
+    }
+
+    /// The value as it is shown in problems: shortened, without what looks like a key, and only its kind where it is a
+    /// secret.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.value {
@@ -131,15 +157,35 @@ impl<'n> Node<'n> {
         }
     }
 
+    /// [`Node::shown`] for a text in whose place people put keys: nothing as long as a key is shown.
+    #[must_use]
+    pub fn shown_briefly(&self) -> String {
+        match self.value {
+            Some(Value::String(text)) if !self.secret && disclose::is_long(text) => {
+                format!("{:?}", disclose::brief(text))
+            }
+            _ => self.shown(),
+        }
+    }
+
+    /// [`Node::shown`] for the name of a file that holds a secret, in whose place people put the secret itself.
+    #[must_use]
+    pub fn shown_file(&self) -> String {
+        match self.value {
+            Some(Value::String(text)) if !self.secret && !disclose::is_path(text) => {
+                format!("{:?}", disclose::brief(text))
+            }
+            _ => self.shown(),
+        }
+    }
+
     /// A text.
     #[must_use]
     pub fn text(&self) -> Option<&'n str> {
         match self.value? {
             Value::String(text) => Some(text),
             Value::Bool(_) | Value::Number(_) => {
-                let problem =
-                    Problem::at(self.path.to_string(), format!("must be a text, found {}", self.shown()));
-                self.findings.error(problem.hint("put it in quotes"), Spot::Value);
+                self.refuse(format!("must be a text, found {}", self.shown()), "put it in quotes");
                 None
             }
             _ => self.wrong("a text", "write a text, in quotes where it has special characters"),
@@ -361,18 +407,9 @@ pub(super) const fn kind(value: &Value) -> &'static str {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{:?}", shorten(text)),
+        Value::String(text) => disclose::shown_text(text),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => kind(value).to_owned(),
-    }
-}
-
-/// The beginning of a text that is too long for a line.
-pub(super) fn shorten(text: &str) -> String {
-    const KEEP: usize = 60;
-    match text.char_indices().nth(KEEP) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
     }
 }

@@ -265,7 +265,7 @@ fn problem(file: &str, text: &str, error: &serde_yaml::Error, state: &State) -> 
     let place = error.location();
     let new = |message: String| Problem::new(Class::Validation, message).file(file);
     let mut problem = match &*state.refusal.borrow() {
-        Some(Refusal::Repeated(key)) => new(format!("key {:?} stands here twice", super::node::shorten(key)))
+        Some(Refusal::Repeated(key)) => new(format!("key {:?} stands here twice", super::disclose::shown_key(key)))
             .hint("remove one of the two"),
         Some(Refusal::Key(kind)) => new(format!("a key is {kind}, not a text")).hint("put it in quotes"),
         Some(Refusal::Tag) => {
@@ -298,6 +298,11 @@ fn from_parser(text: &str, error: &serde_yaml::Error) -> Problem {
     }
     if whole.contains("recursion limit") {
         return deep();
+    }
+    // serde's own words quote values and name keys, and either may be a secret; the parser's are fixed texts.
+    if whole.contains("invalid value: ") || whole.contains("invalid type: ") {
+        return Problem::new(Class::Validation, "a value is not of the type that its tag (`!!name`) demands")
+            .hint("remove the tag, or write a value of that type");
     }
     // The place stands in line and column already.
     let message = match error.location() {

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use reload::Problem;
 use serde_yaml::{Mapping, Value};
 
+use super::disclose::{Separator, key_parts, shown_key};
 use super::findings::Findings;
-use super::node::{Node, Path, shorten};
+use super::node::{Node, Path};
 use super::place::Spot;
 
 /// A mapping that is read key by key. Which keys there are is known from the reading itself: whoever asks for a key makes it
@@ -54,25 +55,39 @@ impl<'n> Section<'n> {
 
     /// Reports every key that nobody asked for: a misspelt key would otherwise be a default in disguise.
     pub fn finish(&self) {
-        self.unknown(|problem| self.findings.error(problem, Spot::Key));
+        self.unknown(|path, problem| self.findings.error_at(path, problem, Spot::Key));
     }
 
     /// [`Section::finish`] for files where other programs may keep keys of their own: unknown ones are warnings.
     pub fn finish_with_warnings(&self) {
-        self.unknown(|problem| self.findings.warning(problem, Spot::Key));
+        self.unknown(|path, problem| self.findings.warning_at(path, problem, Spot::Key));
     }
 
-    fn unknown(&self, report: impl Fn(Problem)) {
+    fn unknown(&self, report: impl Fn(&Path<'_>, Problem)) {
         let known = self.known.borrow();
         for key in self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str()) {
             if known.contains(&key) {
                 continue;
             }
-            let hint = nearest(key, &known)
-                .map_or_else(|| known_names("known here", &known), |near| format!("did you mean `{near}`?"));
-            let path = Path::Key(&self.path, key).to_string();
-            report(Problem::at(path, format!("unknown key {:?}", shorten(key))).hint(hint));
+            let path = Path::Key(&self.path, key);
+            let problem = Problem::at(path.shown(), format!("unknown key {:?}", shown_key(key)));
+            report(&path, problem.hint(remedy(key, &known)));
         }
+    }
+}
+
+/// What was probably meant by an unknown key.
+fn remedy(key: &str, known: &[&str]) -> String {
+    let (name, separator) = key_parts(key);
+    let near = nearest(name, known);
+    match (separator, near) {
+        (Some(Separator::Colon), _) => {
+            let name = near.map_or_else(|| shown_key(name), Into::into);
+            format!("a space is missing after the colon: write `{name}: …`")
+        }
+        (Some(Separator::Other), Some(near)) => format!("write `{near}: …`, with a colon and a space"),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (_, None) => known_names("known here", known),
     }
 }
 

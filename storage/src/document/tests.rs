@@ -61,6 +61,67 @@ fn a_secret_is_never_shown() {
 }
 
 #[test]
+fn an_unknown_key_is_not_shown_whole_and_still_has_its_place() {
+    for (written, expected) in [
+        (
+            "{duration:supersecret}",
+            "f.yaml:1:10: nested.duration…: unknown key \"duration…\" (a space is missing after the colon: write `duration: …`)",
+        ),
+        (
+            "{list: [], pasword:supersecret}",
+            "f.yaml:1:20: nested.pasword…: unknown key \"pasword…\" (a space is missing after the colon: write `pasword: …`)",
+        ),
+        (
+            "{duratio \"supersecret\"}",
+            "f.yaml:1:10: nested.duratio…: unknown key \"duratio…\" (write `duration: …`, with a colon and a space)",
+        ),
+        (
+            "{duration=\"supersecret\"}",
+            "f.yaml:1:10: nested.duration…: unknown key \"duration…\" (write `duration: …`, with a colon and a space)",
+        ),
+        (
+            "{é supersecret}",
+            "f.yaml:1:10: nested[\"é…\"]: unknown key \"é…\" (known here: duration, list)",
+        ),
+    ] {
+        assert_eq!(problems(&format!("nested: {written}\n")), [expected]);
+    }
+    let key = "K".repeat(88);
+    let found = problems(&format!("{key}: 1\n{key}x: 2\n")).join("\n");
+    assert!(found.starts_with("f.yaml:1:1: KKKKKKKK…: unknown key \"KKKKKKKK…\" (known"), "{found}");
+    assert!(found.contains("f.yaml:2:1: ") && !found.contains("KKKKKKKKK"), "{found}");
+    let twice = problems(&format!("alpha: x\n{key}: 1\n{key}: 2\n")).join("\n");
+    assert!(twice.contains("f.yaml:3:1: key \"KKKKKKKK…\" stands here twice"), "{twice}");
+}
+
+#[test]
+fn the_parsers_errors_quote_nothing() {
+    for text in [
+        "hunter2: !!int hunter2\n",
+        "hunter2: {a: !!bool hunter2}\n",
+        "a: !!null hunter2\n",
+        "a: !!float hunter2\n",
+        "a: {hunter2: [hunter2\n",
+        "a: \"hunter2\n",
+        "a: 'hunter2'hunter2\n",
+        "a: *hunter2\n",
+        "a: !hunter2!hunter2 hunter2\n",
+        "a: &hunter2\n",
+        "%hunter2 hunter2\n",
+        "a: @hunter2\n",
+        "a: \"\\hunter2\"\n",
+        "a: hunter2: hunter2\n",
+        "hunter2:hunter2\na: 1\n",
+        "a: 1\n<<: hunter2\n",
+    ] {
+        let shown = Document::parse("f.yaml", text.as_bytes()).map(|_| String::new());
+        let shown = shown.unwrap_or_else(|problem| problem.to_string());
+        assert!(!shown.contains("hunter2"), "{text:?}: {shown}");
+    }
+    assert!(error_of("a: !!int hunter2\n").to_string().starts_with("f.yaml:1:4: a value is not of the type"));
+}
+
+#[test]
 fn columns_count_characters() {
     let found = problems("nested: {\"é\": 1, list: [0]}\n");
     assert_eq!(found[0], "f.yaml:1:10: nested[\"é\"]: unknown key \"é\" (known here: duration, list)");

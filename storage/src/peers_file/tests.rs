@@ -161,6 +161,24 @@ fn a_point_off_the_curve_is_no_key() {
 }
 
 #[test]
+fn a_private_key_is_not_shown() {
+    let pair = libp2p::identity::ed25519::Keypair::generate();
+    let text = STANDARD.encode(pair.to_bytes());
+    for written in [text.clone(), text.replace('+', "-").replace('/', "_"), text.replace('=', "")] {
+        let problems = problems_of(&format!("peers:\n- public_key: {written}\n"));
+        assert!(problems[0].starts_with("peers.yaml:2:15: peers[0].public_key: is a key pair"), "{problems:?}");
+        assert!(problems[0].contains("`fednode id`"), "{problems:?}");
+        assert!(!problems[0].contains(&written[..6]), "{problems:?}");
+    }
+    // One that was cut off, or has something in it: as much as tells it from another.
+    for written in [&text[..80], &format!("{}!{}", &text[..30], &text[30..60])] {
+        let problems = problems_of(&format!("peers:\n- public_key: \"{written}\"\n"));
+        assert!(problems[0].contains(&format!("{}… (", &written[..8])), "{problems:?}");
+        assert!(!problems[0].contains(&written[..9]), "{problems:?}");
+    }
+}
+
+#[test]
 fn errors_of_several_entries_come_together() {
     let problems =
         problems_of("peers:\n- public_key: x!\n- addresses: [y]\n- {public_key: AAAA, max_retries: z}\n");
