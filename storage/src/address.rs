@@ -62,7 +62,9 @@ pub fn parse(text: &str) -> Result<Multiaddr, AddressError> {
     }
     text.parse().map_err(|error| {
         AddressError::Syntax(match error {
-            Error::UnknownProtocolString(_) | Error::UnknownProtocolId(_) => "it names no protocol that is known here",
+            Error::UnknownProtocolString(_) | Error::UnknownProtocolId(_) => {
+                "it names no protocol that is known here"
+            }
             Error::DataLessThanLen => "it ends too early",
             _ if !text.starts_with('/') => "it does not begin with `/`",
             _ => "an address or a number in it is wrong",
@@ -149,7 +151,9 @@ mod tests {
 
     #[test]
     fn what_is_no_multiaddr_is_not_quoted() {
-        for wrong in ["hunter2", "/hunter2/x", "/ip4/hunter2", "/ip4/1.2.3.4/tcp/hunter2", "/ip4/1.2.3.4/hunter2"] {
+        for wrong in
+            ["hunter2", "/hunter2/x", "/ip4/hunter2", "/ip4/1.2.3.4/tcp/hunter2", "/ip4/1.2.3.4/hunter2"]
+        {
             let error = dialable(wrong, None).unwrap_err().to_string();
             assert!(error.starts_with("is no multiaddr: ") && !error.contains("hunter2"), "{wrong}: {error}");
         }

@@ -165,7 +165,7 @@ fn key(section: &Section<'_>, folder: &Path) -> (Key, Option<PathBuf>, Option<Di
         Err(storage::document::ReadError::Missing) => (Key::Missing, Some(path), None),
         Err(error) => {
             let hint = error.problem("").hint.unwrap_or_default();
-            file.refuse(format!("the file {} {error}", file.shown()), hint);
+            file.refuse(format!("the file {} {error}", file.shown_file()), hint);
             (Key::Wrong, Some(path), None)
         }
     }
@@ -268,8 +268,11 @@ fn limits(section: Section<'_>) -> Limits {
 
 fn peers(section: Section<'_>, folder: &Path, named: &Path) -> Peers {
     let file_node = section.key("file");
-    let text = file_node.value().and_then(serde_yaml::Value::as_str).unwrap_or("peers.yaml");
-    let (file, name) = (or_path(&file_node, folder, "peers.yaml"), named.join(text));
+    let path = path_of(&file_node, folder);
+    // A value that was refused is not a name to show.
+    let text = file_node.value().filter(|_| path.is_some()).and_then(serde_yaml::Value::as_str);
+    let name = named.join(text.unwrap_or("peers.yaml"));
+    let file = path.unwrap_or_else(|| folder.join("peers.yaml"));
     let (low, high) = TIMEOUTS;
     let timeout = section.key("connection_timeout").required("10s");
     let connection_timeout = timeout.duration(low..=high).unwrap_or(Duration::from_secs(10));

@@ -68,14 +68,10 @@ impl Endpoint {
 pub(super) fn listenable(node: &Node<'_>) -> Option<Multiaddr> {
     const FORM: &str = "write /ip4/0.0.0.0/tcp/9000 or /ip6/::/tcp/9000";
     let text = node.text()?;
-    let address = match text.parse::<Multiaddr>() {
-        Ok(address) if text.len() <= storage::address::MAX_ADDRESS => address,
-        Ok(_) => {
-            node.refuse("is too long for an address", FORM);
-            return None;
-        }
+    let address = match storage::address::parse(text) {
+        Ok(address) => address,
         Err(error) => {
-            node.refuse(format!("{} is no multiaddr: {error}", node.shown()), FORM);
+            node.refuse(format!("{} {error}", node.shown()), FORM);
             return None;
         }
     };

@@ -84,7 +84,11 @@ fn without_keys(text: &str) -> Cow<'_, str> {
     while let Some(first) = rest.chars().next() {
         let end = rest.find(|c| belongs(c) != belongs(first)).unwrap_or(rest.len());
         let (part, after) = rest.split_at(end);
-        if is_key_material(part) { shown += &brief(part) } else { shown += part }
+        if is_key_material(part) {
+            shown += &brief(part)
+        } else {
+            shown += part
+        }
         rest = after;
     }
     shown.into()

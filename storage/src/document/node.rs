@@ -7,8 +7,8 @@ use std::time::Duration;
 use reload::Problem;
 use serde_yaml::Value;
 
-use super::findings::Findings;
 use super::disclose::{self, shown_key};
+use super::findings::Findings;
 use super::place::{Spot, is_plain};
 use super::section::{Section, known_names, nearest};
 use super::units::{ByteSize, Span, UnitError};

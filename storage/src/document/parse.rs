@@ -265,8 +265,10 @@ fn problem(file: &str, text: &str, error: &serde_yaml::Error, state: &State) -> 
     let place = error.location();
     let new = |message: String| Problem::new(Class::Validation, message).file(file);
     let mut problem = match &*state.refusal.borrow() {
-        Some(Refusal::Repeated(key)) => new(format!("key {:?} stands here twice", super::disclose::shown_key(key)))
-            .hint("remove one of the two"),
+        Some(Refusal::Repeated(key)) => {
+            new(format!("key {:?} stands here twice", super::disclose::shown_key(key)))
+                .hint("remove one of the two")
+        }
         Some(Refusal::Key(kind)) => new(format!("a key is {kind}, not a text")).hint("put it in quotes"),
         Some(Refusal::Tag) => {
             new("a tag (`!name`) has no meaning here".into()).hint("remove it, or quote the text")

@@ -79,10 +79,7 @@ fn an_unknown_key_is_not_shown_whole_and_still_has_its_place() {
             "{duration=\"supersecret\"}",
             "f.yaml:1:10: nested.duration…: unknown key \"duration…\" (write `duration: …`, with a colon and a space)",
         ),
-        (
-            "{é supersecret}",
-            "f.yaml:1:10: nested[\"é…\"]: unknown key \"é…\" (known here: duration, list)",
-        ),
+        ("{é supersecret}", "f.yaml:1:10: nested[\"é…\"]: unknown key \"é…\" (known here: duration, list)"),
     ] {
         assert_eq!(problems(&format!("nested: {written}\n")), [expected]);
     }

@@ -166,7 +166,10 @@ fn a_private_key_is_not_shown() {
     let text = STANDARD.encode(pair.to_bytes());
     for written in [text.clone(), text.replace('+', "-").replace('/', "_"), text.replace('=', "")] {
         let problems = problems_of(&format!("peers:\n- public_key: {written}\n"));
-        assert!(problems[0].starts_with("peers.yaml:2:15: peers[0].public_key: is a key pair"), "{problems:?}");
+        assert!(
+            problems[0].starts_with("peers.yaml:2:15: peers[0].public_key: is a key pair"),
+            "{problems:?}"
+        );
         assert!(problems[0].contains("`fednode id`"), "{problems:?}");
         assert!(!problems[0].contains(&written[..6]), "{problems:?}");
     }
