@@ -302,20 +302,23 @@ fn logging(section: Section<'_>, folder: &Path) -> LoggingSection {
     let flag = |name, default| section.key(name).boolean().unwrap_or(default);
     let console = flag("console_output", true);
     let color = flag("console_color", true);
-    let file_output = flag("file_output", false);
-    let name = section.key("file_name").nullable();
-    let max_size = section.key("file_max_size").size(1..=1 << 40).unwrap_or(10_000_000);
-    let max_backups = section.key("file_max_backups").integer32(0..=1_000).unwrap_or(5);
-    // What is written under `file_output: false` is kept for later, and judged as far as its type goes.
-    let file = if file_output {
-        let path = path_of(&name.required("node.log"), folder).unwrap_or_default();
-        Some(LogFile { path, max_size, max_backups })
-    } else {
-        let _ = name.text();
-        None
-    };
+    let file = log_file(&section, folder);
     section.finish();
     LoggingSection { level, targets, format, console, color, file }
+}
+
+/// What is written under `file_output: false` counts as well: it is judged now, so that a later `true` finds it good.
+fn log_file(section: &Section<'_>, folder: &Path) -> LogFile {
+    let default = LogFile::default();
+    let output = section.key("file_output").boolean().unwrap_or(default.output);
+    let name = section.key("file_name").nullable();
+    let name = if output { name.required("node.log") } else { name };
+    LogFile {
+        output,
+        path: if name.is_given() { path_of(&name, folder) } else { None },
+        max_size: section.key("file_max_size").size(1..=1 << 40).unwrap_or(default.max_size),
+        max_backups: section.key("file_max_backups").integer32(0..=1_000).unwrap_or(default.max_backups),
+    }
 }
 
 fn targets(node: &Node<'_>) -> BTreeMap<String, Level> {

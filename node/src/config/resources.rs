@@ -35,7 +35,7 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Multiaddr]) 
     if current.is_none_or(|current| current.admin.socket != config.admin.socket) {
         problems.extend(admin_socket(&config.admin.socket, &config.node.data_dir));
     }
-    problems.extend(config.logging.file.as_ref().and_then(|file| log_file(&file.path)));
+    problems.extend(config.logging.file.in_use().and_then(log_file));
     config.locate(&mut problems);
     problems
 }
