@@ -13,6 +13,7 @@ mod judge;
 pub mod listen;
 pub mod load;
 pub mod logging;
+mod own_files;
 mod pending;
 mod protocol;
 pub mod resources;

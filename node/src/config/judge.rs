@@ -13,7 +13,7 @@ use storage::{Digest, Members, PeersFile, PeersSection};
 
 use super::decode::{self, Draft, Key};
 use super::sections::NodeSection;
-use super::{Config, ConfigSource, LoadOptions, Snapshot, files, write_back};
+use super::{Config, ConfigSource, LoadOptions, Snapshot, files, own_files, write_back};
 
 /// Where a configuration stands, and what it is judged against.
 pub(super) struct Judge<'a> {
@@ -67,7 +67,11 @@ impl<'a> Judge<'a> {
             Key::Missing | Key::Wrong => None,
         };
         let peers_name = draft.peers.name.display().to_string();
-        let peers = self.peers(&draft, peers, &peers_name, own.as_ref(), &mut verdict);
+        let peers = if own_files::report(&self.path, &draft, &findings) {
+            self.peers(&draft, peers, &peers_name, own.as_ref(), &mut verdict)
+        } else {
+            None
+        };
         if let Some(peers) = &peers {
             for (path, key) in &draft.named_peers {
                 if Some(key) == own.as_ref() && path.ends_with(".peer") {

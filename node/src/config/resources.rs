@@ -126,9 +126,6 @@ fn admin_socket(path: &Path, data_dir: &Path) -> Option<Problem> {
 
 fn log_file(path: &Path) -> Option<Problem> {
     let problem = |message: String, hint: &str| Some(Problem::at("logging.file_name", message).hint(hint));
-    if path.is_dir() {
-        return problem(format!("{} is a folder", path.display()), "name a file in it");
-    }
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !folder.is_dir() {
         return problem(

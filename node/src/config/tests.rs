@@ -3,6 +3,7 @@
 mod canonical;
 mod changes;
 mod loading;
+mod own_files;
 mod rules;
 
 use std::fs;
