@@ -28,6 +28,9 @@ pub enum AddressError {
     /// `0.0.0.0` or `::` is no destination.
     #[error("has the address {0}, which is only for listening")]
     Unspecified(IpAddr),
+    /// An address of many machines is no destination of a connection.
+    #[error("has the address {0}, which stands for many machines")]
+    Group(IpAddr),
     /// `/p2p/…` names somebody else than the public key.
     #[error("ends in the peer id of another key")]
     Peer,
@@ -44,9 +47,21 @@ impl AddressError {
                 "write /ip4/ADDRESS/tcp/PORT, /ip6/…, /dns4/NAME/tcp/PORT or …/udp/PORT/quic-v1"
             }
             Self::Port => "write the port that the peer listens on",
-            Self::Unspecified(_) => "write the address or the name at which others reach the peer",
+            Self::Unspecified(_) | Self::Group(_) => {
+                "write the address or the name at which others reach the peer"
+            }
             Self::Peer => "remove /p2p/…, or write the peer id that belongs to the public key",
         }
+    }
+}
+
+/// What an address that stands for many machines is called; `None` for one that a connection can be made to.
+#[must_use]
+pub const fn group(ip: IpAddr) -> Option<&'static str> {
+    match ip.to_canonical() {
+        ip if ip.is_multicast() => Some("multicast"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
     }
 }
 
@@ -103,6 +118,7 @@ pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressE
     }
     match host {
         Some(ip) if ip.is_unspecified() => Err(AddressError::Unspecified(ip)),
+        Some(ip) if group(ip).is_some() => Err(AddressError::Group(ip)),
         _ => Ok(address),
     }
 }
@@ -141,6 +157,10 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/0", "port 0"),
             ("/ip4/0.0.0.0/tcp/9000", "only for listening"),
             ("/ip6/::/udp/9000/quic-v1", "only for listening"),
+            ("/ip4/224.0.0.1/tcp/9000", "many machines"),
+            ("/ip4/255.255.255.255/tcp/9000", "many machines"),
+            ("/ip6/ff02::1/tcp/9000", "many machines"),
+            ("/ip6/::ffff:239.1.2.3/tcp/9000", "many machines"),
         ] {
             let error = dialable(wrong, None).unwrap_err();
             assert!(error.to_string().contains(piece), "{wrong}: {error}");

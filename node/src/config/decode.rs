@@ -212,9 +212,6 @@ fn network(section: Section<'_>, listeners: &mut Vec<(String, Endpoint)>) -> Net
         count += 1;
         let Some(address) = listenable(&item) else { continue };
         if let Some(endpoint) = Endpoint::of(&address) {
-            if endpoint.address.port() == 0 && listen.contains(&address) {
-                item.refuse(format!("{} stands there twice", item.shown()), "remove one of the two");
-            }
             listeners.push((item.path(), endpoint));
         }
         listen.push(address);
