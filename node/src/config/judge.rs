@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use net::{Identity, NetworkSection};
 use reload::Problem;
-use storage::document::place::Spot;
+use storage::document::place::{self, Spot};
 use storage::document::{Document, Findings, MAX_FILE, ReadError, source};
 use storage::peers_file::Context;
 use storage::{Digest, Members, PeersFile, PeersSection};
@@ -53,6 +53,9 @@ impl<'a> Judge<'a> {
             let warnings = same.source.warnings.clone();
             return Ok((same, warnings));
         }
+        if self.options.generate {
+            write_back::sweep(&self.path);
+        }
         let name = self.named.display().to_string();
         let mut verdict = Verdict::default();
         let document = Document::parse(&name, &conf).map_err(|problem| Verdict::of(*problem))?;
@@ -60,6 +63,10 @@ impl<'a> Judge<'a> {
         let folder = self.path.parent().unwrap_or(Path::new("/")).to_owned();
         let named_folder = self.named.parent().unwrap_or(Path::new(""));
         let mut draft = decode::draft(document.root(&findings), &findings, &folder, named_folder);
+
+        if let Some(path) = draft.key_file.as_ref().filter(|_| self.options.generate) {
+            write_back::sweep(path);
+        }
 
         self.judge_identity(&draft, &findings);
         let own = match &draft.key {
@@ -91,6 +98,7 @@ impl<'a> Judge<'a> {
         verdict.warnings.splice(0..0, warnings);
         let (Some(peers), true) = (peers, verdict.problems.is_empty()) else { return Err(verdict) };
 
+        let temporary_key = matches!(draft.key, Key::Missing) && !self.options.generate;
         let (identity, conf) = match std::mem::replace(&mut draft.key, Key::Wrong) {
             Key::Read(identity, _) => (*identity, conf),
             Key::Wrong => return Err(verdict),
@@ -105,6 +113,7 @@ impl<'a> Judge<'a> {
             peers_name,
             snapshot: Snapshot { conf, peers: peers.text },
             named: std::mem::take(&mut draft.named),
+            temporary_key,
             warnings: verdict.warnings.clone(),
         };
         Ok((Arc::new(self.assemble(draft, identity, peers.members, source)), verdict.warnings))
@@ -223,27 +232,37 @@ impl<'a> Judge<'a> {
     ) -> Option<(Identity, Arc<[u8]>)> {
         let identity = Identity::generate();
         let key = if draft.key_file.is_some() { "node.key_file" } else { "node.private_key" };
-        if !self.options.generate {
-            let warning = Problem::at(key, "holds no key yet: the node will generate one when it starts");
-            let warning = warning.file(self.named.display().to_string());
-            verdict.warnings.push(warning.hint("`fednode keygen` prints one"));
-            return Some((identity, conf));
-        }
-        let written = match &draft.key_file {
-            Some(path) => write_back::key_file(path, &identity).map(|text| {
+        let at_key = |conf: &[u8], message: String| {
+            let mut problem = [Problem::at(key, message).file(self.named.display().to_string())];
+            if let Ok(text) = std::str::from_utf8(conf) {
+                place::locate(text, &mut problem);
+            }
+            let [problem] = problem;
+            problem
+        };
+        let written = match (&draft.key_file, self.options.generate) {
+            (Some(path), false) => write_back::can_create(path).map(|()| Arc::clone(&conf)),
+            (None, false) => write_back::can_replace(&self.path).map(|()| Arc::clone(&conf)),
+            (Some(path), true) => write_back::key_file(path, &identity).map(|text| {
                 draft.named.push((path.clone(), Digest::of(text.as_bytes())));
-                conf
+                Arc::clone(&conf)
             }),
-            None => write_back::private_key(&self.path, &conf, &identity),
+            (None, true) => write_back::private_key(&self.path, &conf, &identity),
         };
         match written {
-            Ok(conf) => Some((identity, conf)),
+            Ok(conf) => {
+                if !self.options.generate {
+                    let warning = "holds no key yet: the node will generate one when it starts";
+                    let warning = at_key(&conf, warning.to_owned());
+                    verdict.warnings.push(warning.hint("`fednode keygen` prints one"));
+                }
+                Some((identity, conf))
+            }
             Err(error) => {
-                let problem = Problem::at(key, format!("a generated key cannot be kept: {error}"));
-                let problem = problem.file(self.named.display().to_string());
-                verdict.problems.push(
-                    problem.hint("make the file writable, or write a key from `fednode keygen` into it"),
-                );
+                let message = format!("holds no key, and a generated one cannot be kept: {error}");
+                let problem = at_key(&conf, message);
+                let hint = "let the node's user write there, or write a key from `fednode keygen` into it";
+                verdict.problems.push(problem.hint(hint));
                 None
             }
         }

@@ -128,6 +128,8 @@ fn a_missing_key_is_generated_and_kept() {
         checked.warnings
     );
     assert_eq!(fs::read_to_string(folder.path("conf.yaml")).unwrap(), folder.default().replace(&text, ""));
+    assert!(checked.temporary_key, "nobody should tell others of this key");
+    assert_ne!(checked.config.identity(), folder.load().config.identity());
 
     let generate = LoadOptions { generate: true };
     let started = Config::load(&folder.path("conf.yaml"), None, generate).unwrap();
@@ -135,6 +137,7 @@ fn a_missing_key_is_generated_and_kept() {
     assert_eq!(written, folder.default().replace(&text, &started.config.identity().to_text()));
     assert_eq!(&*started.snapshot.conf, written.as_bytes());
     assert_eq!(*folder.load().config, *started.config);
+    assert!(!started.temporary_key && !folder.load().temporary_key);
 
     // Emptied under a running node it means the old key, and is refused.
     folder.conf(&folder.default().replace(&text, ""));
@@ -159,6 +162,50 @@ fn a_key_file_is_generated_read_and_watched() {
     folder.write("node.key", Identity::generate().to_text());
     let error = folder.load_against(Some(&first)).unwrap_err();
     assert!(text_of(&error, &folder).contains("node.key_file: is another key than the one"), "{error}");
+}
+
+#[test]
+fn a_missing_key_that_could_not_be_kept_is_found_by_check() {
+    let folder = Folder::new();
+    let line = format!("private_key: \"{}\"", folder.identity.to_text());
+    for (name, piece) in [("nowhere/node.key", "No such file"), ("conf.yaml/node.key", "Not a directory")] {
+        folder.conf(&folder.default().replace(&line, &format!("key_file: {name}")));
+        for generate in [false, true] {
+            let error = Config::load(&folder.path("conf.yaml"), None, LoadOptions { generate }).unwrap_err();
+            let shown = text_of(&error, &folder);
+            assert!(shown.starts_with("conf.yaml:5:"), "{generate}: {shown}");
+            assert!(shown.contains("node.key_file: ") && shown.contains(piece), "{generate}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_start_removes_what_a_killed_one_has_left() {
+    let folder = Folder::new();
+    let line = format!("private_key: \"{}\"", folder.identity.to_text());
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    for name in ["etc", "keys"] {
+        fs::create_dir(folder.path(name)).unwrap();
+    }
+    folder.write("etc/real.yaml", folder.default().replace(&line, "key_file: keys/node.key"));
+    fs::remove_file(folder.path("conf.yaml")).unwrap();
+    std::os::unix::fs::symlink("etc/real.yaml", folder.path("conf.yaml")).unwrap();
+    let names = |end: String| {
+        [format!(".conf.yaml{end}"), format!("etc/.real.yaml{end}"), format!("keys/.node.key{end}")]
+    };
+    let dead = names(format!(".tmp-{}-1", child.id()));
+    // Pid 1 lives.
+    let alive = names(".tmp-1-1".to_owned());
+    for name in dead.iter().chain(&alive) {
+        folder.write(name, "");
+    }
+    folder.load();
+    assert!(dead.iter().all(|name| folder.path(name).exists()), "check touches nothing");
+    Config::load(&folder.path("conf.yaml"), None, LoadOptions { generate: true }).unwrap();
+    assert!(!dead.iter().any(|name| folder.path(name).exists()));
+    assert!(alive.iter().all(|name| folder.path(name).exists()));
+    assert!(folder.path("keys/node.key").exists());
 }
 
 #[test]
