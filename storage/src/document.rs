@@ -12,6 +12,7 @@ pub mod place;
 pub mod section;
 pub mod source;
 pub mod units;
+mod walk;
 
 use reload::Problem;
 use serde_yaml::Value;

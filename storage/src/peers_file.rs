@@ -128,7 +128,7 @@ impl fmt::Debug for Digest {
 fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -> Members {
     let root = document.root(findings);
     let _ = root.key("version").integer(1..=1);
-    let peers = root.key("peers").required("[]");
+    let peers = root.required_key("peers", "[]");
     let mut entries: HashMap<PeerKey, (usize, Member)> = HashMap::new();
     let mut repeats = Vec::new();
     for (index, node) in peers.items().enumerate() {
@@ -171,7 +171,7 @@ fn report_repeats(document: &Document<'_>, findings: &Findings, repeats: &[(usiz
 
 /// One entry. An entry without an address is a member that only dials us.
 fn member(section: &Section<'_>, context: Context<'_>) -> Option<Member> {
-    let public_key = section.key("public_key").required("<base64 of the 32-byte Ed25519 public key>");
+    let public_key = section.required_key("public_key", "<base64 of the 32-byte Ed25519 public key>");
     let key = read_key(&public_key, context.known);
     let addresses = section.key("addresses");
     let read = read_addresses(&addresses, key.as_ref(), context.own);

@@ -75,7 +75,7 @@ impl<'a> Judge<'a> {
         };
         let peers_name = draft.peers.name.display().to_string();
         let peers = if own_files::report(&self.path, &draft, &findings) {
-            self.peers(&draft, peers, &peers_name, own.as_ref(), &mut verdict)
+            self.peers(&draft, peers, own.as_ref(), &findings, &mut verdict)
         } else {
             None
         };
@@ -176,10 +176,11 @@ impl<'a> Judge<'a> {
         &mut self,
         draft: &Draft,
         given: Option<Option<Arc<[u8]>>>,
-        name: &str,
         own: Option<&storage::PeerKey>,
+        findings: &Findings,
         verdict: &mut Verdict,
     ) -> Option<Peers> {
+        let name = &*draft.peers.name.display().to_string();
         let text: Option<Arc<[u8]>> = match given {
             Some(text) => text,
             None => {
@@ -190,7 +191,9 @@ impl<'a> Judge<'a> {
                     Ok(file) => Some(file.bytes.into()),
                     Err(ReadError::Missing) => None,
                     Err(error) => {
-                        verdict.problems.push(error.problem(name));
+                        let problem = Problem::at("peers.file", format!("the file {name} {error}"));
+                        let hint = error.problem(name).hint.unwrap_or_default();
+                        findings.error(problem.hint(hint), Spot::Value);
                         return None;
                     }
                 }

@@ -8,7 +8,9 @@ use std::fmt;
 
 use reload::{Class, Problem};
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
-use serde_yaml::{Mapping, Value};
+use serde_yaml::{Location, Mapping, Value};
+
+use super::walk;
 
 /// The most values of one document. 10,000 peers with everything written out have about 200,000.
 const MAX_NODES: usize = 1_000_000;
@@ -45,9 +47,11 @@ pub(super) fn tree(file: &str, text: &str) -> Result<(Value, Vec<Problem>), Box<
 }
 
 fn parse(file: &str, text: &str, state: &State) -> Result<Value, Box<Problem>> {
-    let mut tree = Seed(state)
-        .deserialize(serde_yaml::Deserializer::from_str(text))
-        .map_err(|error| problem(file, text, &error, state))?;
+    let pass_over = state.pass_over.get();
+    let mut tree = Seed(state).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+        let place = error.location().or_else(|| repetition(text, &error, state, pass_over));
+        problem(file, text, &error, place, state)
+    })?;
     if state.merges.get() {
         tree.apply_merge().map_err(|error| {
             Problem::new(Class::Validation, format!("a merge key `<<` cannot be applied: {error}"))
@@ -59,9 +63,9 @@ fn parse(file: &str, text: &str, state: &State) -> Result<Value, Box<Problem>> {
 }
 
 /// What one parse has built so far, and why it was refused.
-#[derive(Default)]
 struct State {
     nodes: Cell<usize>,
+    max_nodes: usize,
     text: Cell<usize>,
     depth: Cell<usize>,
     merges: Cell<bool>,
@@ -77,6 +81,20 @@ enum Refusal {
     Depth,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            nodes: Cell::new(0),
+            max_nodes: MAX_NODES,
+            text: Cell::new(0),
+            depth: Cell::new(0),
+            merges: Cell::new(false),
+            pass_over: Cell::new(0),
+            refusal: RefCell::new(None),
+        }
+    }
+}
+
 impl State {
     fn refuse<E: de::Error>(&self, refusal: Refusal) -> E {
         *self.refusal.borrow_mut() = Some(refusal);
@@ -86,7 +104,7 @@ impl State {
     fn count<E: de::Error>(&self, text: usize) -> Result<(), E> {
         self.nodes.set(self.nodes.get() + 1);
         self.text.set(self.text.get().saturating_add(text));
-        if self.nodes.get() > MAX_NODES || self.text.get() > MAX_TEXT {
+        if self.nodes.get() > self.max_nodes || self.text.get() > MAX_TEXT {
             return Err(self.refuse(Refusal::Size));
         }
         Ok(())
@@ -261,8 +279,13 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 }
 
 /// The parser's error in our words.
-fn problem(file: &str, text: &str, error: &serde_yaml::Error, state: &State) -> Problem {
-    let place = error.location();
+fn problem(
+    file: &str,
+    text: &str,
+    error: &serde_yaml::Error,
+    place: Option<Location>,
+    state: &State,
+) -> Problem {
     let new = |message: String| Problem::new(Class::Validation, message).file(file);
     let mut problem = match &*state.refusal.borrow() {
         Some(Refusal::Repeated(key)) => {
@@ -281,20 +304,52 @@ fn problem(file: &str, text: &str, error: &serde_yaml::Error, state: &State) -> 
         None => from_parser(text, error),
     };
     problem.file = Some(file.to_owned());
-    if let Some(place) = place {
-        problem.line = u32::try_from(place.line()).ok();
-        problem.column = u32::try_from(place.column()).ok();
+    let place = place.map(|place| walk::place(text, &place)).or_else(|| second_document(text, error));
+    if let Some((line, column)) = place {
+        problem.line = u32::try_from(line).ok();
+        problem.column = u32::try_from(column).ok();
     }
     problem
 }
 
+/// Where a second document begins: at its `---`.
+fn second_document(text: &str, error: &serde_yaml::Error) -> Option<(usize, usize)> {
+    if !is_several(&error.to_string()) {
+        return None;
+    }
+    let second = serde_yaml::Deserializer::from_str(text).nth(1)?;
+    let refused = State { max_nodes: 0, ..State::default() };
+    let (line, _) = walk::place(text, &Seed(&refused).deserialize(second).err()?.location()?);
+    let mark = text.lines().take(line).collect::<Vec<_>>().iter().rposition(|line| line.starts_with("---"));
+    Some((mark.map_or(line, |mark| mark + 1), 1))
+}
+
+/// Where aliases have been followed too often. The parser does not say; so it is stopped one value earlier, with an error
+/// that has a place.
+fn repetition(text: &str, error: &serde_yaml::Error, state: &State, pass_over: usize) -> Option<Location> {
+    if !is_repetition(&error.to_string()) {
+        return None;
+    }
+    let max_nodes = state.nodes.get().saturating_sub(1);
+    let earlier = State { max_nodes, pass_over: Cell::new(pass_over), ..State::default() };
+    Seed(&earlier).deserialize(serde_yaml::Deserializer::from_str(text)).err()?.location()
+}
+
+fn is_several(message: &str) -> bool {
+    message.contains("more than one document")
+}
+
+fn is_repetition(message: &str) -> bool {
+    message.contains("repetition limit")
+}
+
 fn from_parser(text: &str, error: &serde_yaml::Error) -> Problem {
     let whole = error.to_string();
-    if whole.contains("more than one document") {
+    if is_several(&whole) {
         return Problem::new(Class::Validation, "holds more than one YAML document")
             .hint("remove the `---` between them, and what stands below it");
     }
-    if whole.contains("repetition limit") {
+    if is_repetition(&whole) {
         return Problem::new(Class::Validation, "its aliases (`*name`) expand without measure")
             .hint("write the values out instead of using aliases");
     }
@@ -311,7 +366,8 @@ fn from_parser(text: &str, error: &serde_yaml::Error) -> Problem {
         Some(place) => whole.replacen(&format!(" at line {} column {}", place.line(), place.column()), "", 1),
         None => whole,
     };
-    let line = error.location().and_then(|place| text.lines().nth(place.line().saturating_sub(1)));
+    let line = error.location().map(|place| walk::place(text, &place).0);
+    let line = line.and_then(|line| text.lines().nth(line.saturating_sub(1)));
     let hint = if line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
         "YAML indents with spaces, not with tabs"
     } else {
@@ -330,14 +386,21 @@ fn deep() -> Problem {
 fn too_deep(text: &str) -> Option<Problem> {
     const SLACK: usize = 10_000;
     let mut depth = 0_usize;
-    for byte in text.bytes() {
+    let mut deep_at = 0;
+    for (at, byte) in text.bytes().enumerate() {
         match byte {
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
+            _ => continue,
+        }
+        if depth <= MAX_DEPTH {
+            deep_at = at;
         }
         if depth > SLACK {
-            return Some(deep());
+            let (line, column) = walk::line_and_column(text, deep_at);
+            let mut problem = deep();
+            (problem.line, problem.column) = (u32::try_from(line).ok(), u32::try_from(column).ok());
+            return Some(problem);
         }
     }
     None

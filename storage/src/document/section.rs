@@ -19,6 +19,8 @@ pub struct Section<'n> {
     map: Option<&'n Mapping>,
     expected: bool,
     known: RefCell<Vec<&'static str>>,
+    /// Unknown keys that were reported already.
+    misspelt: RefCell<Vec<&'n str>>,
 }
 
 // === impl Section ===
@@ -30,7 +32,14 @@ impl<'n> Section<'n> {
         map: Option<&'n Mapping>,
         expected: bool,
     ) -> Self {
-        Self { findings, path, map, expected, known: RefCell::new(Vec::new()) }
+        Self {
+            findings,
+            path,
+            map,
+            expected,
+            known: RefCell::new(Vec::new()),
+            misspelt: RefCell::new(Vec::new()),
+        }
     }
 
     pub(super) fn root(findings: &'n Findings, value: &'n Value) -> Self {
@@ -47,6 +56,23 @@ impl<'n> Section<'n> {
         Node::new(self.findings, Path::Key(&self.path, name), value, self.expected)
     }
 
+    /// The value of a key that has to be there. In a file where unknown keys are warnings, a misspelt one would make it
+    /// missing without a word on why: then that is the error.
+    pub fn required_key(&self, name: &'static str, example: &str) -> Node<'_> {
+        let node = self.key(name);
+        if node.is_given() {
+            return node;
+        }
+        let known = self.known.borrow();
+        let mut keys = self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str());
+        let is_meant = |key: &&str| !known.contains(key) && nearest(key_parts(key).0, &[name]).is_some();
+        let Some(key) = keys.find(is_meant) else { return node.required(example) };
+        self.misspelt.borrow_mut().push(key);
+        let path = Path::Key(&self.path, key);
+        self.findings.error_at(&path, unknown(&path, key, &[name]), Spot::Key);
+        node
+    }
+
     /// Whether the mapping is written at all.
     #[must_use]
     pub const fn is_given(&self) -> bool {
@@ -55,25 +81,27 @@ impl<'n> Section<'n> {
 
     /// Reports every key that nobody asked for: a misspelt key would otherwise be a default in disguise.
     pub fn finish(&self) {
-        self.unknown(|path, problem| self.findings.error_at(path, problem, Spot::Key));
+        self.report_unknown(|path, problem| self.findings.error_at(path, problem, Spot::Key));
     }
 
     /// [`Section::finish`] for files where other programs may keep keys of their own: unknown ones are warnings.
     pub fn finish_with_warnings(&self) {
-        self.unknown(|path, problem| self.findings.warning_at(path, problem, Spot::Key));
+        self.report_unknown(|path, problem| self.findings.warning_at(path, problem, Spot::Key));
     }
 
-    fn unknown(&self, report: impl Fn(&Path<'_>, Problem)) {
+    fn report_unknown(&self, report: impl Fn(&Path<'_>, Problem)) {
         let known = self.known.borrow();
         for key in self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str()) {
-            if known.contains(&key) {
-                continue;
+            if !known.contains(&key) && !self.misspelt.borrow().contains(&key) {
+                let path = Path::Key(&self.path, key);
+                report(&path, unknown(&path, key, &known));
             }
-            let path = Path::Key(&self.path, key);
-            let problem = Problem::at(path.shown(), format!("unknown key {:?}", shown_key(key)));
-            report(&path, problem.hint(remedy(key, &known)));
         }
     }
+}
+
+fn unknown(path: &Path<'_>, key: &str, known: &[&str]) -> Problem {
+    Problem::at(path.shown(), format!("unknown key {:?}", shown_key(key))).hint(remedy(key, known))
 }
 
 /// What was probably meant by an unknown key.

@@ -87,6 +87,21 @@ fn unknown_keys_are_warnings_that_name_their_neighbour() {
 }
 
 #[test]
+fn a_misspelt_key_that_has_to_be_there_is_the_error() {
+    for (text, expected) in [
+        ("version: 1\npeer: []\n", "peers.yaml:2:1: peer: unknown key \"peer\" (did you mean `peers`?)"),
+        (
+            "peers:\n- name: x\n  pubic_key: x\n",
+            "peers.yaml:3:3: peers[0].pubic_key: unknown key \"pubic_key\" (did you mean `public_key`?)",
+        ),
+    ] {
+        let error = parse(text).expect_err(text);
+        let problems: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
+        assert_eq!((problems, error.warnings), (vec![expected.to_owned()], vec![]));
+    }
+}
+
+#[test]
 fn a_member_that_stands_twice_names_both_lines() {
     let (one, two) = (key(), key());
     let text =
@@ -108,7 +123,7 @@ fn every_wrong_value_is_told_with_its_place() {
         ("version: 1\n", "peers.yaml:1:1: peers: ", "is missing"),
         ("version: 2\npeers: []\n", "peers.yaml:1:10: version: ", "2 is out of range"),
         ("peers: {}\n", "peers.yaml:1:8: peers: ", "must be a list, found a mapping"),
-        ("peers:\n- \n", "peers.yaml:1:1: peers[0].public_key: ", "is missing"),
+        ("peers:\n- \n", "peers.yaml:2:2: peers[0].public_key: ", "is missing"),
         ("peers:\n- x\n", "peers.yaml:2:3: peers[0]: ", "must be a mapping"),
         ("peers:\n- addresses: []\n", "peers.yaml:2:3: peers[0].public_key: ", "is missing"),
         ("peers:\n- public_key: 12\n", "peers.yaml:2:15: peers[0].public_key: ", "must be a text, found 12"),

@@ -71,6 +71,18 @@ fn problems_of_both_files_come_together() {
 }
 
 #[test]
+fn a_peers_file_that_cannot_be_read_is_told_at_the_key_that_names_it() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("peers.yaml")).unwrap();
+    let expected =
+        "conf.yaml:16:9: peers.file: the file peers.yaml is not a regular file (name a regular file)";
+    assert_eq!(texts(&folder.rejection(), folder.folder.path()), [expected]);
+    folder.edit(&[("  file: peers.yaml\n", "")]);
+    let shown = texts(&folder.rejection(), folder.folder.path());
+    assert!(shown[0].starts_with("conf.yaml:15:1: peers.file: the file peers.yaml "), "{shown:?}");
+}
+
+#[test]
 fn a_file_that_has_not_changed_is_the_configuration_that_runs() {
     let folder = Folder::new();
     folder.write("peers.yaml", format!("peers:\n- public_key: {}\n  odd: 1\n", key()));
