@@ -67,6 +67,10 @@ pub(super) struct Network {
 pub(super) struct Peers {
     pub(super) file: PathBuf,
     pub(super) name: PathBuf,
+    /// Whether `conf.yaml` names the file, rather than leave it at the default.
+    pub(super) is_named: bool,
+    /// What `conf.yaml` says, as it is shown where there is no such file.
+    pub(super) shown: String,
     pub(super) connection_timeout: Duration,
     pub(super) reconnect_min: Duration,
     pub(super) reconnect_max: Duration,
@@ -270,6 +274,7 @@ fn peers(section: Section<'_>, folder: &Path, named: &Path) -> Peers {
     let text = file_node.value().filter(|_| path.is_some()).and_then(serde_yaml::Value::as_str);
     let name = named.join(text.unwrap_or("peers.yaml"));
     let file = path.unwrap_or_else(|| folder.join("peers.yaml"));
+    let shown = if file_node.is_given() { file_node.shown_file() } else { "\"peers.yaml\"".to_owned() };
     let (low, high) = TIMEOUTS;
     let timeout = section.key("connection_timeout").required("10s");
     let connection_timeout = timeout.duration(low..=high).unwrap_or(Duration::from_secs(10));
@@ -289,7 +294,16 @@ fn peers(section: Section<'_>, folder: &Path, named: &Path) -> Peers {
     let max_known = section.key("max_known").integer32(0..=1_000_000).unwrap_or(10_000);
     section.finish();
     let max_known = usize::try_from(max_known).unwrap_or(usize::MAX);
-    Peers { file, name, connection_timeout, reconnect_min, reconnect_max, max_known }
+    Peers {
+        file,
+        name,
+        is_named: file_node.is_given(),
+        shown,
+        connection_timeout,
+        reconnect_min,
+        reconnect_max,
+        max_known,
+    }
 }
 
 fn logging(section: Section<'_>, folder: &Path) -> LoggingSection {

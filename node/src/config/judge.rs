@@ -80,6 +80,7 @@ impl<'a> Judge<'a> {
             None
         };
         if let Some(peers) = &peers {
+            self.warn_of_members(&draft, peers, &findings);
             for (path, key) in &draft.named_peers {
                 if Some(key) == own.as_ref() && path.ends_with(".peer") {
                     let problem = Problem::at(path.clone(), format!("{key} is this node itself"));
@@ -191,7 +192,8 @@ impl<'a> Judge<'a> {
                     Ok(file) => Some(file.bytes.into()),
                     Err(ReadError::Missing) => None,
                     Err(error) => {
-                        let problem = Problem::at("peers.file", format!("the file {name} {error}"));
+                        let problem =
+                            Problem::at("peers.file", format!("the file {} {error}", draft.peers.shown));
                         let hint = error.problem(name).hint.unwrap_or_default();
                         findings.error(problem.hint(hint), Spot::Value);
                         return None;
@@ -223,6 +225,36 @@ impl<'a> Judge<'a> {
                 verdict.warnings.extend(error.warnings);
                 None
             }
+        }
+    }
+
+    /// What is allowed and hardly meant: a federation that is gone, or too large for its limit.
+    fn warn_of_members(&self, draft: &Draft, peers: &Peers, findings: &Findings) {
+        let warn = |path: &str, message: String, hint: String| {
+            findings.warning(Problem::at(path, message).hint(hint), Spot::Value);
+        };
+        let name = &draft.peers.shown;
+        if peers.text.is_none() {
+            let alone = "the node runs alone";
+            match self.current {
+                Some(current) if !current.peers.members.is_empty() => {
+                    let hint = "put it back; to run alone on purpose, write `peers: []` into it";
+                    warn("peers.file", format!("the file {name} is gone: {alone}"), hint.to_owned());
+                }
+                None if draft.peers.is_named => {
+                    let hint = "create it, or name another one; `peers: []` in it runs alone on purpose";
+                    warn("peers.file", format!("the file {name} does not exist: {alone}"), hint.to_owned());
+                }
+                Some(_) | None => {}
+            }
+        }
+        let (limit, members) = (draft.network.limits.connections, peers.members.len());
+        if usize::try_from(limit).is_ok_and(|limit| limit < members) {
+            warn(
+                "network.limits.connections",
+                format!("{limit} is less than the {members} members: some stay unconnected"),
+                format!("at least {members}"),
+            );
         }
     }
 

@@ -75,11 +75,11 @@ fn a_peers_file_that_cannot_be_read_is_told_at_the_key_that_names_it() {
     let folder = Folder::new();
     fs::create_dir(folder.path("peers.yaml")).unwrap();
     let expected =
-        "conf.yaml:16:9: peers.file: the file peers.yaml is not a regular file (name a regular file)";
+        "conf.yaml:16:9: peers.file: the file \"peers.yaml\" is not a regular file (name a regular file)";
     assert_eq!(texts(&folder.rejection(), folder.folder.path()), [expected]);
     folder.edit(&[("  file: peers.yaml\n", "")]);
     let shown = texts(&folder.rejection(), folder.folder.path());
-    assert!(shown[0].starts_with("conf.yaml:15:1: peers.file: the file peers.yaml "), "{shown:?}");
+    assert!(shown[0].starts_with("conf.yaml:15:1: peers.file: the file \"peers.yaml\" "), "{shown:?}");
 }
 
 #[test]
@@ -240,6 +240,7 @@ fn what_a_running_node_cannot_change_is_refused() {
 #[test]
 fn odd_things_are_warnings() {
     let folder = Folder::new();
+    folder.write("peers.yaml", DEFAULT_PEERS);
     let mut bytes = base64_of(&folder.identity.to_text());
     bytes[63] ^= 1;
     folder.conf(&folder.default().replace(&folder.identity.to_text(), &to_base64(&bytes)));
@@ -314,8 +315,37 @@ fn what_the_machine_lacks() {
 }
 
 #[test]
+fn a_federation_that_is_gone_or_too_large_is_a_warning() {
+    let folder = Folder::new();
+    let shown = |loaded: &Loaded| texts(&loaded.warnings, folder.folder.path());
+    let missing = "conf.yaml:16:9: peers.file: the file \"peers.yaml\" does not exist: the node runs alone (create it, or name another one; `peers: []` in it runs alone on purpose)";
+    assert_eq!(shown(&folder.load()), [missing]);
+    folder.edit(&[("  file: peers.yaml\n", "")]);
+    assert_eq!(shown(&folder.load()), [""; 0], "nobody has asked for one");
+
+    folder.write("peers.yaml", format!("peers:\n- public_key: {}\n- public_key: {}\n", key(), key()));
+    let running = folder.load();
+    assert_eq!(shown(&running), [""; 0]);
+    fs::remove_file(folder.path("peers.yaml")).unwrap();
+    let gone = folder.load_against(Some(&running.config)).unwrap();
+    let expected = "conf.yaml:15:1: peers.file: the file \"peers.yaml\" is gone: the node runs alone (put it back; to run alone on purpose, write `peers: []` into it)";
+    assert_eq!(shown(&gone), [expected]);
+    let again = folder.load_against(Some(&gone.config)).unwrap();
+    assert!(Arc::ptr_eq(&again.config, &gone.config));
+    assert_eq!(again.warnings, gone.warnings, "it is still gone");
+
+    folder.write("peers.yaml", format!("peers:\n- public_key: {}\n- public_key: {}\n", key(), key()));
+    folder.edit(&[("{connections: 1024", "{connections: 1")]);
+    let expected = "conf.yaml:14:25: network.limits.connections: 1 is less than the 2 members: some stay unconnected (at least 2)";
+    assert_eq!(shown(&folder.load()), [expected]);
+    folder.edit(&[("{connections: 1024", "{connections: 2")]);
+    assert_eq!(shown(&folder.load()), [""; 0]);
+}
+
+#[test]
 fn the_default_text_is_valid_with_and_without_ipv6() {
     let folder = Folder::new();
+    folder.write("peers.yaml", DEFAULT_PEERS);
     let loaded = folder.load();
     assert_eq!(loaded.warnings, []);
     assert_eq!(*loaded.config.identity(), folder.identity);
