@@ -8,6 +8,7 @@ mod disclose;
 pub mod findings;
 pub mod node;
 mod parse;
+pub mod path;
 pub mod place;
 pub mod section;
 pub mod source;

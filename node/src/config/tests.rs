@@ -5,6 +5,7 @@ mod changes;
 mod loading;
 mod own_files;
 mod rules;
+mod secrets;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use reload::Problem;
 
-use super::node::Path;
+use super::path::Path;
 use super::place::{self, Spot};
 
 /// The most problems that are kept of one document; the rest is counted.

@@ -1,29 +1,17 @@
 //! One value of a document, and the ways to take it as a type. Each way reports what is wrong and goes on.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use reload::Problem;
 use serde_yaml::Value;
 
-use super::disclose::{self, shown_key};
+use super::disclose;
 use super::findings::Findings;
-use super::place::{Spot, is_plain};
+use super::path::Path;
+use super::place::Spot;
 use super::section::{Section, known_names, nearest};
 use super::units::{ByteSize, Span, UnitError};
-
-/// Where a value stands. Borrowed from the frames of the decoder, so that a good document costs no allocation for it.
-/// Prints as `network.addresses[1]`.
-#[derive(Clone, Copy, Debug)]
-pub enum Path<'p> {
-    /// The whole document.
-    Root,
-    /// A key of a mapping.
-    Key(&'p Path<'p>, &'p str),
-    /// An item of a list, from 0.
-    Item(&'p Path<'p>, usize),
-}
 
 /// A value at its path; perhaps none.
 #[derive(Clone, Copy, Debug)]
@@ -34,46 +22,6 @@ pub struct Node<'n> {
     /// Whether the mapping around it is there: only then can a key be called missing.
     expected: bool,
     secret: bool,
-}
-
-// === impl Path ===
-
-impl Path<'_> {
-    /// As it is shown in a problem: of a key that somebody else has named only as much as cannot give a secret away.
-    #[must_use]
-    pub fn shown(&self) -> String {
-        let mut text = String::new();
-        // A `String` takes every write.
-        let _ = self.write(&mut text, true);
-        text
-    }
-
-    fn write(&self, out: &mut dyn fmt::Write, is_shown: bool) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            Self::Key(parent, key) => {
-                parent.write(out, is_shown)?;
-                let key = if is_shown { shown_key(key) } else { (*key).into() };
-                let (plain, end) = key.strip_suffix('…').map_or((&*key, ""), |beginning| (beginning, "…"));
-                if is_plain(plain) {
-                    let dot = if matches!(parent, Self::Root) { "" } else { "." };
-                    write!(out, "{dot}{plain}{end}")
-                } else {
-                    write!(out, "[{}]", serde_json::Value::from(&*key))
-                }
-            }
-            Self::Item(parent, index) => {
-                parent.write(out, is_shown)?;
-                write!(out, "[{index}]")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.write(f, false)
-    }
 }
 
 // === impl Node ===

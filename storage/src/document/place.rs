@@ -134,7 +134,7 @@ pub(super) fn is_plain(key: &str) -> bool {
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'/'))
 }
 
-/// The parts of a path as [`super::node::Path`] prints it: `a.b[2]["odd key"].c`.
+/// The parts of a path as [`super::path::Path`] prints it: `a.b[2]["odd key"].c`.
 fn segments(path: &str) -> Vec<Component<'static>> {
     let mut segments = Vec::new();
     let mut rest = path;

@@ -7,7 +7,8 @@ use serde_yaml::{Mapping, Value};
 
 use super::disclose::{Separator, key_parts, shown_key};
 use super::findings::Findings;
-use super::node::{Node, Path};
+use super::node::Node;
+use super::path::Path;
 use super::place::Spot;
 
 /// A mapping that is read key by key. Which keys there are is known from the reading itself: whoever asks for a key makes it
