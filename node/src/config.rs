@@ -14,6 +14,7 @@ mod judge;
 pub mod listen;
 pub mod load;
 pub mod logging;
+mod own_files;
 mod pending;
 mod protocol;
 pub mod resources;
@@ -69,6 +70,8 @@ pub struct ConfigSource {
     pub snapshot: Snapshot,
     /// Every other file that `conf.yaml` names, with its content's digest.
     pub named: Vec<(PathBuf, Digest)>,
+    /// The node has no key yet, and the one in this configuration was made for the moment: it stands in no file.
+    pub temporary_key: bool,
     /// What was odd in the two files.
     warnings: Vec<Problem>,
 }

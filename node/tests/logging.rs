@@ -32,7 +32,7 @@ fn a_node_says_once_that_it_is_alone_and_only_when_it_stands() {
         format: LogFormat::Json,
         console: false,
         color: false,
-        file: Some(LogFile { path: log.clone(), max_size: 1 << 20, max_backups: 1 }),
+        file: LogFile::at(&log, 1 << 20, 1),
     };
     logging::init(&logging_section).unwrap();
     assert!(matches!(logging::init(&logging_section), Err(InitError::Twice)));

@@ -13,9 +13,9 @@ pub const MAX_ADDRESS: usize = 512;
 /// Why a text is not an address that a node can dial.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// No multiaddr.
+    /// No multiaddr. The reason quotes nothing of the text, which may be anything, and a secret, too.
     #[error("is no multiaddr: {0}")]
-    Syntax(String),
+    Syntax(&'static str),
     /// Longer than [`MAX_ADDRESS`].
     #[error("is {0} characters long, more than {MAX_ADDRESS}")]
     Length(usize),
@@ -28,6 +28,9 @@ pub enum AddressError {
     /// `0.0.0.0` or `::` is no destination.
     #[error("has the address {0}, which is only for listening")]
     Unspecified(IpAddr),
+    /// An address of many machines is no destination of a connection.
+    #[error("has the address {0}, which stands for many machines")]
+    Group(IpAddr),
     /// `/p2p/…` names somebody else than the public key.
     #[error("ends in the peer id of another key")]
     Peer,
@@ -44,10 +47,44 @@ impl AddressError {
                 "write /ip4/ADDRESS/tcp/PORT, /ip6/…, /dns4/NAME/tcp/PORT or …/udp/PORT/quic-v1"
             }
             Self::Port => "write the port that the peer listens on",
-            Self::Unspecified(_) => "write the address or the name at which others reach the peer",
+            Self::Unspecified(_) | Self::Group(_) => {
+                "write the address or the name at which others reach the peer"
+            }
             Self::Peer => "remove /p2p/…, or write the peer id that belongs to the public key",
         }
     }
+}
+
+/// What an address that stands for many machines is called; `None` for one that a connection can be made to.
+#[must_use]
+pub const fn group(ip: IpAddr) -> Option<&'static str> {
+    match ip.to_canonical() {
+        ip if ip.is_multicast() => Some("multicast"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("broadcast"),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
+/// Reads any multiaddr of bounded length.
+///
+/// # Errors
+/// If it is none.
+pub fn parse(text: &str) -> Result<Multiaddr, AddressError> {
+    use libp2p::multiaddr::Error;
+
+    if text.len() > MAX_ADDRESS {
+        return Err(AddressError::Length(text.len()));
+    }
+    text.parse().map_err(|error| {
+        AddressError::Syntax(match error {
+            Error::UnknownProtocolString(_) | Error::UnknownProtocolId(_) => {
+                "it names no protocol that is known here"
+            }
+            Error::DataLessThanLen => "it ends too early",
+            _ if !text.starts_with('/') => "it does not begin with `/`",
+            _ => "an address or a number in it is wrong",
+        })
+    })
 }
 
 /// Reads an address that can be dialled: `/ip4`, `/ip6`, `/dns`, `/dns4` or `/dns6`, then `/tcp/PORT` or `/udp/PORT/quic-v1`.
@@ -56,10 +93,7 @@ impl AddressError {
 /// # Errors
 /// If the text is of another form, or names no place that can be dialled.
 pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressError> {
-    if text.len() > MAX_ADDRESS {
-        return Err(AddressError::Length(text.len()));
-    }
-    let mut address: Multiaddr = text.parse().map_err(|error| AddressError::Syntax(format!("{error}")))?;
+    let mut address = parse(text)?;
     if let Some(Protocol::P2p(peer)) = address.iter().last() {
         let theirs = PeerKey::from_peer_id(&peer).ok();
         if key.is_some_and(|key| theirs.as_ref() != Some(key)) {
@@ -84,6 +118,7 @@ pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressE
     }
     match host {
         Some(ip) if ip.is_unspecified() => Err(AddressError::Unspecified(ip)),
+        Some(ip) if group(ip).is_some() => Err(AddressError::Group(ip)),
         _ => Ok(address),
     }
 }
@@ -122,12 +157,26 @@ mod tests {
             ("/ip4/127.0.0.1/tcp/0", "port 0"),
             ("/ip4/0.0.0.0/tcp/9000", "only for listening"),
             ("/ip6/::/udp/9000/quic-v1", "only for listening"),
+            ("/ip4/224.0.0.1/tcp/9000", "many machines"),
+            ("/ip4/255.255.255.255/tcp/9000", "many machines"),
+            ("/ip6/ff02::1/tcp/9000", "many machines"),
+            ("/ip6/::ffff:239.1.2.3/tcp/9000", "many machines"),
         ] {
             let error = dialable(wrong, None).unwrap_err();
             assert!(error.to_string().contains(piece), "{wrong}: {error}");
         }
         let long = format!("/dns4/{}/tcp/1", "a".repeat(MAX_ADDRESS));
         assert!(matches!(dialable(&long, None), Err(AddressError::Length(_))));
+    }
+
+    #[test]
+    fn what_is_no_multiaddr_is_not_quoted() {
+        for wrong in
+            ["hunter2", "/hunter2/x", "/ip4/hunter2", "/ip4/1.2.3.4/tcp/hunter2", "/ip4/1.2.3.4/hunter2"]
+        {
+            let error = dialable(wrong, None).unwrap_err().to_string();
+            assert!(error.starts_with("is no multiaddr: ") && !error.contains("hunter2"), "{wrong}: {error}");
+        }
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! typed values with everything that is wrong about them ([`Section`], [`Node`], collected in [`Findings`]). Lines and columns
 //! are looked up afterwards, and only for what is wrong: a good file pays nothing for them.
 
+mod disclose;
 pub mod findings;
 pub mod node;
 mod parse;
+pub mod path;
 pub mod place;
 pub mod section;
 pub mod source;
 pub mod units;
+mod walk;
 
 use reload::Problem;
 use serde_yaml::Value;

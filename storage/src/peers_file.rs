@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use crate::address::dialable;
 use crate::document::place::Spot;
 use crate::document::{Document, Findings, MAX_FILE, Node, ReadError, Section, source};
-use crate::{Member, Members, PeerKey};
+use crate::{Member, Members, PeerKey, PeerKeyError};
 
 /// The most addresses of one member: each is tried in turn, and a try can take the whole connection timeout.
 pub const MAX_ADDRESSES: usize = 16;
@@ -128,7 +128,7 @@ impl fmt::Debug for Digest {
 fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -> Members {
     let root = document.root(findings);
     let _ = root.key("version").integer(1..=1);
-    let peers = root.key("peers").required("[]");
+    let peers = root.required_key("peers", "[]");
     let mut entries: HashMap<PeerKey, (usize, Member)> = HashMap::new();
     let mut repeats = Vec::new();
     for (index, node) in peers.items().enumerate() {
@@ -171,7 +171,7 @@ fn report_repeats(document: &Document<'_>, findings: &Findings, repeats: &[(usiz
 
 /// One entry. An entry without an address is a member that only dials us.
 fn member(section: &Section<'_>, context: Context<'_>) -> Option<Member> {
-    let public_key = section.key("public_key").required("<base64 of the 32-byte Ed25519 public key>");
+    let public_key = section.required_key("public_key", "<base64 of the 32-byte Ed25519 public key>");
     let key = read_key(&public_key, context.known);
     let addresses = section.key("addresses");
     let read = read_addresses(&addresses, key.as_ref(), context.own);
@@ -199,11 +199,35 @@ fn read_key(node: &Node<'_>, known: Option<&Members>) -> Option<PeerKey> {
     match known.and_then(|known| recognised(text, known)).map_or_else(|| text.parse(), Ok) {
         Ok(key) => Some(key),
         Err(error) => {
-            let hint = "write the key that `fednode id` prints on the member's machine";
-            node.refuse(format!("{} {error}", node.shown()), hint);
+            refuse_key(node, &error);
             None
         }
     }
+}
+
+/// Reports a value that should be a member's public key and is not. Nothing is shown of a private one.
+pub fn refuse_key(node: &Node<'_>, error: &PeerKeyError) {
+    if node.text().is_some_and(is_key_pair) {
+        node.refuse(
+            "is a key pair; the private half must never leave its owner",
+            "write the public key, which `fednode id` prints on the member's machine; \
+             if somebody has seen this pair, replace it there",
+        );
+    } else {
+        let hint = "write the key that `fednode id` prints on the member's machine";
+        node.refuse(format!("{} {error}", node.shown_briefly()), hint);
+    }
+}
+
+/// Whether a text is 64 bytes in one of the base64 alphabets, padded and broken into lines or not: a private key with its
+/// public half (contract: `node.private_key`), wherever it stands.
+#[must_use]
+pub fn is_key_pair(text: &str) -> bool {
+    // Six bits each.
+    const CHARACTERS: usize = 86;
+    let digits = text.bytes().filter(|byte| !byte.is_ascii_whitespace() && *byte != b'=');
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/-_".contains(&byte);
+    digits.clone().all(is_digit) && digits.count() == CHARACTERS
 }
 
 /// The key among `known` of which this is the base64.

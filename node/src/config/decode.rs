@@ -67,6 +67,10 @@ pub(super) struct Network {
 pub(super) struct Peers {
     pub(super) file: PathBuf,
     pub(super) name: PathBuf,
+    /// Whether `conf.yaml` names the file, rather than leave it at the default.
+    pub(super) is_named: bool,
+    /// What `conf.yaml` says, as it is shown where there is no such file.
+    pub(super) shown: String,
     pub(super) connection_timeout: Duration,
     pub(super) reconnect_min: Duration,
     pub(super) reconnect_max: Duration,
@@ -165,7 +169,7 @@ fn key(section: &Section<'_>, folder: &Path) -> (Key, Option<PathBuf>, Option<Di
         Err(storage::document::ReadError::Missing) => (Key::Missing, Some(path), None),
         Err(error) => {
             let hint = error.problem("").hint.unwrap_or_default();
-            file.refuse(format!("the file {} {error}", file.shown()), hint);
+            file.refuse(format!("the file {} {error}", file.shown_file()), hint);
             (Key::Wrong, Some(path), None)
         }
     }
@@ -212,9 +216,6 @@ fn network(section: Section<'_>, listeners: &mut Vec<(String, Endpoint)>) -> Net
         count += 1;
         let Some(address) = listenable(&item) else { continue };
         if let Some(endpoint) = Endpoint::of(&address) {
-            if endpoint.address.port() == 0 && listen.contains(&address) {
-                item.refuse(format!("{} stands there twice", item.shown()), "remove one of the two");
-            }
             listeners.push((item.path(), endpoint));
         }
         listen.push(address);
@@ -268,8 +269,12 @@ fn limits(section: Section<'_>) -> Limits {
 
 fn peers(section: Section<'_>, folder: &Path, named: &Path) -> Peers {
     let file_node = section.key("file");
-    let text = file_node.value().and_then(serde_yaml::Value::as_str).unwrap_or("peers.yaml");
-    let (file, name) = (or_path(&file_node, folder, "peers.yaml"), named.join(text));
+    let path = path_of(&file_node, folder);
+    // A value that was refused is not a name to show.
+    let text = file_node.value().filter(|_| path.is_some()).and_then(serde_yaml::Value::as_str);
+    let name = named.join(text.unwrap_or("peers.yaml"));
+    let file = path.unwrap_or_else(|| folder.join("peers.yaml"));
+    let shown = if file_node.is_given() { file_node.shown_file() } else { "\"peers.yaml\"".to_owned() };
     let (low, high) = TIMEOUTS;
     let timeout = section.key("connection_timeout").required("10s");
     let connection_timeout = timeout.duration(low..=high).unwrap_or(Duration::from_secs(10));
@@ -289,7 +294,16 @@ fn peers(section: Section<'_>, folder: &Path, named: &Path) -> Peers {
     let max_known = section.key("max_known").integer32(0..=1_000_000).unwrap_or(10_000);
     section.finish();
     let max_known = usize::try_from(max_known).unwrap_or(usize::MAX);
-    Peers { file, name, connection_timeout, reconnect_min, reconnect_max, max_known }
+    Peers {
+        file,
+        name,
+        is_named: file_node.is_given(),
+        shown,
+        connection_timeout,
+        reconnect_min,
+        reconnect_max,
+        max_known,
+    }
 }
 
 fn logging(section: Section<'_>, folder: &Path) -> LoggingSection {
@@ -299,20 +313,23 @@ fn logging(section: Section<'_>, folder: &Path) -> LoggingSection {
     let flag = |name, default| section.key(name).boolean().unwrap_or(default);
     let console = flag("console_output", true);
     let color = flag("console_color", true);
-    let file_output = flag("file_output", false);
-    let name = section.key("file_name").nullable();
-    let max_size = section.key("file_max_size").size(1..=1 << 40).unwrap_or(10_000_000);
-    let max_backups = section.key("file_max_backups").integer32(0..=1_000).unwrap_or(5);
-    // What is written under `file_output: false` is kept for later, and judged as far as its type goes.
-    let file = if file_output {
-        let path = path_of(&name.required("node.log"), folder).unwrap_or_default();
-        Some(LogFile { path, max_size, max_backups })
-    } else {
-        let _ = name.text();
-        None
-    };
+    let file = log_file(&section, folder);
     section.finish();
     LoggingSection { level, targets, format, console, color, file }
+}
+
+/// What is written under `file_output: false` counts as well: it is judged now, so that a later `true` finds it good.
+fn log_file(section: &Section<'_>, folder: &Path) -> LogFile {
+    let default = LogFile::default();
+    let output = section.key("file_output").boolean().unwrap_or(default.output);
+    let name = section.key("file_name").nullable();
+    let name = if output { name.required("node.log") } else { name };
+    LogFile {
+        output,
+        path: if name.is_given() { path_of(&name, folder) } else { None },
+        max_size: section.key("file_max_size").size(1..=1 << 40).unwrap_or(default.max_size),
+        max_backups: section.key("file_max_backups").integer32(0..=1_000).unwrap_or(default.max_backups),
+    }
 }
 
 fn targets(node: &Node<'_>) -> BTreeMap<String, Level> {

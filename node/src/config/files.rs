@@ -30,7 +30,16 @@ pub(super) fn path_of(node: &Node<'_>, folder: &Path) -> Option<PathBuf> {
         node.refuse("has a NUL byte in it", "write a path");
         return None;
     }
-    Some(folder.join(text))
+    let path = folder.join(text);
+    let is_key = text.contains("-----BEGIN") || storage::peers_file::is_key_pair(text);
+    if is_key && path.symlink_metadata().is_err() {
+        node.refuse(
+            "is a key itself, not the name of a file",
+            "write the key into a file (chmod 600), and name that",
+        );
+        return None;
+    }
+    Some(path)
 }
 
 /// Reads a file that a key names.
@@ -40,7 +49,7 @@ pub(super) fn named(node: &Node<'_>, folder: &Path) -> Option<NamedFile> {
         Ok((file, _)) => Some(file),
         Err(error) => {
             let problem = error.problem("");
-            node.refuse(format!("the file {} {error}", node.shown()), problem.hint.unwrap_or_default());
+            node.refuse(format!("the file {} {error}", node.shown_file()), problem.hint.unwrap_or_default());
             None
         }
     }
@@ -52,7 +61,7 @@ pub(super) fn named_pem(node: &Node<'_>, folder: &Path, labels: &[&str]) -> Opti
     if !holds_pem(file.content.expose(), labels) {
         let wanted = labels.first().copied().unwrap_or_default();
         node.refuse(
-            format!("the file {} holds no PEM of a {}", node.shown(), wanted.to_lowercase()),
+            format!("the file {} holds no PEM of a {}", node.shown_file(), wanted.to_lowercase()),
             format!("it must have a `-----BEGIN {wanted}-----` block"),
         );
         return None;

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use net::{Identity, NetworkSection};
 use reload::Problem;
-use storage::document::place::Spot;
+use storage::document::place::{self, Spot};
 use storage::document::{Document, Findings, MAX_FILE, ReadError, source};
-use storage::peers_file::Context;
-use storage::{Digest, Members, PeersFile, PeersSection};
+use storage::{Digest, Members, PeersSection};
 
 use super::decode::{self, Draft, Key};
 use super::sections::NodeSection;
-use super::{Config, ConfigSource, LoadOptions, Snapshot, files, write_back};
+use super::{Config, ConfigSource, LoadOptions, Snapshot, files, own_files, write_back};
+
+mod members;
 
 /// Where a configuration stands, and what it is judged against.
 pub(super) struct Judge<'a> {
@@ -53,6 +54,9 @@ impl<'a> Judge<'a> {
             let warnings = same.source.warnings.clone();
             return Ok((same, warnings));
         }
+        if self.options.generate {
+            write_back::sweep(&self.path);
+        }
         let name = self.named.display().to_string();
         let mut verdict = Verdict::default();
         let document = Document::parse(&name, &conf).map_err(|problem| Verdict::of(*problem))?;
@@ -61,14 +65,23 @@ impl<'a> Judge<'a> {
         let named_folder = self.named.parent().unwrap_or(Path::new(""));
         let mut draft = decode::draft(document.root(&findings), &findings, &folder, named_folder);
 
+        if let Some(path) = draft.key_file.as_ref().filter(|_| self.options.generate) {
+            write_back::sweep(path);
+        }
+
         self.judge_identity(&draft, &findings);
         let own = match &draft.key {
             Key::Read(identity, _) => Some(identity.public_key()),
             Key::Missing | Key::Wrong => None,
         };
         let peers_name = draft.peers.name.display().to_string();
-        let peers = self.peers(&draft, peers, &peers_name, own.as_ref(), &mut verdict);
+        let peers = if own_files::report(&self.path, &draft, &findings) {
+            self.peers(&draft, peers, own.as_ref(), &findings, &mut verdict)
+        } else {
+            None
+        };
         if let Some(peers) = &peers {
+            self.warn_of_members(&draft, peers, &findings);
             for (path, key) in &draft.named_peers {
                 if Some(key) == own.as_ref() && path.ends_with(".peer") {
                     let problem = Problem::at(path.clone(), format!("{key} is this node itself"));
@@ -87,6 +100,7 @@ impl<'a> Judge<'a> {
         verdict.warnings.splice(0..0, warnings);
         let (Some(peers), true) = (peers, verdict.problems.is_empty()) else { return Err(verdict) };
 
+        let temporary_key = matches!(draft.key, Key::Missing) && !self.options.generate;
         let (identity, conf) = match std::mem::replace(&mut draft.key, Key::Wrong) {
             Key::Read(identity, _) => (*identity, conf),
             Key::Wrong => return Err(verdict),
@@ -101,6 +115,7 @@ impl<'a> Judge<'a> {
             peers_name,
             snapshot: Snapshot { conf, peers: peers.text },
             named: std::mem::take(&mut draft.named),
+            temporary_key,
             warnings: verdict.warnings.clone(),
         };
         Ok((Arc::new(self.assemble(draft, identity, peers.members, source)), verdict.warnings))
@@ -158,58 +173,6 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The members: those that run, if their file has not changed; else the file's.
-    fn peers(
-        &mut self,
-        draft: &Draft,
-        given: Option<Option<Arc<[u8]>>>,
-        name: &str,
-        own: Option<&storage::PeerKey>,
-        verdict: &mut Verdict,
-    ) -> Option<Peers> {
-        let text: Option<Arc<[u8]>> = match given {
-            Some(text) => text,
-            None => {
-                let started = Instant::now();
-                let read = source::read(&draft.peers.file, MAX_FILE);
-                self.read += started.elapsed();
-                match read {
-                    Ok(file) => Some(file.bytes.into()),
-                    Err(ReadError::Missing) => None,
-                    Err(error) => {
-                        verdict.problems.push(error.problem(name));
-                        return None;
-                    }
-                }
-            }
-        };
-        let reusable = self.current.filter(|current| {
-            current.source.snapshot.peers == text
-                && current.source.peers_name == name
-                && own == Some(&current.node.identity.public_key())
-        });
-        if let Some(current) = reusable {
-            let theirs =
-                current.source.warnings.iter().filter(|warning| warning.file.as_deref() == Some(name));
-            verdict.warnings.extend(theirs.cloned());
-            let text = current.source.snapshot.peers.clone();
-            return Some(Peers { members: Arc::clone(&current.peers.members), text });
-        }
-        let Some(bytes) = text else { return Some(Peers { members: Arc::new(Members::new()), text: None }) };
-        let known = self.current.map(|current| &*current.peers.members);
-        match PeersFile::parse(name, bytes, Context { own, known }) {
-            Ok(file) => {
-                verdict.warnings.extend(file.warnings);
-                Some(Peers { members: Arc::new(file.members), text: file.text })
-            }
-            Err(error) => {
-                verdict.problems.extend(error.problems);
-                verdict.warnings.extend(error.warnings);
-                None
-            }
-        }
-    }
-
     /// A key pair for a node that has none, written to where it belongs if the options say so.
     fn new_key(
         &self,
@@ -219,27 +182,37 @@ impl<'a> Judge<'a> {
     ) -> Option<(Identity, Arc<[u8]>)> {
         let identity = Identity::generate();
         let key = if draft.key_file.is_some() { "node.key_file" } else { "node.private_key" };
-        if !self.options.generate {
-            let warning = Problem::at(key, "holds no key yet: the node will generate one when it starts");
-            let warning = warning.file(self.named.display().to_string());
-            verdict.warnings.push(warning.hint("`fednode keygen` prints one"));
-            return Some((identity, conf));
-        }
-        let written = match &draft.key_file {
-            Some(path) => write_back::key_file(path, &identity).map(|text| {
+        let at_key = |conf: &[u8], message: String| {
+            let mut problem = [Problem::at(key, message).file(self.named.display().to_string())];
+            if let Ok(text) = std::str::from_utf8(conf) {
+                place::locate(text, &mut problem);
+            }
+            let [problem] = problem;
+            problem
+        };
+        let written = match (&draft.key_file, self.options.generate) {
+            (Some(path), false) => write_back::can_create(path).map(|()| Arc::clone(&conf)),
+            (None, false) => write_back::can_replace(&self.path).map(|()| Arc::clone(&conf)),
+            (Some(path), true) => write_back::key_file(path, &identity).map(|text| {
                 draft.named.push((path.clone(), Digest::of(text.as_bytes())));
-                conf
+                Arc::clone(&conf)
             }),
-            None => write_back::private_key(&self.path, &conf, &identity),
+            (None, true) => write_back::private_key(&self.path, &conf, &identity),
         };
         match written {
-            Ok(conf) => Some((identity, conf)),
+            Ok(conf) => {
+                if !self.options.generate {
+                    let warning = "holds no key yet: the node will generate one when it starts";
+                    let warning = at_key(&conf, warning.to_owned());
+                    verdict.warnings.push(warning.hint("`fednode keygen` prints one"));
+                }
+                Some((identity, conf))
+            }
             Err(error) => {
-                let problem = Problem::at(key, format!("a generated key cannot be kept: {error}"));
-                let problem = problem.file(self.named.display().to_string());
-                verdict.problems.push(
-                    problem.hint("make the file writable, or write a key from `fednode keygen` into it"),
-                );
+                let message = format!("holds no key, and a generated one cannot be kept: {error}");
+                let problem = at_key(&conf, message);
+                let hint = "let the node's user write there, or write a key from `fednode keygen` into it";
+                verdict.problems.push(problem.hint(hint));
                 None
             }
         }
@@ -296,12 +269,6 @@ impl Verdict {
     fn of(problem: Problem) -> Self {
         Self { problems: vec![problem], warnings: Vec::new() }
     }
-}
-
-/// The members with the bytes that they were read from.
-struct Peers {
-    members: Arc<Members>,
-    text: Option<Arc<[u8]>>,
 }
 
 fn share<S: PartialEq>(next: S, current: Option<&Arc<S>>) -> Arc<S> {

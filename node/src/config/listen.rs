@@ -68,17 +68,17 @@ impl Endpoint {
 pub(super) fn listenable(node: &Node<'_>) -> Option<Multiaddr> {
     const FORM: &str = "write /ip4/0.0.0.0/tcp/9000 or /ip6/::/tcp/9000";
     let text = node.text()?;
-    let address = match text.parse::<Multiaddr>() {
-        Ok(address) if text.len() <= storage::address::MAX_ADDRESS => address,
-        Ok(_) => {
-            node.refuse("is too long for an address", FORM);
-            return None;
-        }
+    let address = match storage::address::parse(text) {
+        Ok(address) => address,
         Err(error) => {
-            node.refuse(format!("{} is no multiaddr: {error}", node.shown()), FORM);
+            node.refuse(format!("{} {error}", node.shown()), FORM);
             return None;
         }
     };
+    if let Some(ip) = Endpoint::of(&address).and_then(|endpoint| group(endpoint.address.ip())) {
+        node.refuse(ip, FORM);
+        return None;
+    }
     let parts: Vec<Protocol<'_>> = address.iter().collect();
     match parts.as_slice() {
         [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(_)] => Some(address),
@@ -104,6 +104,12 @@ pub(super) fn listenable(node: &Node<'_>) -> Option<Multiaddr> {
             None
         }
     }
+}
+
+/// What is wrong with an address that stands for many machines: nobody can connect to it.
+fn group(ip: IpAddr) -> Option<String> {
+    let kind = storage::address::group(ip)?;
+    Some(format!("{ip} is a {kind} address, which no connection can reach"))
 }
 
 /// The one place to delete once there are QUIC listeners: `listenable` then accepts what it passes to this.
@@ -134,7 +140,13 @@ pub(super) fn report_overlaps(findings: &Findings, listeners: &[(String, Endpoin
 pub(super) fn socket_address(node: &Node<'_>, example: &str) -> Option<SocketAddr> {
     let text = node.text()?;
     match text.parse::<SocketAddr>() {
-        Ok(address) => Some(address),
+        Ok(address) => match group(address.ip()) {
+            None => Some(address),
+            Some(message) => {
+                node.refuse(message, format!("write an address of this machine, as \"{example}\""));
+                None
+            }
+        },
         Err(_) => {
             node.refuse(
                 format!("{} is no address with a port", node.shown()),

@@ -30,6 +30,9 @@ pub struct Loaded {
     pub read: Duration,
     /// How long parsing and judging took.
     pub validate: Duration,
+    /// The node has no key yet, and the identity was made for the moment: the next load makes another. Never at a start,
+    /// where the key is kept.
+    pub temporary_key: bool,
     /// The bytes that were judged, after a generated key was written.
     pub snapshot: Snapshot,
 }
@@ -97,7 +100,8 @@ fn report(
             warnings.extend(files::permissions(&config));
             warnings.extend(pending::not_in_effect(&config));
             let snapshot = config.source.snapshot.clone();
-            Ok(Loaded { config, warnings, read, validate, snapshot })
+            let temporary_key = config.source.temporary_key;
+            Ok(Loaded { config, warnings, read, validate, temporary_key, snapshot })
         }
         Err(Verdict { problems, warnings }) => Err(Rejection { problems, warnings, read, validate }),
     }

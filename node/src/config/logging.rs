@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What the logging actor is configured by: the section `logging`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct LoggingSection {
     pub console: bool,
     /// Whether lines of format `text` are coloured on a terminal.
     pub color: bool,
-    /// The file that lines go to; `None` where `file_output` is false.
-    pub file: Option<LogFile>,
+    /// The file that lines go to, or would.
+    pub file: LogFile,
 }
 
 /// How severe an event is.
@@ -43,11 +43,14 @@ pub enum LogFormat {
     Text,
 }
 
-/// A log file that is rotated to `NAME.1`, `NAME.2`, … by its size.
+/// A log file that is rotated to `NAME.1`, `NAME.2`, … by its size. Kept whole while it is switched off: what is written
+/// in `conf.yaml` counts as configuration either way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFile {
-    /// Where it is.
-    pub path: PathBuf,
+    /// Whether lines go to it; [`LogFile::in_use`] is what to go by.
+    pub output: bool,
+    /// Where it is; always there where `output` is true.
+    pub path: Option<PathBuf>,
     /// The size in bytes from which it is rotated.
     pub max_size: u64,
     /// How many rotated files are kept.
@@ -76,6 +79,29 @@ impl Level {
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+// === impl LogFile ===
+
+impl LogFile {
+    /// A file that lines go to.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>, max_size: u64, max_backups: u32) -> Self {
+        Self { output: true, path: Some(path.into()), max_size, max_backups }
+    }
+
+    /// Where lines go; `None` while it is switched off.
+    #[must_use]
+    pub fn in_use(&self) -> Option<&Path> {
+        self.path.as_deref().filter(|_| self.output)
+    }
+}
+
+impl Default for LogFile {
+    /// Switched off, with the contract's limits.
+    fn default() -> Self {
+        Self { output: false, path: None, max_size: 10_000_000, max_backups: 5 }
     }
 }
 

@@ -166,7 +166,7 @@ fn peer(node: &Node<'_>, named: &mut Vec<(String, PeerKey)>) -> Option<PeerKey> 
             Some(key)
         }
         Err(error) => {
-            node.refuse(format!("{} {error}", node.shown()), "write the member's key as in peers.yaml");
+            storage::peers_file::refuse_key(node, &error);
             None
         }
     }

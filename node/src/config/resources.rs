@@ -35,7 +35,7 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Multiaddr]) 
     if current.is_none_or(|current| current.admin.socket != config.admin.socket) {
         problems.extend(admin_socket(&config.admin.socket, &config.node.data_dir));
     }
-    problems.extend(config.logging.file.as_ref().and_then(|file| log_file(&file.path)));
+    problems.extend(config.logging.file.in_use().and_then(log_file));
     config.locate(&mut problems);
     problems
 }
@@ -126,9 +126,6 @@ fn admin_socket(path: &Path, data_dir: &Path) -> Option<Problem> {
 
 fn log_file(path: &Path) -> Option<Problem> {
     let problem = |message: String, hint: &str| Some(Problem::at("logging.file_name", message).hint(hint));
-    if path.is_dir() {
-        return problem(format!("{} is a folder", path.display()), "name a file in it");
-    }
     let folder = path.parent().unwrap_or(Path::new("/"));
     if !folder.is_dir() {
         return problem(

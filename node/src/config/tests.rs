@@ -3,7 +3,9 @@
 mod canonical;
 mod changes;
 mod loading;
+mod own_files;
 mod rules;
+mod secrets;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

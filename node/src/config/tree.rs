@@ -221,19 +221,18 @@ fn connected(service: &ConnectedService) -> Tree {
 
 fn logging(config: &Config) -> Tree {
     let section = &config.logging;
-    let file = section.file.as_ref();
-    let (size, backups) = file.map_or((10_000_000, 5), |file| (file.max_size, file.max_backups));
-    let name = file.map(|file| Tree::text(path(&file.path, config.folder())));
+    let file = &section.file;
+    let name = file.path.as_ref().map(|name| Tree::text(path(name, config.folder())));
     Tree::map([
         ("level", Tree::text(section.level)),
         ("targets", Tree::map(section.targets.iter().map(|(name, level)| (name.clone(), Tree::text(level))))),
         ("format", Tree::text(section.format)),
         ("console_output", Tree::Leaf(section.console.into())),
         ("console_color", Tree::Leaf(section.color.into())),
-        ("file_output", Tree::Leaf(file.is_some().into())),
+        ("file_output", Tree::Leaf(file.output.into())),
         ("file_name", Tree::or_null(name)),
-        ("file_max_size", Tree::text(ByteSize(size))),
-        ("file_max_backups", Tree::Leaf(backups.into())),
+        ("file_max_size", Tree::text(ByteSize(file.max_size))),
+        ("file_max_backups", Tree::Leaf(file.max_backups.into())),
     ])
 }
 

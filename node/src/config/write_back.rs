@@ -1,20 +1,29 @@
 //! Keeping a generated private key: in `conf.yaml`, whose comments and order stay, or in a file of its own (N2).
 
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::sync::Arc;
 
 use net::Identity;
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 use serde_yaml::Value;
+use storage::atomic;
 use yamlpath::{Document, route};
 
-/// Why a key was not kept. Never contains the key.
+/// Why a key was not kept. Never contains the key, nor the name of the file: that may be a key by mistake.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteBackError {
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("cannot {}: {}", .0.action, .0.source)]
+    Write(#[from] atomic::WriteError),
+    #[error("its folder cannot be written to: {0}")]
+    Folder(#[source] io::Error),
+    #[error("the file belongs to user {0}")]
+    Owner(u32),
     #[error("the file was changed meanwhile")]
     Changed,
     #[error("there is no place for it that leaves the rest of the file as it is")]
@@ -40,10 +49,20 @@ pub(super) fn private_key(
 pub(super) fn key_file(path: &Path, identity: &Identity) -> Result<String, WriteBackError> {
     let text = format!("{}\n", identity.to_text());
     // A file that appeared meanwhile holds somebody's key, so it is not replaced.
-    let file = staged(path, text.as_bytes())?;
-    file.persist_noclobber(path).map_err(|error| error.error)?;
-    sync_folder(path)?;
+    atomic::create(path, text.as_bytes())?;
     Ok(text)
+}
+
+/// Removes what an earlier start has left beside this file, had it been killed while it wrote: there is a key in it.
+pub(super) fn sweep(path: &Path) {
+    let target = fs::canonicalize(path).ok();
+    let mut folders: Vec<_> =
+        [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::parent).collect();
+    folders.dedup();
+    for folder in folders {
+        // A folder that cannot be read or written to holds nothing of ours.
+        let _ = atomic::sweep(folder);
+    }
 }
 
 /// The text with the key in it and nothing else changed; `None` if no edit that was tried has that effect.
@@ -121,35 +140,44 @@ fn with_key(mut document: Value, key: &str) -> Option<Value> {
 }
 
 /// Replaces a file as a whole: after a crash it holds the old bytes or the new ones. A symlink stays, what it points to is
-/// replaced; the mode loses what it grants to others.
+/// replaced; the owner stays, and the mode loses what it grants to others.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), WriteBackError> {
-    let target = fs::canonicalize(path)?;
-    let before = fs::metadata(&target)?;
-    let staged = staged(&target, bytes)?;
-    let file = staged.as_file();
-    let now = file.metadata()?;
-    if (now.uid(), now.gid()) != (before.uid(), before.gid()) {
-        fchown(file, Some(before.uid()), Some(before.gid()))?;
+    can_replace(path)?;
+    let before = fs::metadata(path)?;
+    atomic::write(path, bytes, atomic::Mode::OwnerOnly)?;
+    if fs::metadata(path)?.uid() != before.uid() {
+        chown(path, Some(before.uid()), Some(before.gid()))?;
     }
-    file.set_permissions(Permissions::from_mode(before.mode() & 0o600))?;
-    file.sync_all()?;
-    staged.persist(&target).map_err(|error| error.error)?;
-    sync_folder(&target)?;
+    if before.mode() & 0o600 != 0o600 {
+        fs::set_permissions(path, Permissions::from_mode(before.mode() & 0o600))?;
+    }
     Ok(())
 }
 
-/// The bytes on disk beside `path`, in a file of mode 0600.
-fn staged(path: &Path, bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".fednode-").tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    Ok(file)
+/// Whether [`private_key`] would be allowed to replace this file.
+///
+/// # Errors
+/// What the system says of its folder, or that the file belongs to somebody who could not read it afterwards.
+pub(super) fn can_replace(path: &Path) -> Result<(), WriteBackError> {
+    let target = fs::canonicalize(path)?;
+    let (owner, user) = (fs::metadata(&target)?.uid(), geteuid());
+    if owner != user.as_raw() && !user.is_root() {
+        return Err(WriteBackError::Owner(owner));
+    }
+    writable_folder(&target)
 }
 
-/// A rename lasts once its folder is on disk.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+/// Whether [`key_file`] would be allowed to create this file.
+///
+/// # Errors
+/// What the system says of its folder.
+pub(super) fn can_create(path: &Path) -> Result<(), WriteBackError> {
+    writable_folder(path)
+}
+
+fn writable_folder(path: &Path) -> Result<(), WriteBackError> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| WriteBackError::Folder(error.into()))
 }
 
 #[cfg(test)]
@@ -217,6 +245,36 @@ mod tests {
             fs::remove_file(&file).unwrap();
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside the link");
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_beforehand() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("conf.yaml");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        can_replace(&path).unwrap();
+        can_create(&path).unwrap();
+        let nowhere = folder.path().join("nowhere/node.key");
+        assert!(matches!(can_create(&nowhere), Err(WriteBackError::Folder(_))));
+
+        // Root may write anywhere; its rights are those of a thread (setuid(2), "C library/kernel differences").
+        let mode = if geteuid().is_root() { 0o755 } else { 0o555 };
+        fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+        let (own, others) = std::thread::scope(|scope| {
+            let judged = scope.spawn(|| {
+                if geteuid().is_root() {
+                    let nobody = rustix::process::Uid::from_raw(65534);
+                    rustix::thread::set_thread_uid(nobody).unwrap();
+                }
+                (can_create(&path).unwrap_err(), can_replace(&path).unwrap_err())
+            });
+            judged.join().unwrap()
+        });
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(own, WriteBackError::Folder(_)), "{own}");
+        assert!(matches!(others, WriteBackError::Owner(0) | WriteBackError::Folder(_)), "{others}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::LogFileError;
 use super::filter::Filter;
 use super::line::Line;
 use super::rotate::{Files, Limits, Note, RotatingFile};
-use crate::config::logging::{LogFormat, LoggingSection};
+use crate::config::logging::{LogFile, LogFormat, LoggingSection};
 
 /// How long a line waits for a slow reader of the console.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -68,12 +68,12 @@ struct ConsoleOut {
 impl Settings {
     /// Opens what the section names. Blocks.
     fn open(section: Arc<LoggingSection>, files: &Arc<Files>) -> Result<Arc<Self>, LogFileError> {
-        let file = match &section.file {
+        let LogFile { max_size, max_backups, .. } = section.file;
+        let file = match section.file.in_use() {
             None => None,
-            Some(wanted) => Some(FileOutput {
-                file: files.open(&wanted.path)?,
-                limits: Limits { max_size: wanted.max_size, max_backups: wanted.max_backups },
-            }),
+            Some(path) => {
+                Some(FileOutput { file: files.open(path)?, limits: Limits { max_size, max_backups } })
+            }
         };
         let filter = Filter::new(section.level, &section.targets);
         Ok(Arc::new(Self { section, filter, file }))
@@ -271,7 +271,8 @@ mod tests {
             (LogFormat::Json, true, true, false),
         ] {
             let (level, targets) = (Level::Info, BTreeMap::new());
-            let section = LoggingSection { level, targets, format, console: true, color, file: None };
+            let section =
+                LoggingSection { level, targets, format, console: true, color, file: LogFile::default() };
             assert_eq!(is_coloured(&section, is_terminal), expected);
         }
         let mut line = Line::default();

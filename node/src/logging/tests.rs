@@ -34,7 +34,7 @@ impl Rig {
             format: LogFormat::Json,
             console: true,
             color: true,
-            file: None,
+            file: LogFile::default(),
         };
         change(&mut section, dir.path());
         let console = fs::File::create(dir.path().join("console")).unwrap();
@@ -74,8 +74,8 @@ fn message(line: &str) -> String {
     message.to_owned()
 }
 
-fn file(path: std::path::PathBuf, max_size: u64, max_backups: u32) -> Option<LogFile> {
-    Some(LogFile { path, max_size, max_backups })
+fn file(path: std::path::PathBuf, max_size: u64, max_backups: u32) -> LogFile {
+    LogFile::at(path, max_size, max_backups)
 }
 
 async fn step(logging: &Addr<Logging>, transaction: Transaction, step: Step<LoggingSection>) -> Ack {
@@ -246,10 +246,11 @@ fn no_line_is_lost_repeated_or_torn_while_everything_is_swapped() {
             let target = match swap % 4 {
                 0 => file(rig.path("b.log"), 64 << 10, 10_000),
                 1 => file(rig.path("b.log"), 32 << 10, 10_000),
-                2 => None,
+                // Switched off: named, and not written to.
+                2 => LogFile { output: false, ..file(rig.path("none.log"), 1, 1) },
                 _ => file(rig.path("a.log"), 1 << 30, 5),
             };
-            let console = target.is_none();
+            let console = target.in_use().is_none();
             let next = LoggingSection { format, file: target, console, ..rig.section.clone() };
             if swap % 5 == 4 {
                 step(&logging, transaction, prepare(&next)).await.unwrap();
@@ -283,6 +284,7 @@ fn no_line_is_lost_repeated_or_torn_while_everything_is_swapped() {
         assert_eq!(ids.len(), wanted.len());
         assert!(ids == wanted);
         assert!(rig.path("b.log.2").exists(), "it was rotated under load");
+        assert!(!rig.path("none.log").exists(), "a file that is switched off is not opened");
         assert_eq!(rig.handle.lost_lines(), 0);
     });
 }
@@ -459,7 +461,7 @@ fn a_pipe_gets_no_colours() {
         format: LogFormat::Text,
         console: true,
         color: true,
-        file: None,
+        file: LogFile::default(),
     };
     let (handle, subscriber) =
         detached(&section, fs::File::from(std::os::fd::OwnedFd::from(writer))).unwrap();

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use reload::Problem;
 
+use super::path::Path;
 use super::place::{self, Spot};
 
 /// The most problems that are kept of one document; the rest is counted.
@@ -18,8 +19,16 @@ pub struct Findings {
 
 #[derive(Debug, Default)]
 struct Kept {
-    found: Vec<(Problem, Spot)>,
+    found: Vec<Found>,
     more: usize,
+}
+
+#[derive(Debug)]
+struct Found {
+    problem: Problem,
+    spot: Spot,
+    /// The path to look up, where the problem shows another one: an unknown key is not shown whole.
+    path: Option<String>,
 }
 
 // === impl Findings ===
@@ -33,12 +42,22 @@ impl Findings {
 
     /// Keeps a problem that makes the document unusable.
     pub fn error(&self, problem: Problem, spot: Spot) {
-        self.errors.borrow_mut().keep(problem, spot);
+        self.errors.borrow_mut().keep(Found { problem, spot, path: None });
     }
 
     /// Keeps something that the operator should know, and that stops nothing.
     pub fn warning(&self, problem: Problem, spot: Spot) {
-        self.warnings.borrow_mut().keep(problem, spot);
+        self.warnings.borrow_mut().keep(Found { problem, spot, path: None });
+    }
+
+    /// [`Findings::error`], looked up at `path`.
+    pub(super) fn error_at(&self, path: &Path<'_>, problem: Problem, spot: Spot) {
+        self.errors.borrow_mut().keep(Found { problem, spot, path: Some(path.to_string()) });
+    }
+
+    /// [`Findings::warning`], looked up at `path`.
+    pub(super) fn warning_at(&self, path: &Path<'_>, problem: Problem, spot: Spot) {
+        self.warnings.borrow_mut().keep(Found { problem, spot, path: Some(path.to_string()) });
     }
 
     /// Whether nothing makes the document unusable so far.
@@ -61,9 +80,9 @@ impl Findings {
 // === impl Kept ===
 
 impl Kept {
-    fn keep(&mut self, problem: Problem, spot: Spot) {
+    fn keep(&mut self, found: Found) {
         if self.found.len() < MAX_FINDINGS {
-            self.found.push((problem, spot));
+            self.found.push(found);
         } else {
             self.more += 1;
         }
@@ -73,8 +92,10 @@ impl Kept {
         let Self { found, more } = self;
         let mut problems: Vec<Problem> = found
             .into_iter()
-            .map(|(mut problem, spot)| {
+            .map(|Found { mut problem, spot, path }| {
+                let shown = path.and_then(|path| problem.path.replace(path));
                 places.locate(&mut problem, spot);
+                problem.path = shown.or(problem.path);
                 problem.file.get_or_insert_with(|| file.to_owned());
                 problem
             })

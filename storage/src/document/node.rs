@@ -1,28 +1,17 @@
 //! One value of a document, and the ways to take it as a type. Each way reports what is wrong and goes on.
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use reload::Problem;
 use serde_yaml::Value;
 
+use super::disclose;
 use super::findings::Findings;
-use super::place::{Spot, is_plain};
+use super::path::Path;
+use super::place::Spot;
 use super::section::{Section, known_names, nearest};
 use super::units::{ByteSize, Span, UnitError};
-
-/// Where a value stands. Borrowed from the frames of the decoder, so that a good document costs no allocation for it.
-/// Prints as `network.addresses[1]`.
-#[derive(Clone, Copy, Debug)]
-pub enum Path<'p> {
-    /// The whole document.
-    Root,
-    /// A key of a mapping.
-    Key(&'p Path<'p>, &'p str),
-    /// An item of a list, from 0.
-    Item(&'p Path<'p>, usize),
-}
 
 /// A value at its path; perhaps none.
 #[derive(Clone, Copy, Debug)]
@@ -33,26 +22,6 @@ pub struct Node<'n> {
     /// Whether the mapping around it is there: only then can a key be called missing.
     expected: bool,
     secret: bool,
-}
-
-// === impl Path ===
-
-impl fmt::Display for Path<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            Self::Key(parent, key) => {
-                parent.fmt(f)?;
-                if is_plain(key) {
-                    let dot = if matches!(parent, Self::Root) { "" } else { "." };
-                    write!(f, "{dot}{key}")
-                } else {
-                    write!(f, "[{}]", serde_json::Value::from(*key))
-                }
-            }
-            Self::Item(parent, index) => write!(f, "{parent}[{index}]"),
-        }
-    }
 }
 
 // === impl Node ===
@@ -87,8 +56,8 @@ impl<'n> Node<'n> {
     #[must_use]
     pub fn required(self, example: &str) -> Self {
         if self.value.is_none() && self.expected {
-            let problem = Problem::at(self.path.to_string(), "is missing");
-            self.findings.error(problem.hint(format!("write `{}`", self.line(example))), Spot::Missing);
+            let problem = self.problem("is missing", format!("write `{}`", self.line(example)));
+            self.findings.error_at(&self.path, problem, Spot::Missing);
         }
         self
     }
@@ -113,15 +82,20 @@ impl<'n> Node<'n> {
 
     /// Reports what is wrong with the value.
     pub fn refuse(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.error(Problem::at(self.path.to_string(), message).hint(hint), Spot::Value);
+        self.findings.error_at(&self.path, self.problem(message, hint), Spot::Value);
     }
 
     /// Reports what is odd about the value.
     pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
-        self.findings.warning(Problem::at(self.path.to_string(), message).hint(hint), Spot::Value);
+        self.findings.warning_at(&self.path, self.problem(message, hint), Spot::Value);
     }
 
-    /// The value as it is shown in problems: shortened, and only its kind where it is a secret.
+    fn problem(&self, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+        Problem::at(self.path.shown(), message).hint(hint)
+    }
+
+    /// The value as it is shown in problems: shortened, without what looks like a key, and only its kind where it is a
+    /// secret.
     #[must_use]
     pub fn shown(&self) -> String {
         match self.value {
@@ -131,15 +105,35 @@ impl<'n> Node<'n> {
         }
     }
 
+    /// [`Node::shown`] for a text in whose place people put keys: nothing as long as a key is shown.
+    #[must_use]
+    pub fn shown_briefly(&self) -> String {
+        match self.value {
+            Some(Value::String(text)) if !self.secret && disclose::is_long(text) => {
+                format!("{:?}", disclose::brief(text))
+            }
+            _ => self.shown(),
+        }
+    }
+
+    /// [`Node::shown`] for the name of a file that holds a secret, in whose place people put the secret itself.
+    #[must_use]
+    pub fn shown_file(&self) -> String {
+        match self.value {
+            Some(Value::String(text)) if !self.secret && !disclose::is_path(text) => {
+                format!("{:?}", disclose::brief(text))
+            }
+            _ => self.shown(),
+        }
+    }
+
     /// A text.
     #[must_use]
     pub fn text(&self) -> Option<&'n str> {
         match self.value? {
             Value::String(text) => Some(text),
             Value::Bool(_) | Value::Number(_) => {
-                let problem =
-                    Problem::at(self.path.to_string(), format!("must be a text, found {}", self.shown()));
-                self.findings.error(problem.hint("put it in quotes"), Spot::Value);
+                self.refuse(format!("must be a text, found {}", self.shown()), "put it in quotes");
                 None
             }
             _ => self.wrong("a text", "write a text, in quotes where it has special characters"),
@@ -361,18 +355,9 @@ pub(super) const fn kind(value: &Value) -> &'static str {
 
 fn shown(value: &Value) -> String {
     match value {
-        Value::String(text) => format!("{:?}", shorten(text)),
+        Value::String(text) => disclose::shown_text(text),
         Value::Bool(value) => value.to_string(),
         Value::Number(number) => number.to_string(),
         Value::Null | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => kind(value).to_owned(),
-    }
-}
-
-/// The beginning of a text that is too long for a line.
-pub(super) fn shorten(text: &str) -> String {
-    const KEEP: usize = 60;
-    match text.char_indices().nth(KEEP) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text.to_owned(),
     }
 }

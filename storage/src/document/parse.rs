@@ -8,7 +8,11 @@ use std::fmt;
 
 use reload::{Class, Problem};
 use serde::de::{self, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, Visitor};
-use serde_yaml::{Mapping, Value};
+use serde_yaml::{Location, Mapping, Value};
+
+use words::{is_repetition, problem, too_deep};
+
+mod words;
 
 /// The most values of one document. 10,000 peers with everything written out have about 200,000.
 const MAX_NODES: usize = 1_000_000;
@@ -45,9 +49,11 @@ pub(super) fn tree(file: &str, text: &str) -> Result<(Value, Vec<Problem>), Box<
 }
 
 fn parse(file: &str, text: &str, state: &State) -> Result<Value, Box<Problem>> {
-    let mut tree = Seed(state)
-        .deserialize(serde_yaml::Deserializer::from_str(text))
-        .map_err(|error| problem(file, text, &error, state))?;
+    let pass_over = state.pass_over.get();
+    let mut tree = Seed(state).deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+        let place = error.location().or_else(|| repetition(text, &error, state, pass_over));
+        problem(file, text, &error, place, state)
+    })?;
     if state.merges.get() {
         tree.apply_merge().map_err(|error| {
             Problem::new(Class::Validation, format!("a merge key `<<` cannot be applied: {error}"))
@@ -59,9 +65,9 @@ fn parse(file: &str, text: &str, state: &State) -> Result<Value, Box<Problem>> {
 }
 
 /// What one parse has built so far, and why it was refused.
-#[derive(Default)]
 struct State {
     nodes: Cell<usize>,
+    max_nodes: usize,
     text: Cell<usize>,
     depth: Cell<usize>,
     merges: Cell<bool>,
@@ -77,6 +83,20 @@ enum Refusal {
     Depth,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            nodes: Cell::new(0),
+            max_nodes: MAX_NODES,
+            text: Cell::new(0),
+            depth: Cell::new(0),
+            merges: Cell::new(false),
+            pass_over: Cell::new(0),
+            refusal: RefCell::new(None),
+        }
+    }
+}
+
 impl State {
     fn refuse<E: de::Error>(&self, refusal: Refusal) -> E {
         *self.refusal.borrow_mut() = Some(refusal);
@@ -86,7 +106,7 @@ impl State {
     fn count<E: de::Error>(&self, text: usize) -> Result<(), E> {
         self.nodes.set(self.nodes.get() + 1);
         self.text.set(self.text.get().saturating_add(text));
-        if self.nodes.get() > MAX_NODES || self.text.get() > MAX_TEXT {
+        if self.nodes.get() > self.max_nodes || self.text.get() > MAX_TEXT {
             return Err(self.refuse(Refusal::Size));
         }
         Ok(())
@@ -260,78 +280,13 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
     }
 }
 
-/// The parser's error in our words.
-fn problem(file: &str, text: &str, error: &serde_yaml::Error, state: &State) -> Problem {
-    let place = error.location();
-    let new = |message: String| Problem::new(Class::Validation, message).file(file);
-    let mut problem = match &*state.refusal.borrow() {
-        Some(Refusal::Repeated(key)) => new(format!("key {:?} stands here twice", super::node::shorten(key)))
-            .hint("remove one of the two"),
-        Some(Refusal::Key(kind)) => new(format!("a key is {kind}, not a text")).hint("put it in quotes"),
-        Some(Refusal::Tag) => {
-            new("a tag (`!name`) has no meaning here".into()).hint("remove it, or quote the text")
-        }
-        Some(Refusal::Size) => {
-            new(format!("holds more than {MAX_NODES} values, or its aliases (`*name`) expand to more"))
-                .hint("write the values out instead of using aliases")
-        }
-        Some(Refusal::Depth) => deep(),
-        None => from_parser(text, error),
-    };
-    problem.file = Some(file.to_owned());
-    if let Some(place) = place {
-        problem.line = u32::try_from(place.line()).ok();
-        problem.column = u32::try_from(place.column()).ok();
+/// Where aliases have been followed too often. The parser does not say; so it is stopped one value earlier, with an error
+/// that has a place.
+fn repetition(text: &str, error: &serde_yaml::Error, state: &State, pass_over: usize) -> Option<Location> {
+    if !is_repetition(&error.to_string()) {
+        return None;
     }
-    problem
-}
-
-fn from_parser(text: &str, error: &serde_yaml::Error) -> Problem {
-    let whole = error.to_string();
-    if whole.contains("more than one document") {
-        return Problem::new(Class::Validation, "holds more than one YAML document")
-            .hint("remove the `---` between them, and what stands below it");
-    }
-    if whole.contains("repetition limit") {
-        return Problem::new(Class::Validation, "its aliases (`*name`) expand without measure")
-            .hint("write the values out instead of using aliases");
-    }
-    if whole.contains("recursion limit") {
-        return deep();
-    }
-    // The place stands in line and column already.
-    let message = match error.location() {
-        Some(place) => whole.replacen(&format!(" at line {} column {}", place.line(), place.column()), "", 1),
-        None => whole,
-    };
-    let line = error.location().and_then(|place| text.lines().nth(place.line().saturating_sub(1)));
-    let hint = if line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
-        "YAML indents with spaces, not with tabs"
-    } else {
-        "look for a missing colon, quote, bracket or indentation here or in the line above"
-    };
-    Problem::new(Class::Validation, format!("is not YAML: {message}")).hint(hint)
-}
-
-fn deep() -> Problem {
-    Problem::new(Class::Validation, format!("is nested more than {MAX_DEPTH} levels deep"))
-        .hint("is it the right file?")
-}
-
-/// Brackets that open far more often than they close: refused before the parser, whose work on them is quadratic. Brackets
-/// in texts and comments count as well, which is why the bound is generous.
-fn too_deep(text: &str) -> Option<Problem> {
-    const SLACK: usize = 10_000;
-    let mut depth = 0_usize;
-    for byte in text.bytes() {
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > SLACK {
-            return Some(deep());
-        }
-    }
-    None
+    let max_nodes = state.nodes.get().saturating_sub(1);
+    let earlier = State { max_nodes, pass_over: Cell::new(pass_over), ..State::default() };
+    Seed(&earlier).deserialize(serde_yaml::Deserializer::from_str(text)).err()?.location()
 }

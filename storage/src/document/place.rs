@@ -3,11 +3,16 @@
 use reload::Problem;
 use yamlpath::{Component, Route};
 
+use super::walk::{self, Part};
+
 /// The most lookups in one document: one costs up to 4 ms among 10,000 peers.
 const MAX_LOOKUPS: usize = 100;
 
 /// The largest text that is indexed: ten times 10,000 peers. Beyond it problems have a path and no line.
 const MAX_TEXT: usize = 12 * 1024 * 1024;
+
+/// The most bytes that are parsed again for what the index does not know: about a second.
+const MAX_WALKED: usize = 16 * 1024 * 1024;
 
 /// Which part of `key: value` a problem is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,7 @@ pub struct Places<'t> {
     text: &'t str,
     document: Option<yamlpath::Document>,
     left: usize,
+    walked: usize,
 }
 
 /// Adds line and column to problems that name a path in this text and have no line yet: for problems that are found after
@@ -50,30 +56,25 @@ impl<'t> Places<'t> {
     #[must_use]
     pub fn new(text: &'t str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let document = (text.len() <= MAX_TEXT).then(|| yamlpath::Document::new(text).ok()).flatten();
-        Self { text, document, left: MAX_LOOKUPS }
+        let indexed = text.len() <= MAX_TEXT && !has_old_line_ends(text);
+        let document = indexed.then(|| yamlpath::Document::new(text).ok()).flatten();
+        Self { text, document, left: MAX_LOOKUPS, walked: 0 }
     }
 
     /// Adds line and column to a problem, from its path. What is not in the text (a default, a merged or missing key) has
     /// the place of the nearest thing around it.
     pub fn locate(&mut self, problem: &mut Problem, spot: Spot) {
-        let (Some(document), Some(path)) = (&self.document, &problem.path) else { return };
+        let Some(path) = problem.path.as_ref().filter(|_| self.text.len() <= MAX_TEXT) else { return };
         let Some(left) = self.left.checked_sub(1) else { return };
         self.left = left;
         let mut route: Vec<Component<'static>> = segments(path);
         let mut spot = spot;
-        let (row, column) = loop {
+        let (line, column) = loop {
             if route.is_empty() {
-                break (0, 0);
+                break (1, 1);
             }
-            let here = Route::from(route.clone());
-            let found = match spot {
-                Spot::Value => document.query_exact(&here).ok().flatten(),
-                Spot::Key | Spot::Missing => None,
-            };
-            let found = found.or_else(|| document.query_key_only(&here).ok());
-            if let Some(feature) = found {
-                break feature.location.point_span.0;
+            if let Some(place) = self.indexed(&route, spot).or_else(|| self.walked(&route, spot)) {
+                break place;
             }
             let last = route.pop();
             // In a list there is no key to point at: the item itself is the nearest thing around.
@@ -85,15 +86,40 @@ impl<'t> Places<'t> {
                 Spot::Key
             };
         };
-        problem.line = u32::try_from(row + 1).ok();
-        problem.column = u32::try_from(self.characters(row, column) + 1).ok();
+        problem.line = u32::try_from(line).ok();
+        problem.column = u32::try_from(column).ok();
     }
 
-    /// The index counts bytes; people and editors count characters.
-    fn characters(&self, row: usize, bytes: usize) -> usize {
+    fn indexed(&self, route: &[Component<'static>], spot: Spot) -> Option<(usize, usize)> {
+        let document = self.document.as_ref()?;
+        let route = Route::from(route.to_vec());
+        let value = match spot {
+            Spot::Value => document.query_exact(&route).ok().flatten(),
+            Spot::Key | Spot::Missing => None,
+        };
+        let found = value.or_else(|| document.query_key_only(&route).ok())?;
+        let (row, bytes) = found.location.point_span.0;
+        // The index counts bytes; people and editors count characters.
         let line = self.text.split('\n').nth(row).unwrap_or_default();
-        line.char_indices().take_while(|(at, _)| *at < bytes).count()
+        Some((row + 1, line.char_indices().take_while(|(at, _)| *at < bytes).count() + 1))
     }
+
+    /// Slower, and sees what the parser sees.
+    fn walked(&mut self, route: &[Component<'static>], spot: Spot) -> Option<(usize, usize)> {
+        let part = match (spot, route.last()?) {
+            (Spot::Value, _) | (Spot::Key, Component::Index(_)) => Part::Value,
+            (Spot::Key, Component::Key(_)) => Part::Key,
+            (Spot::Missing, _) => return None,
+        };
+        self.walked = self.walked.saturating_add(self.text.len());
+        (self.walked <= MAX_WALKED).then(|| walk::find(self.text, route, part)).flatten()
+    }
+}
+
+/// Whether the parser sees line ends that the index does not: those of YAML 1.1 that 1.2 has given up, and a lone return.
+fn has_old_line_ends(text: &str) -> bool {
+    text.contains(['\u{85}', '\u{2028}', '\u{2029}'])
+        || text.bytes().zip(text.bytes().skip(1).chain([0])).any(|pair| pair.0 == b'\r' && pair.1 != b'\n')
 }
 
 impl std::fmt::Debug for Places<'_> {
@@ -108,7 +134,7 @@ pub(super) fn is_plain(key: &str) -> bool {
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b':' | b'/'))
 }
 
-/// The parts of a path as [`super::node::Path`] prints it: `a.b[2]["odd key"].c`.
+/// The parts of a path as [`super::path::Path`] prints it: `a.b[2]["odd key"].c`.
 fn segments(path: &str) -> Vec<Component<'static>> {
     let mut segments = Vec::new();
     let mut rest = path;

@@ -5,8 +5,10 @@ use std::cell::RefCell;
 use reload::Problem;
 use serde_yaml::{Mapping, Value};
 
+use super::disclose::{Separator, key_parts, shown_key};
 use super::findings::Findings;
-use super::node::{Node, Path, shorten};
+use super::node::Node;
+use super::path::Path;
 use super::place::Spot;
 
 /// A mapping that is read key by key. Which keys there are is known from the reading itself: whoever asks for a key makes it
@@ -18,6 +20,8 @@ pub struct Section<'n> {
     map: Option<&'n Mapping>,
     expected: bool,
     known: RefCell<Vec<&'static str>>,
+    /// Unknown keys that were reported already.
+    misspelt: RefCell<Vec<&'n str>>,
 }
 
 // === impl Section ===
@@ -29,7 +33,14 @@ impl<'n> Section<'n> {
         map: Option<&'n Mapping>,
         expected: bool,
     ) -> Self {
-        Self { findings, path, map, expected, known: RefCell::new(Vec::new()) }
+        Self {
+            findings,
+            path,
+            map,
+            expected,
+            known: RefCell::new(Vec::new()),
+            misspelt: RefCell::new(Vec::new()),
+        }
     }
 
     pub(super) fn root(findings: &'n Findings, value: &'n Value) -> Self {
@@ -46,6 +57,23 @@ impl<'n> Section<'n> {
         Node::new(self.findings, Path::Key(&self.path, name), value, self.expected)
     }
 
+    /// The value of a key that has to be there. In a file where unknown keys are warnings, a misspelt one would make it
+    /// missing without a word on why: then that is the error.
+    pub fn required_key(&self, name: &'static str, example: &str) -> Node<'_> {
+        let node = self.key(name);
+        if node.is_given() {
+            return node;
+        }
+        let known = self.known.borrow();
+        let mut keys = self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str());
+        let is_meant = |key: &&str| !known.contains(key) && nearest(key_parts(key).0, &[name]).is_some();
+        let Some(key) = keys.find(is_meant) else { return node.required(example) };
+        self.misspelt.borrow_mut().push(key);
+        let path = Path::Key(&self.path, key);
+        self.findings.error_at(&path, unknown(&path, key, &[name]), Spot::Key);
+        node
+    }
+
     /// Whether the mapping is written at all.
     #[must_use]
     pub const fn is_given(&self) -> bool {
@@ -54,25 +82,41 @@ impl<'n> Section<'n> {
 
     /// Reports every key that nobody asked for: a misspelt key would otherwise be a default in disguise.
     pub fn finish(&self) {
-        self.unknown(|problem| self.findings.error(problem, Spot::Key));
+        self.report_unknown(|path, problem| self.findings.error_at(path, problem, Spot::Key));
     }
 
     /// [`Section::finish`] for files where other programs may keep keys of their own: unknown ones are warnings.
     pub fn finish_with_warnings(&self) {
-        self.unknown(|problem| self.findings.warning(problem, Spot::Key));
+        self.report_unknown(|path, problem| self.findings.warning_at(path, problem, Spot::Key));
     }
 
-    fn unknown(&self, report: impl Fn(Problem)) {
+    fn report_unknown(&self, report: impl Fn(&Path<'_>, Problem)) {
         let known = self.known.borrow();
         for key in self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str()) {
-            if known.contains(&key) {
-                continue;
+            if !known.contains(&key) && !self.misspelt.borrow().contains(&key) {
+                let path = Path::Key(&self.path, key);
+                report(&path, unknown(&path, key, &known));
             }
-            let hint = nearest(key, &known)
-                .map_or_else(|| known_names("known here", &known), |near| format!("did you mean `{near}`?"));
-            let path = Path::Key(&self.path, key).to_string();
-            report(Problem::at(path, format!("unknown key {:?}", shorten(key))).hint(hint));
         }
+    }
+}
+
+fn unknown(path: &Path<'_>, key: &str, known: &[&str]) -> Problem {
+    Problem::at(path.shown(), format!("unknown key {:?}", shown_key(key))).hint(remedy(key, known))
+}
+
+/// What was probably meant by an unknown key.
+fn remedy(key: &str, known: &[&str]) -> String {
+    let (name, separator) = key_parts(key);
+    let near = nearest(name, known);
+    match (separator, near) {
+        (Some(Separator::Colon), _) => {
+            let name = near.map_or_else(|| shown_key(name), Into::into);
+            format!("a space is missing after the colon: write `{name}: …`")
+        }
+        (Some(Separator::Other), Some(near)) => format!("write `{near}: …`, with a colon and a space"),
+        (None, Some(near)) => format!("did you mean `{near}`?"),
+        (_, None) => known_names("known here", known),
     }
 }
 

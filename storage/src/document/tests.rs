@@ -61,6 +61,64 @@ fn a_secret_is_never_shown() {
 }
 
 #[test]
+fn an_unknown_key_is_not_shown_whole_and_still_has_its_place() {
+    for (written, expected) in [
+        (
+            "{duration:supersecret}",
+            "f.yaml:1:10: nested.duration…: unknown key \"duration…\" (a space is missing after the colon: write `duration: …`)",
+        ),
+        (
+            "{list: [], pasword:supersecret}",
+            "f.yaml:1:20: nested.pasword…: unknown key \"pasword…\" (a space is missing after the colon: write `pasword: …`)",
+        ),
+        (
+            "{duratio \"supersecret\"}",
+            "f.yaml:1:10: nested.duratio…: unknown key \"duratio…\" (write `duration: …`, with a colon and a space)",
+        ),
+        (
+            "{duration=\"supersecret\"}",
+            "f.yaml:1:10: nested.duration…: unknown key \"duration…\" (write `duration: …`, with a colon and a space)",
+        ),
+        ("{é supersecret}", "f.yaml:1:10: nested[\"é…\"]: unknown key \"é…\" (known here: duration, list)"),
+    ] {
+        assert_eq!(problems(&format!("nested: {written}\n")), [expected]);
+    }
+    let key = "K".repeat(88);
+    let found = problems(&format!("{key}: 1\n{key}x: 2\n")).join("\n");
+    assert!(found.starts_with("f.yaml:1:1: KKKKKKKK…: unknown key \"KKKKKKKK…\" (known"), "{found}");
+    assert!(found.contains("f.yaml:2:1: ") && !found.contains("KKKKKKKKK"), "{found}");
+    let twice = problems(&format!("alpha: x\n{key}: 1\n{key}: 2\n")).join("\n");
+    assert!(twice.contains("f.yaml:3:1: key \"KKKKKKKK…\" stands here twice"), "{twice}");
+}
+
+#[test]
+fn the_parsers_errors_quote_nothing() {
+    for text in [
+        "hunter2: !!int hunter2\n",
+        "hunter2: {a: !!bool hunter2}\n",
+        "a: !!null hunter2\n",
+        "a: !!float hunter2\n",
+        "a: {hunter2: [hunter2\n",
+        "a: \"hunter2\n",
+        "a: 'hunter2'hunter2\n",
+        "a: *hunter2\n",
+        "a: !hunter2!hunter2 hunter2\n",
+        "a: &hunter2\n",
+        "%hunter2 hunter2\n",
+        "a: @hunter2\n",
+        "a: \"\\hunter2\"\n",
+        "a: hunter2: hunter2\n",
+        "hunter2:hunter2\na: 1\n",
+        "a: 1\n<<: hunter2\n",
+    ] {
+        let shown = Document::parse("f.yaml", text.as_bytes()).map(|_| String::new());
+        let shown = shown.unwrap_or_else(|problem| problem.to_string());
+        assert!(!shown.contains("hunter2"), "{text:?}: {shown}");
+    }
+    assert!(error_of("a: !!int hunter2\n").to_string().starts_with("f.yaml:1:4: a value is not of the type"));
+}
+
+#[test]
 fn columns_count_characters() {
     let found = problems("nested: {\"é\": 1, list: [0]}\n");
     assert_eq!(found[0], "f.yaml:1:10: nested[\"é\"]: unknown key \"é\" (known here: duration, list)");
@@ -101,7 +159,7 @@ fn what_is_no_document_says_why_and_where() {
         ("a: [1\nb: 2\n", (Some(2), Some(2)), "is not YAML"),
         ("a: 1\n\tb: 2\n", (Some(2), Some(1)), "is not YAML"),
         ("a: \"open\n", (Some(2), Some(1)), "is not YAML"),
-        ("a: 1\n---\nb: 2\n", (None, None), "more than one YAML document"),
+        ("a: 1\n---\n# b\nb: 2\n", (Some(2), Some(1)), "more than one YAML document"),
         ("a: 1\n2: 3\n", (Some(2), Some(1)), "a key is a number"),
         ("a: 1\n~: 3\n", (Some(2), Some(1)), "a key is nothing"),
         ("a: !Thing 1\n", (Some(1), Some(4)), "a tag"),
@@ -140,6 +198,8 @@ fn aliases_cannot_ask_for_more_than_the_bound() {
     }
     let problem = error_of(&laughs);
     assert!(problem.message.contains("aliases"), "{problem}");
+    // At the value that is repeated too often.
+    assert_eq!(problem.line, Some(1), "{problem}");
 
     // A large text copied often: within `serde_yaml`'s own limit, 10 GB of memory.
     let copies = format!("a: &a \"{}\"\nb: [{}]\n", "x".repeat(1_000_000), vec!["*a"; 10_000].join(","));
@@ -149,15 +209,16 @@ fn aliases_cannot_ask_for_more_than_the_bound() {
 
 #[test]
 fn nesting_is_bounded() {
-    for text in [
-        format!("a: {}", "[".repeat(1_000_000)),
-        format!("a: {}", "{".repeat(1_000_000)),
-        format!("a: {}{}", "[".repeat(5_000), "]".repeat(5_000)),
-        format!("a: {}{}", "[".repeat(65), "]".repeat(65)),
-        "- ".repeat(9_000),
+    for (text, column) in [
+        (format!("b: 1\na: {}", "[".repeat(1_000_000)), 67),
+        (format!("b: 1\na: {}", "{".repeat(1_000_000)), 67),
+        (format!("b: 1\na: {}{}", "[".repeat(5_000), "]".repeat(5_000)), 67),
+        (format!("b: 1\na: {}{}", "[".repeat(65), "]".repeat(65)), 67),
+        (format!("#\n{}", "- ".repeat(9_000)), 129),
     ] {
         let problem = error_of(&text);
         assert!(problem.message.contains("nested more than"), "{problem}");
+        assert_eq!(place(&problem), (Some(2), Some(column)), "{problem}");
     }
 }
 
@@ -184,6 +245,29 @@ fn files_that_are_none_are_refused_before_they_are_read() {
     std::fs::write(path("good"), "0123456789").unwrap();
     assert_eq!(source::read(&path("good"), 10).unwrap().bytes, b"0123456789");
     assert!(matches!(source::read(&path("good"), 9), Err(ReadError::TooLarge { .. })));
+}
+
+#[test]
+fn what_the_index_does_not_see_has_its_place_as_well() {
+    // A key with an escape, with an empty value, an empty item; line ends that are none for an editor.
+    let expected = "nested.duratio: unknown key \"duratio\" (did you mean `duration`?)";
+    for (text, at) in [
+        ("nested:\n  \"durati\\x6f\": 1s\n", "2:3"),
+        ("nested:\n  ? duratio\n  : 1s\n", "2:5"),
+        ("# a\u{85}nested:\u{85}  duratio: 1s\n", "1:15"),
+        ("alpha: x\u{2028}nested:\n  duratio: 1s\n", "2:3"),
+        ("alpha: x\u{2029}nested: {duratio: 1s}\n", "1:19"),
+        ("alpha: x\rnested: {duratio: 1s}\r", "1:19"),
+    ] {
+        assert_eq!(problems(text), [format!("f.yaml:{at}: {expected}")], "{text:?}");
+    }
+    let found = problems("nested:\n  list:\n  - 1\n  -\n  - # none\n  - x\n");
+    let starts =
+        ["f.yaml:4:4: nested.list[1]: ", "f.yaml:5:4: nested.list[2]: ", "f.yaml:6:5: nested.list[3]: "];
+    assert_eq!(found.len(), starts.len());
+    assert!(found.iter().zip(starts).all(|(found, start)| found.starts_with(start)), "{found:?}");
+    let error = error_of("alpha: x\u{85}\nbeta: [1\nc: d\n");
+    assert_eq!(place(&error), (Some(3), Some(2)), "{error}");
 }
 
 #[test]

@@ -87,6 +87,21 @@ fn unknown_keys_are_warnings_that_name_their_neighbour() {
 }
 
 #[test]
+fn a_misspelt_key_that_has_to_be_there_is_the_error() {
+    for (text, expected) in [
+        ("version: 1\npeer: []\n", "peers.yaml:2:1: peer: unknown key \"peer\" (did you mean `peers`?)"),
+        (
+            "peers:\n- name: x\n  pubic_key: x\n",
+            "peers.yaml:3:3: peers[0].pubic_key: unknown key \"pubic_key\" (did you mean `public_key`?)",
+        ),
+    ] {
+        let error = parse(text).expect_err(text);
+        let problems: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
+        assert_eq!((problems, error.warnings), (vec![expected.to_owned()], vec![]));
+    }
+}
+
+#[test]
 fn a_member_that_stands_twice_names_both_lines() {
     let (one, two) = (key(), key());
     let text =
@@ -108,7 +123,7 @@ fn every_wrong_value_is_told_with_its_place() {
         ("version: 1\n", "peers.yaml:1:1: peers: ", "is missing"),
         ("version: 2\npeers: []\n", "peers.yaml:1:10: version: ", "2 is out of range"),
         ("peers: {}\n", "peers.yaml:1:8: peers: ", "must be a list, found a mapping"),
-        ("peers:\n- \n", "peers.yaml:1:1: peers[0].public_key: ", "is missing"),
+        ("peers:\n- \n", "peers.yaml:2:2: peers[0].public_key: ", "is missing"),
         ("peers:\n- x\n", "peers.yaml:2:3: peers[0]: ", "must be a mapping"),
         ("peers:\n- addresses: []\n", "peers.yaml:2:3: peers[0].public_key: ", "is missing"),
         ("peers:\n- public_key: 12\n", "peers.yaml:2:15: peers[0].public_key: ", "must be a text, found 12"),
@@ -158,6 +173,32 @@ fn a_point_off_the_curve_is_no_key() {
     let off = format!("Ag{}A=", "A".repeat(40));
     let problems = problems_of(&format!("peers:\n- public_key: {off}\n"));
     assert!(problems[0].contains("is not a point of the Ed25519 curve"), "{problems:?}");
+}
+
+#[test]
+fn a_private_key_is_not_shown() {
+    let pair = libp2p::identity::ed25519::Keypair::generate();
+    let text = STANDARD.encode(pair.to_bytes());
+    for written in [
+        text.clone(),
+        text.replace('+', "-").replace('/', "_"),
+        text.replace('=', ""),
+        format!("{} {}", &text[..40], &text[40..]),
+    ] {
+        let problems = problems_of(&format!("peers:\n- public_key: {written}\n"));
+        assert!(
+            problems[0].starts_with("peers.yaml:2:15: peers[0].public_key: is a key pair"),
+            "{problems:?}"
+        );
+        assert!(problems[0].contains("`fednode id`"), "{problems:?}");
+        assert!(!problems[0].contains(&written[..6]), "{problems:?}");
+    }
+    // One that was cut off, or has something in it: as much as tells it from another.
+    for written in [&text[..80], &format!("{}!{}", &text[..30], &text[30..60])] {
+        let problems = problems_of(&format!("peers:\n- public_key: \"{written}\"\n"));
+        assert!(problems[0].contains(&format!("{}… (", &written[..8])), "{problems:?}");
+        assert!(!problems[0].contains(&written[..9]), "{problems:?}");
+    }
 }
 
 #[test]

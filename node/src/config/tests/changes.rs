@@ -89,14 +89,38 @@ fn every_key_shows_and_reaches_its_components() {
         let first =
             changes.iter().find(|change| change.path.starts_with(path)).unwrap_or_else(|| panic!("{path}"));
         assert_ne!(first.from, first.to, "{path}");
-        // Switching the file off takes its name with it.
-        let whole_file = *path == "logging.file_output";
-        assert_eq!(changes.len(), if whole_file { 2 } else { 1 }, "{path}: {changes:?}");
+        assert_eq!(changes.len(), 1, "{path}: {changes:?}");
         assert_eq!(reached(&changes), differing(&running, &next), "{path}");
         assert!(
             next.changes(&running).iter().any(|change| change.path == first.path && change.from == first.to)
         );
     }
+}
+
+#[test]
+fn the_keys_of_a_log_file_that_is_switched_off_count() {
+    let folder = Folder::new();
+    let name = ("file_name: null", "file_name: logs/node.log");
+    folder.edit(&[name]);
+    let running = folder.load().config;
+    assert_eq!(running.logging.file.in_use(), None);
+    assert!(running.canonical().contains("  file_output: false\n  file_name: logs/node.log\n"));
+    for (path, edit, to) in [
+        ("logging.file_name", ("file_name: null", "file_name: logs/other.log"), json!("logs/other.log")),
+        ("logging.file_max_size", ("file_max_size: 10MB", "file_max_size: 11MB"), json!("11MB")),
+        ("logging.file_max_backups", ("file_max_backups: 5", "file_max_backups: 6"), json!(6)),
+    ] {
+        folder.edit(&if edit.0 == name.0 { vec![edit] } else { vec![name, edit] });
+        let next = folder.load_against(Some(&running)).unwrap().config;
+        let changes = running.changes(&next);
+        assert_eq!(changes.len(), 1, "{changes:?}");
+        let change = &changes[0];
+        assert_eq!((change.path.as_str(), &change.to, change.strategy), (path, &to, Strategy::InPlace));
+        assert_eq!(reached(&changes), BTreeSet::from(["logging"]));
+        assert_eq!(differing(&running, &next), BTreeSet::from(["logging"]));
+    }
+    // Nor does a reload open it: its folder does not even exist.
+    assert_eq!(resources(&running, Some(&running), &running.network.listen), []);
 }
 
 #[test]

@@ -71,6 +71,18 @@ fn problems_of_both_files_come_together() {
 }
 
 #[test]
+fn a_peers_file_that_cannot_be_read_is_told_at_the_key_that_names_it() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("peers.yaml")).unwrap();
+    let expected =
+        "conf.yaml:16:9: peers.file: the file \"peers.yaml\" is not a regular file (name a regular file)";
+    assert_eq!(texts(&folder.rejection(), folder.folder.path()), [expected]);
+    folder.edit(&[("  file: peers.yaml\n", "")]);
+    let shown = texts(&folder.rejection(), folder.folder.path());
+    assert!(shown[0].starts_with("conf.yaml:15:1: peers.file: the file \"peers.yaml\" "), "{shown:?}");
+}
+
+#[test]
 fn a_file_that_has_not_changed_is_the_configuration_that_runs() {
     let folder = Folder::new();
     folder.write("peers.yaml", format!("peers:\n- public_key: {}\n  odd: 1\n", key()));
@@ -128,6 +140,8 @@ fn a_missing_key_is_generated_and_kept() {
         checked.warnings
     );
     assert_eq!(fs::read_to_string(folder.path("conf.yaml")).unwrap(), folder.default().replace(&text, ""));
+    assert!(checked.temporary_key, "nobody should tell others of this key");
+    assert_ne!(checked.config.identity(), folder.load().config.identity());
 
     let generate = LoadOptions { generate: true };
     let started = Config::load(&folder.path("conf.yaml"), None, generate).unwrap();
@@ -135,6 +149,7 @@ fn a_missing_key_is_generated_and_kept() {
     assert_eq!(written, folder.default().replace(&text, &started.config.identity().to_text()));
     assert_eq!(&*started.snapshot.conf, written.as_bytes());
     assert_eq!(*folder.load().config, *started.config);
+    assert!(!started.temporary_key && !folder.load().temporary_key);
 
     // Emptied under a running node it means the old key, and is refused.
     folder.conf(&folder.default().replace(&text, ""));
@@ -162,6 +177,50 @@ fn a_key_file_is_generated_read_and_watched() {
 }
 
 #[test]
+fn a_missing_key_that_could_not_be_kept_is_found_by_check() {
+    let folder = Folder::new();
+    let line = format!("private_key: \"{}\"", folder.identity.to_text());
+    for (name, piece) in [("nowhere/node.key", "No such file"), ("conf.yaml/node.key", "Not a directory")] {
+        folder.conf(&folder.default().replace(&line, &format!("key_file: {name}")));
+        for generate in [false, true] {
+            let error = Config::load(&folder.path("conf.yaml"), None, LoadOptions { generate }).unwrap_err();
+            let shown = text_of(&error, &folder);
+            assert!(shown.starts_with("conf.yaml:5:"), "{generate}: {shown}");
+            assert!(shown.contains("node.key_file: ") && shown.contains(piece), "{generate}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn a_start_removes_what_a_killed_one_has_left() {
+    let folder = Folder::new();
+    let line = format!("private_key: \"{}\"", folder.identity.to_text());
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    for name in ["etc", "keys"] {
+        fs::create_dir(folder.path(name)).unwrap();
+    }
+    folder.write("etc/real.yaml", folder.default().replace(&line, "key_file: keys/node.key"));
+    fs::remove_file(folder.path("conf.yaml")).unwrap();
+    std::os::unix::fs::symlink("etc/real.yaml", folder.path("conf.yaml")).unwrap();
+    let names = |end: String| {
+        [format!(".conf.yaml{end}"), format!("etc/.real.yaml{end}"), format!("keys/.node.key{end}")]
+    };
+    let dead = names(format!(".tmp-{}-1", child.id()));
+    // Pid 1 lives.
+    let alive = names(".tmp-1-1".to_owned());
+    for name in dead.iter().chain(&alive) {
+        folder.write(name, "");
+    }
+    folder.load();
+    assert!(dead.iter().all(|name| folder.path(name).exists()), "check touches nothing");
+    Config::load(&folder.path("conf.yaml"), None, LoadOptions { generate: true }).unwrap();
+    assert!(!dead.iter().any(|name| folder.path(name).exists()));
+    assert!(alive.iter().all(|name| folder.path(name).exists()));
+    assert!(folder.path("keys/node.key").exists());
+}
+
+#[test]
 fn what_a_running_node_cannot_change_is_refused() {
     let folder = Folder::new();
     let running = folder.load().config;
@@ -181,6 +240,7 @@ fn what_a_running_node_cannot_change_is_refused() {
 #[test]
 fn odd_things_are_warnings() {
     let folder = Folder::new();
+    folder.write("peers.yaml", DEFAULT_PEERS);
     let mut bytes = base64_of(&folder.identity.to_text());
     bytes[63] ^= 1;
     folder.conf(&folder.default().replace(&folder.identity.to_text(), &to_base64(&bytes)));
@@ -255,8 +315,37 @@ fn what_the_machine_lacks() {
 }
 
 #[test]
+fn a_federation_that_is_gone_or_too_large_is_a_warning() {
+    let folder = Folder::new();
+    let shown = |loaded: &Loaded| texts(&loaded.warnings, folder.folder.path());
+    let missing = "conf.yaml:16:9: peers.file: the file \"peers.yaml\" does not exist: the node runs alone (create it, or name another one; `peers: []` in it runs alone on purpose)";
+    assert_eq!(shown(&folder.load()), [missing]);
+    folder.edit(&[("  file: peers.yaml\n", "")]);
+    assert_eq!(shown(&folder.load()), [""; 0], "nobody has asked for one");
+
+    folder.write("peers.yaml", format!("peers:\n- public_key: {}\n- public_key: {}\n", key(), key()));
+    let running = folder.load();
+    assert_eq!(shown(&running), [""; 0]);
+    fs::remove_file(folder.path("peers.yaml")).unwrap();
+    let gone = folder.load_against(Some(&running.config)).unwrap();
+    let expected = "conf.yaml:15:1: peers.file: the file \"peers.yaml\" is gone: the node runs alone (put it back; to run alone on purpose, write `peers: []` into it)";
+    assert_eq!(shown(&gone), [expected]);
+    let again = folder.load_against(Some(&gone.config)).unwrap();
+    assert!(Arc::ptr_eq(&again.config, &gone.config));
+    assert_eq!(again.warnings, gone.warnings, "it is still gone");
+
+    folder.write("peers.yaml", format!("peers:\n- public_key: {}\n- public_key: {}\n", key(), key()));
+    folder.edit(&[("{connections: 1024", "{connections: 1")]);
+    let expected = "conf.yaml:14:25: network.limits.connections: 1 is less than the 2 members: some stay unconnected (at least 2)";
+    assert_eq!(shown(&folder.load()), [expected]);
+    folder.edit(&[("{connections: 1024", "{connections: 2")]);
+    assert_eq!(shown(&folder.load()), [""; 0]);
+}
+
+#[test]
 fn the_default_text_is_valid_with_and_without_ipv6() {
     let folder = Folder::new();
+    folder.write("peers.yaml", DEFAULT_PEERS);
     let loaded = folder.load();
     assert_eq!(loaded.warnings, []);
     assert_eq!(*loaded.config.identity(), folder.identity);

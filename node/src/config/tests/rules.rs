@@ -236,7 +236,9 @@ fn addresses_to_listen_on() {
             "network.addresses[1]",
             "1.2.3.4:1 overlaps with network.addresses[0], 0.0.0.0:1",
         ),
-        ("[/ip4/1.2.3.4/tcp/0, ‸/ip4/1.2.3.4/tcp/0]", "network.addresses[1]", "stands there twice"),
+        ("[‸/ip4/224.0.0.251/tcp/1]", "network.addresses[0]", "224.0.0.251 is a multicast address"),
+        ("[‸/ip4/255.255.255.255/tcp/1]", "network.addresses[0]", "255.255.255.255 is a broadcast address"),
+        ("[‸/ip6/ff02::1/tcp/0]", "network.addresses[0]", "ff02::1 is a multicast address"),
     ];
     for (to, path, piece) in edits {
         refuses(&[(ADDRESSES, to)], path, piece);
@@ -257,13 +259,14 @@ fn addresses_to_listen_on() {
         "admin.listen",
         "127.0.0.1:9000 overlaps with network.addresses[0], 0.0.0.0:9000",
     );
-    // Port 0 twice in two families, IPv4 beside IPv6: all fine.
+    refuses(&[("listen: null", "listen: ‸\"224.0.0.1:80\"")], "admin.listen", "is a multicast address");
+    // Port 0 twice, which is two ports, and IPv4 beside IPv6: all fine.
     let folder = Folder::new();
     folder.edit(&[(
         ADDRESSES,
-        "[/ip4/127.0.0.1/tcp/0, /ip6/::1/tcp/0, /ip4/0.0.0.0/tcp/9000, /ip6/::/tcp/9000]",
+        "[/ip4/127.0.0.1/tcp/0, /ip4/127.0.0.1/tcp/0, /ip6/::1/tcp/0, /ip4/0.0.0.0/tcp/9000, /ip6/::/tcp/9000]",
     )]);
-    assert_eq!(folder.load().config.network.listen.len(), 4);
+    assert_eq!(folder.load().config.network.listen.len(), 5);
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! `peers.yaml` beside `conf.yaml`: who the members are.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use reload::Problem;
+use storage::document::place::Spot;
+use storage::document::{Findings, MAX_FILE, ReadError, source};
+use storage::peers_file::Context;
+use storage::{Members, PeersFile};
+
+use super::{Draft, Judge, Verdict};
+
+/// The members with the bytes that they were read from.
+pub(super) struct Peers {
+    pub(super) members: Arc<Members>,
+    pub(super) text: Option<Arc<[u8]>>,
+}
+
+// === impl Judge ===
+
+impl Judge<'_> {
+    /// The members: those that run, if their file has not changed; else the file's.
+    pub(super) fn peers(
+        &mut self,
+        draft: &Draft,
+        given: Option<Option<Arc<[u8]>>>,
+        own: Option<&storage::PeerKey>,
+        findings: &Findings,
+        verdict: &mut Verdict,
+    ) -> Option<Peers> {
+        let name = &*draft.peers.name.display().to_string();
+        let text: Option<Arc<[u8]>> = match given {
+            Some(text) => text,
+            None => {
+                let started = Instant::now();
+                let read = source::read(&draft.peers.file, MAX_FILE);
+                self.read += started.elapsed();
+                match read {
+                    Ok(file) => Some(file.bytes.into()),
+                    Err(ReadError::Missing) => None,
+                    Err(error) => {
+                        let problem =
+                            Problem::at("peers.file", format!("the file {} {error}", draft.peers.shown));
+                        let hint = error.problem(name).hint.unwrap_or_default();
+                        findings.error(problem.hint(hint), Spot::Value);
+                        return None;
+                    }
+                }
+            }
+        };
+        let reusable = self.current.filter(|current| {
+            current.source.snapshot.peers == text
+                && current.source.peers_name == name
+                && own == Some(&current.node.identity.public_key())
+        });
+        if let Some(current) = reusable {
+            let theirs =
+                current.source.warnings.iter().filter(|warning| warning.file.as_deref() == Some(name));
+            verdict.warnings.extend(theirs.cloned());
+            let text = current.source.snapshot.peers.clone();
+            return Some(Peers { members: Arc::clone(&current.peers.members), text });
+        }
+        let Some(bytes) = text else { return Some(Peers { members: Arc::new(Members::new()), text: None }) };
+        let known = self.current.map(|current| &*current.peers.members);
+        match PeersFile::parse(name, bytes, Context { own, known }) {
+            Ok(file) => {
+                verdict.warnings.extend(file.warnings);
+                Some(Peers { members: Arc::new(file.members), text: file.text })
+            }
+            Err(error) => {
+                verdict.problems.extend(error.problems);
+                verdict.warnings.extend(error.warnings);
+                None
+            }
+        }
+    }
+
+    /// What is allowed and hardly meant: a federation that is gone, or too large for its limit.
+    pub(super) fn warn_of_members(&self, draft: &Draft, peers: &Peers, findings: &Findings) {
+        let warn = |path: &str, message: String, hint: String| {
+            findings.warning(Problem::at(path, message).hint(hint), Spot::Value);
+        };
+        let name = &draft.peers.shown;
+        if peers.text.is_none() {
+            let alone = "the node runs alone";
+            match self.current {
+                Some(current) if !current.peers.members.is_empty() => {
+                    let hint = "put it back; to run alone on purpose, write `peers: []` into it";
+                    warn("peers.file", format!("the file {name} is gone: {alone}"), hint.to_owned());
+                }
+                None if draft.peers.is_named => {
+                    let hint = "create it, or name another one; `peers: []` in it runs alone on purpose";
+                    warn("peers.file", format!("the file {name} does not exist: {alone}"), hint.to_owned());
+                }
+                Some(_) | None => {}
+            }
+        }
+        let (limit, members) = (draft.network.limits.connections, peers.members.len());
+        if usize::try_from(limit).is_ok_and(|limit| limit < members) {
+            warn(
+                "network.limits.connections",
+                format!("{limit} is less than the {members} members: some stay unconnected"),
+                format!("at least {members}"),
+            );
+        }
+    }
+}
