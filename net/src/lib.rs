@@ -25,6 +25,7 @@ pub mod pool;
 pub mod post;
 pub mod protocol;
 pub mod section;
+mod timed;
 pub mod view;
 pub mod wire;
 

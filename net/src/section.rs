@@ -42,7 +42,7 @@ pub struct NetworkSection {
     pub limits: Limits,
     /// Threads that drive connections; at least one (0 in the file is resolved to the number of cores).
     pub worker_threads: usize,
-    /// How long a dial may take.
+    /// How long a dial may take, and the handshake of a connection that came in.
     pub connection_timeout: Duration,
     /// The first pause after a failed dial.
     pub reconnect_min: Duration,

@@ -1,6 +1,11 @@
 //! Who is turned away, and who is not.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use net::{Limits, MemberState, Membership, NetworkSection};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 
 use crate::harness::*;
 
@@ -103,6 +108,54 @@ async fn handshakes_that_lead_nowhere_are_bounded_and_make_room_when_they_end() 
     drop(idle);
     let caller = caller(&node);
     soon("room again", caller.view.when(|view| view.connection_count() == 1)).await;
+}
+
+/// Longer than any test.
+const HOURS: Duration = Duration::from_secs(10_000);
+
+/// A connection that never says anything, when the node has taken it.
+async fn silent(node: &Node) -> TcpStream {
+    let before = node.view.handshakes();
+    let stream = TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+    soon("a handshake", node.view.when(|view| view.handshakes() > before)).await;
+    stream
+}
+
+async fn hung_up(stream: &mut TcpStream) {
+    let end = soon("the node's patience to end", stream.read(&mut [0])).await;
+    assert!(end.is_err() || end.is_ok_and(|bytes| bytes == 0), "a node that is not spoken to says nothing");
+}
+
+fn is_held(stream: &TcpStream) -> bool {
+    stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[actix::test]
+async fn a_silent_handshake_ends_within_the_timeout_that_it_began_under_and_makes_room() {
+    let limits = Limits { pending_incoming: 2, ..network_section().limits };
+    let section = NetworkSection { limits, connection_timeout: HOURS, ..network_section() };
+    let mut node = Node::start(section);
+    let early = silent(&node).await;
+    node.reload_with(|section| section.connection_timeout = Duration::from_secs(1)).await;
+    let mut late = silent(&node).await;
+    let caller = caller(&node);
+    hung_up(&mut late).await;
+    assert!(is_held(&early));
+    soon("room for somebody", caller.view.when(|view| view.connection_count() == 1)).await;
+}
+
+#[actix::test]
+async fn a_handshake_timeout_that_is_taken_back_counts_no_more() {
+    let section = NetworkSection { connection_timeout: Duration::from_secs(1), ..network_section() };
+    let mut node = Node::start(section);
+    let tried = NetworkSection { connection_timeout: HOURS, ..node.section.clone() };
+    node.prepare(&tried).await.unwrap();
+    node.commit().await.unwrap();
+    let meanwhile = silent(&node).await;
+    node.rollback().await.unwrap();
+    let mut after = silent(&node).await;
+    hung_up(&mut after).await;
+    assert!(is_held(&meanwhile));
 }
 
 #[actix::test]
