@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hickory_resolver::system_conf::read_system_conf;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::NetworkBehaviour;
@@ -20,7 +21,7 @@ use crate::ping::Ping;
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::timed::Timed;
-use crate::{Identity, NetworkSection, View};
+use crate::{Identity, NetworkSection, View, resolver};
 
 /// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
 /// freezes this at build; the longest time that its timers are at ease with.)
@@ -76,7 +77,8 @@ pub(crate) fn build(
         .multiplex(Brief::<yamux::Config>::default())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     // Outside of the handshake: a name's next address is tried after one that answers, but not as libp2p does.
-    let transport = dns::tokio::Transport::system(transport)?;
+    let (servers, options) = resolver::or_without_servers(read_system_conf());
+    let transport = dns::tokio::Transport::custom(transport, servers, options);
     let transport = Timed::new(transport.boxed(), Arc::clone(&rules));
     let executor = pool.clone();
     let config = libp2p::swarm::Config::with_executor(move |future| executor.spawn(future))

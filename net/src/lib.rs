@@ -24,6 +24,7 @@ mod ping;
 pub mod pool;
 pub mod post;
 pub mod protocol;
+mod resolver;
 pub mod section;
 mod timed;
 pub mod view;
