@@ -66,7 +66,12 @@ impl Rules {
 
     /// Whether connections from this address are counted one by one, not by address.
     pub(crate) fn is_exempt(&self, ip: &IpAddr) -> bool {
-        ip.is_loopback() || self.member_ips.contains(ip)
+        ip.is_loopback() || self.is_members(Some(*ip))
+    }
+
+    /// Whether a member is configured with this address. Nothing is proved by it: anyone there may be at the other end.
+    pub(crate) fn is_members(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_some_and(|ip| self.member_ips.contains(&ip))
     }
 
     /// How long a dial of this address, which ends in whom it is for, may take.

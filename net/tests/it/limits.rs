@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use net::{Limits, MemberState, Membership, NetworkSection};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::*;
 
@@ -156,6 +156,36 @@ async fn a_handshake_timeout_that_is_taken_back_counts_no_more() {
     let mut after = silent(&node).await;
     hung_up(&mut after).await;
     assert!(is_held(&meanwhile));
+}
+
+#[actix::test]
+async fn silent_strangers_do_not_keep_a_member_out() {
+    capture_log();
+    let caller = Node::start(network_section());
+    let limits = Limits { pending_incoming: 4, ..network_section().limits };
+    // It is known by its address, but not reached there: it has to come by itself.
+    let known = [(caller.key, member(caller.key, vec![address("/ip4/127.0.0.1/tcp/1")]))];
+    let node = Node::start(NetworkSection {
+        limits,
+        connection_timeout: HOURS,
+        reconnect_min: HOURS,
+        reconnect_max: HOURS,
+        members: std::sync::Arc::new(known.into()),
+        ..network_section()
+    });
+    soon("its dial", node.view.when(|view| view.members()[0].state == MemberState::Failed)).await;
+    let stranger = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        soon("a stranger", socket.connect(([127, 0, 0, 1], node.port()).into())).await.unwrap()
+    };
+    let strangers = [stranger().await, stranger().await, stranger().await];
+    hung_up(&mut stranger().await).await;
+    assert!(logged(&["peer_denied", "127.0.0.2", "too many handshakes at once"]) > 0);
+    let mut caller = caller;
+    caller.reload_with(|section| section.members = members([&node])).await;
+    soon("the member", node.view.when(|_| node.is_connected_to(&caller))).await;
+    assert!(strangers.iter().all(is_held));
 }
 
 #[actix::test]
