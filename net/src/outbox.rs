@@ -27,12 +27,15 @@ pub enum SendError {
     /// No connection to this member now.
     #[error("the peer is not connected")]
     NotConnected,
-    /// The message is larger than one of the two nodes allows.
+    /// The message is larger than this node allows.
     #[error("the message is too large; protocol.max_message_size allows {max} bytes here")]
     TooLarge {
         /// This node's limit, in bytes.
         max: usize,
     },
+    /// The message is larger than the peer's node allows. It does not say what it allows.
+    #[error("the message is larger than protocol.max_message_size of the peer's node allows")]
+    TooLargeThere,
     /// The content type cannot be sent.
     #[error("the content type is not 1 to 255 bytes of visible ascii")]
     ContentType,
@@ -301,11 +304,11 @@ impl Lease {
         self.outbox.until(|state| state.written < state.entries.len()).await;
     }
 
-    /// An answer came. `max` is this node's own size limit, for the words of the error.
+    /// An answer came.
     ///
     /// # Errors
     /// If no such message was sent.
-    pub(crate) fn answered(&self, sequence: u64, status: Status, max: usize) -> Result<(), StrayAck> {
+    pub(crate) fn answered(&self, sequence: u64, status: Status) -> Result<(), StrayAck> {
         let mut state = self.outbox.state();
         if sequence == 0 || sequence > state.newest {
             return Err(StrayAck(sequence));
@@ -321,7 +324,7 @@ impl Lease {
             let _ = entry.answer.send(match status {
                 Status::Accepted => Ok(()),
                 Status::InboxFull => Err(SendError::InboxFull),
-                Status::TooLarge => Err(SendError::TooLarge { max }),
+                Status::TooLarge => Err(SendError::TooLargeThere),
                 Status::RateLimited => Err(SendError::RateLimited),
                 Status::Refused => Err(SendError::Lost),
             });

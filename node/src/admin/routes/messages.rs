@@ -61,7 +61,7 @@ async fn send(state: State, request: HttpRequest, key: Path<String>, mut body: w
 fn failed(cause: &SendError) -> HttpResponse {
     let status = match cause {
         SendError::UnknownPeer => StatusCode::NOT_FOUND,
-        SendError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        SendError::TooLarge { .. } | SendError::TooLargeThere => StatusCode::PAYLOAD_TOO_LARGE,
         SendError::ContentType => StatusCode::BAD_REQUEST,
         SendError::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
