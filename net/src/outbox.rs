@@ -51,6 +51,9 @@ pub enum SendError {
     /// The connection broke, or the peer restarted, before the answer came.
     #[error("the connection broke before the peer answered; whether the message arrived is unknown")]
     Lost,
+    /// The peer takes messages too slowly: this one was not sent in time, and did not arrive.
+    #[error("the peer did not take the messages before this one in time; this one was not sent")]
+    NotSent,
     /// No answer in time; the message may have arrived.
     #[error("the peer did not answer in time; whether the message arrived is unknown")]
     Timeout,
@@ -255,9 +258,18 @@ impl State {
 // === impl Ticket ===
 
 impl Ticket {
-    /// Whether the peer is connected now.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.outbox.is_connected()
+    /// Takes the message back, and says what is known of it; `None` if its answer has come. What was never given to a
+    /// connection cannot have arrived, and never will.
+    pub(crate) fn withdraw(self) -> Option<SendError> {
+        let mut state = self.outbox.state();
+        let index = state.entries.iter().position(|e| e.sequence == self.sequence)?;
+        let entry = state.take(index)?;
+        Some(match (entry.reached.is_some(), state.connections > 0) {
+            (true, true) => SendError::Timeout,
+            (true, false) => SendError::Lost,
+            (false, true) => SendError::NotSent,
+            (false, false) => SendError::NotConnected,
+        })
     }
 }
 

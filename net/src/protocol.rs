@@ -11,7 +11,7 @@ use storage::PeerKey;
 
 use crate::inbox::Subscription;
 use crate::outbox::SendError;
-use crate::post::{Post, Posted, Settings};
+use crate::post::{Post, Settings};
 use crate::{ProtocolSection, View};
 
 /// How long a sender waits for the peer's answer: longer than a connection that broke takes to be there again.
@@ -120,15 +120,7 @@ impl Handler<Send> for Protocol {
             SendError::NotConnected if !self.view.is_member(&to) => SendError::UnknownPeer,
             other => other,
         });
-        Box::pin(async move {
-            let Posted { ticket, answer } = posted?;
-            match tokio::time::timeout(ANSWER, answer).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_dropped)) => Err(SendError::Lost),
-                Err(_late) if ticket.is_connected() => Err(SendError::Timeout),
-                Err(_late) => Err(SendError::Lost),
-            }
-        })
+        Box::pin(async move { posted?.answered(ANSWER).await })
     }
 }
 
