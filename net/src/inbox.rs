@@ -1,4 +1,5 @@
-//! Messages that have arrived: who gets them, what waits for a reader, and what each sender has sent so far.
+//! Messages that have arrived: who gets them, what waits for a reader or for one that comes back, and what each sender has
+//! sent so far.
 //!
 //! Lives longer than the protocol actor, so that neither a reload nor the actor's replacement loses a message (R13).
 
@@ -24,6 +25,8 @@ const BEHIND: usize = 256;
 const BEHIND_BYTES: usize = 32 * 1024 * 1024;
 /// How long a subscriber may stop the stream of a sender before it is cut off.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How many sessions of a sender are remembered: one that ends and one that begins.
+const SESSIONS: usize = 2;
 /// Of how many senders the state is kept; beyond, the one that was quiet longest is forgotten.
 const MAX_SENDERS: usize = 4096;
 
@@ -78,11 +81,18 @@ type Known = (Instant, Arc<AsyncMutex<Sender>>);
 /// What is remembered of one sender.
 #[derive(Debug)]
 struct Sender {
-    session: u64,
+    /// The newest last. A connection of the process before may still have something to say when its successor has begun.
+    sessions: VecDeque<Session>,
+    bucket: Bucket,
+}
+
+/// What a sender's process has sent.
+#[derive(Debug)]
+struct Session {
+    id: u64,
     last: u64,
     /// The fate of the newest messages: as many as a sender may have unanswered.
     recent: VecDeque<(u64, Status)>,
-    bucket: Bucket,
 }
 
 /// A token bucket (`protocol.rate_limit`).
@@ -186,7 +196,7 @@ impl Inbox {
         let sender = self.sender(from, limit);
         // Held to the end: of two streams of one sender, the second waits for what the first is about to say.
         let mut sender = sender.lock().await;
-        if let Some(status) = sender.seen(session, sequence) {
+        if let Some(status) = sender.session(session).seen(sequence) {
             return status;
         }
         let status = if sender.bucket.take(limit, Instant::now()) {
@@ -194,7 +204,7 @@ impl Inbox {
         } else {
             Status::RateLimited
         };
-        sender.record(sequence, status);
+        sender.session(session).record(sequence, status);
         status
     }
 
@@ -208,8 +218,9 @@ impl Inbox {
     ) -> Status {
         let sender = self.sender(from, limit);
         let mut sender = sender.lock().await;
-        sender.seen(session, sequence).unwrap_or_else(|| {
-            sender.record(sequence, Status::TooLarge);
+        let session = sender.session(session);
+        session.seen(sequence).unwrap_or_else(|| {
+            session.record(sequence, Status::TooLarge);
             Status::TooLarge
         })
     }
@@ -304,16 +315,28 @@ impl Readers {
 impl Sender {
     fn new(limit: RateLimit, now: Instant) -> Self {
         let bucket = Bucket { tokens: f64::from(limit.burst), at: now };
-        Self { session: 0, last: 0, recent: VecDeque::new(), bucket }
+        Self { sessions: VecDeque::new(), bucket }
     }
 
+    /// One that is not known takes the place of the oldest.
+    fn session(&mut self, id: u64) -> &mut Session {
+        let known = self.sessions.iter().position(|session| session.id == id);
+        let index = known.unwrap_or_else(|| {
+            if self.sessions.len() >= SESSIONS {
+                self.sessions.pop_front();
+            }
+            self.sessions.push_back(Session { id, last: 0, recent: VecDeque::new() });
+            self.sessions.len().saturating_sub(1)
+        });
+        &mut self.sessions[index]
+    }
+}
+
+// === impl Session ===
+
+impl Session {
     /// The answer to a message that came before; `None` for a new one.
-    fn seen(&mut self, session: u64, sequence: u64) -> Option<Status> {
-        if self.session != session {
-            self.session = session;
-            self.last = 0;
-            self.recent.clear();
-        }
+    fn seen(&self, sequence: u64) -> Option<Status> {
         if sequence > self.last {
             return None;
         }

@@ -23,6 +23,22 @@ async fn a_repeated_message_is_answered_as_before_and_delivered_once() {
 }
 
 #[tokio::test]
+async fn a_late_message_of_the_session_before_costs_neither_session_its_memory() {
+    let (inbox, key) = (Inbox::new(), Identity::generate().public_key());
+    let mut reader = inbox.subscribe();
+    for (session, sequence) in [(7, 1), (8, 1), (7, 2), (8, 1), (7, 2), (8, 2), (7, 1)] {
+        assert_eq!(inbox.accept(key, session, message(sequence, 1), FREE).await, Status::Accepted);
+    }
+    let read = |reader: &mut Subscription| std::iter::from_fn(|| reader.try_recv().ok()).count();
+    assert_eq!(read(&mut reader), 4, "each once");
+    // A third session ends the memory of the first, not of the second, however late the first was heard of.
+    for (session, sequence) in [(9, 1), (8, 2), (9, 1)] {
+        assert_eq!(inbox.accept(key, session, message(sequence, 1), FREE).await, Status::Accepted);
+    }
+    assert_eq!(read(&mut reader), 1);
+}
+
+#[tokio::test]
 async fn messages_wait_for_the_first_reader_in_order_and_within_bounds() {
     let (inbox, key) = (Inbox::new(), Identity::generate().public_key());
     for sequence in 1..=INBOX_MESSAGES as u64 {
