@@ -106,10 +106,11 @@ impl Post {
         self.0.settings.send_replace(settings);
     }
 
-    /// A reader of everything that arrives from now on; the first one gets what has waited for it, too.
+    /// A reader of everything that arrives from now on, and before that of what nobody has read; see
+    /// [`Subscribe`](crate::Subscribe) for `after`.
     #[must_use]
-    pub fn subscribe(&self) -> Subscription {
-        self.0.inbox.subscribe()
+    pub fn subscribe(&self, after: Option<u64>) -> Subscription {
+        self.0.inbox.subscribe(after)
     }
 
     /// Whether a connection to this peer is established.

@@ -70,7 +70,7 @@ fn failed(cause: &SendError) -> HttpResponse {
 }
 
 async fn inbox(state: State) -> HttpResponse {
-    let messages = match state.protocol.addr().send(Subscribe).await {
+    let messages = match state.protocol.addr().send(Subscribe::default()).await {
         Ok(messages) => messages,
         Err(gone) => {
             return error(
