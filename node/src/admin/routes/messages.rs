@@ -69,8 +69,11 @@ fn failed(cause: &SendError) -> HttpResponse {
     error(status, "Message not delivered", &cause.to_string())
 }
 
-async fn inbox(state: State) -> HttpResponse {
-    let messages = match state.protocol.addr().send(Subscribe::default()).await {
+async fn inbox(state: State, request: HttpRequest) -> HttpResponse {
+    // What is no id of ours is as good as none (HTML, 9.2.4: the client sends back whatever it was given).
+    let last = request.headers().get("last-event-id");
+    let after = last.and_then(|value| value.to_str().ok()).and_then(|id| id.trim().parse().ok());
+    let messages = match state.protocol.addr().send(Subscribe { after }).await {
         Ok(messages) => messages,
         Err(gone) => {
             return error(
