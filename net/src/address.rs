@@ -1,9 +1,26 @@
 //! Multiaddresses as sockets: the forms that this node listens on and counts by.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
+
+/// The addresses that count as one, because one host can have them all: an IPv4 address, an IPv6 /64 (RFC 4291, 2.5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Block(IpAddr);
+
+// === impl Block ===
+
+impl Block {
+    /// The block that an address is in.
+    pub(crate) fn of(ip: IpAddr) -> Self {
+        const NETWORK: u128 = !(u64::MAX as u128);
+        Self(match ip.to_canonical() {
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & NETWORK).into(),
+            v4 => v4,
+        })
+    }
+}
 
 /// The IP address that a multiaddress begins with, if it begins with one.
 pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
@@ -36,6 +53,16 @@ pub(crate) fn tcp_address(socket: SocketAddr) -> Multiaddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let same =
+            |one: &str, other: &str| Block::of(one.parse().unwrap()) == Block::of(other.parse().unwrap());
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff:ffff:ffff:ffff"));
+        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"), "an IPv4 address in IPv6's clothes");
+    }
 
     #[test]
     fn only_plain_tcp_is_a_socket() {

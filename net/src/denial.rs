@@ -9,8 +9,9 @@ use libp2p::PeerId;
 use libp2p::swarm::ConnectionDenied;
 
 use crate::View;
+use crate::address::Block;
 
-/// Events of one address in one window; the rest is only counted.
+/// Events of one address, or IPv6 /64, in one window; the rest is only counted.
 const EVENTS: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Addresses that are told apart; beyond, all new ones share one entry until the window ends.
@@ -34,6 +35,9 @@ pub enum Reason {
     /// `network.limits.pending_incoming`.
     #[error("too many handshakes at once")]
     Pending,
+    /// The share of `network.limits.pending_incoming` that one address may have.
+    #[error("too many handshakes of this address at once")]
+    PendingPerIp,
 }
 
 /// Writes and counts refusals. Cheap to clone.
@@ -46,7 +50,7 @@ pub(crate) struct Denials {
 #[derive(Debug, Default)]
 struct Recent {
     since: Option<Instant>,
-    events: HashMap<Option<IpAddr>, u32>,
+    events: HashMap<Option<Block>, u32>,
 }
 
 // === impl Denials ===
@@ -59,7 +63,11 @@ impl Denials {
     /// Turns a connection away, and says so.
     pub(crate) fn deny(&self, ip: Option<IpAddr>, peer: Option<PeerId>, reason: Reason) -> ConnectionDenied {
         self.view.counters().denied();
-        let silent = self.recent.lock().unwrap_or_else(PoisonError::into_inner).is_silent(ip, Instant::now());
+        let silent = self
+            .recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_silent(ip.map(Block::of), Instant::now());
         if !silent {
             let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
@@ -72,12 +80,13 @@ impl Denials {
 // === impl Recent ===
 
 impl Recent {
-    fn is_silent(&mut self, ip: Option<IpAddr>, now: Instant) -> bool {
+    fn is_silent(&mut self, block: Option<Block>, now: Instant) -> bool {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
             self.since = Some(now);
             self.events.clear();
         }
-        let key = if self.events.len() < ADDRESSES || self.events.contains_key(&ip) { ip } else { None };
+        let key =
+            if self.events.len() < ADDRESSES || self.events.contains_key(&block) { block } else { None };
         let events = self.events.entry(key).or_default();
         *events = events.saturating_add(1);
         *events > EVENTS
@@ -92,7 +101,7 @@ mod tests {
     fn one_address_cannot_fill_the_log_and_others_are_still_heard() {
         let mut recent = Recent::default();
         let now = Instant::now();
-        let ip = |n: u32| Some(IpAddr::from(n.to_be_bytes()));
+        let ip = |n: u32| Some(Block::of(IpAddr::from(n.to_be_bytes())));
         let heard = (0..100).filter(|_| !recent.is_silent(ip(1), now)).count();
         assert_eq!(heard, EVENTS as usize);
         assert!(!recent.is_silent(ip(2), now));
@@ -101,5 +110,18 @@ mod tests {
         }
         assert!(recent.events.len() <= ADDRESSES + 1);
         assert!(!recent.is_silent(ip(1), now + WINDOW), "a new window");
+    }
+
+    #[test]
+    fn an_ipv6_network_cannot_fill_the_log_from_many_addresses() {
+        let view = View::new();
+        let denials = Denials::new(view.clone());
+        for n in 0..100u128 {
+            let ip = std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) + n);
+            denials.deny(Some(ip.into()), None, Reason::Pending);
+        }
+        let recent = denials.recent.lock().unwrap();
+        assert_eq!(recent.events.values().copied().collect::<Vec<_>>(), [100]);
+        assert_eq!(view.counted().denied, 100);
     }
 }

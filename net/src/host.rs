@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use hickory_resolver::system_conf::read_system_conf;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::upgrade::Version;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, SwarmBuilder, identify, noise, tcp, yamux};
+use libp2p::{Swarm, Transport, dns, identify, noise, tcp, yamux};
 
 use crate::crossed::Crossed;
 use crate::denial::Denials;
@@ -17,13 +20,12 @@ use crate::membership::{Gate, LiveRules, Rules};
 use crate::ping::Ping;
 use crate::pool::Pool;
 use crate::post::Post;
-use crate::{Identity, NetworkSection, View};
+use crate::timed::Timed;
+use crate::{Identity, NetworkSection, View, resolver};
 
 /// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
 /// freezes this at build; the longest time that its timers are at ease with.)
 const IDLE: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-/// No handshake may take longer, in either direction. The live `peers.connection_timeout` is kept per dial, by the dialer.
-const HANDSHAKE: Duration = Duration::from_secs(60);
 /// What identify says that this node speaks.
 const SPEAKS: &str = "/fednode/1.0.0";
 
@@ -68,19 +70,19 @@ pub(crate) fn build(
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone()),
     };
+    // By hand: the swarm builder's transport has one frozen limit for all handshakes.
+    let transport = tcp::tokio::Transport::new(tcp::Config::default())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(&keypair).map_err(io::Error::other)?)
+        .multiplex(Brief::<yamux::Config>::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    // Outside of the handshake: a name's next address is tried after one that answers, but not as libp2p does.
+    let (servers, options) = resolver::or_without_servers(read_system_conf());
+    let transport = dns::tokio::Transport::custom(transport, servers, options);
+    let transport = Timed::new(transport.boxed(), Arc::clone(&rules));
     let executor = pool.clone();
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, Brief::<yamux::Config>::default)
-        .map_err(io::Error::other)?
-        .with_dns()?
-        .with_behaviour(|_| host)
-        .unwrap_or_else(|never| match never {})
-        .with_swarm_config(|_| {
-            libp2p::swarm::Config::with_executor(move |future| executor.spawn(future))
-                .with_idle_connection_timeout(IDLE)
-        })
-        .with_connection_timeout(HANDSHAKE)
-        .build();
+    let config = libp2p::swarm::Config::with_executor(move |future| executor.spawn(future))
+        .with_idle_connection_timeout(IDLE);
+    let swarm = Swarm::new(transport.boxed(), host, identity.peer_id(), config);
     Ok(Built { swarm, rules })
 }

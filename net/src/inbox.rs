@@ -1,8 +1,12 @@
-//! Messages that have arrived: who gets them, what waits for a reader, and what each sender has sent so far.
+//! Messages that have arrived: who gets them, what waits for a reader or for one that comes back, and what each sender has
+//! sent so far.
 //!
 //! Lives longer than the protocol actor, so that neither a reload nor the actor's replacement loses a message (R13).
 
+mod sender;
+
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,16 +15,16 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::RateLimit;
-use crate::outbox;
 use crate::wire::{Message, Status};
+use sender::Sender;
 
-/// How many messages wait while nobody reads.
+/// How many messages are kept: what waits while nobody reads, and what was handed out last.
 pub const INBOX_MESSAGES: usize = 1024;
-/// How many bytes wait while nobody reads.
+/// How many bytes are kept.
 pub const INBOX_BYTES: usize = 16 * 1024 * 1024;
-/// How many messages one subscriber may be behind, besides what the inbox held for it.
+/// How many messages one subscriber may be behind, besides what the inbox had for it.
 const BEHIND: usize = 256;
-/// How many bytes one subscriber may be behind, besides what the inbox held for it; one larger message may wait alone.
+/// How many bytes one subscriber may be behind, besides what the inbox had for it; one larger message may wait alone.
 const BEHIND_BYTES: usize = 32 * 1024 * 1024;
 /// How long a subscriber may stop the stream of a sender before it is cut off.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +42,8 @@ pub struct Received {
     pub content_type: Option<String>,
     /// The payload.
     pub data: Vec<u8>,
+    /// Some subscriber has taken it from its channel.
+    taken: AtomicBool,
 }
 
 /// The messages that one subscriber gets. Ends when it is cut off.
@@ -60,8 +66,14 @@ struct Readers {
     /// The id of the newest message.
     newest: u64,
     subscribers: Vec<Subscriber>,
-    waiting: VecDeque<Arc<Received>>,
-    waiting_bytes: usize,
+    kept: Kept,
+}
+
+/// The newest messages, in the order of their ids: at most [`INBOX_MESSAGES`] and [`INBOX_BYTES`].
+#[derive(Debug, Default)]
+struct Kept {
+    messages: VecDeque<Arc<Received>>,
+    bytes: usize,
 }
 
 /// Where a subscriber's messages go in.
@@ -75,23 +87,6 @@ struct Subscriber {
 /// A sender, and when it last sent.
 type Known = (Instant, Arc<AsyncMutex<Sender>>);
 
-/// What is remembered of one sender.
-#[derive(Debug)]
-struct Sender {
-    session: u64,
-    last: u64,
-    /// The fate of the newest messages: as many as a sender may have unanswered.
-    recent: VecDeque<(u64, Status)>,
-    bucket: Bucket,
-}
-
-/// A token bucket (`protocol.rate_limit`).
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    tokens: f64,
-    at: Instant,
-}
-
 /// What became of a try to hand a message out.
 enum Placed {
     Done(Status),
@@ -104,7 +99,7 @@ enum Placed {
 impl Subscription {
     /// The next message; `None` for a subscriber that was cut off, when it has read what it had.
     pub async fn recv(&mut self) -> Option<Arc<Received>> {
-        self.0.recv().await.map(|(message, _room)| message)
+        self.0.recv().await.map(Self::take)
     }
 
     /// The next message, if it is there.
@@ -112,7 +107,12 @@ impl Subscription {
     /// # Errors
     /// If there is none now, or none to come.
     pub fn try_recv(&mut self) -> Result<Arc<Received>, TryRecvError> {
-        self.0.try_recv().map(|(message, _room)| message)
+        self.0.try_recv().map(Self::take)
+    }
+
+    fn take((message, _room): Delivery) -> Arc<Received> {
+        message.taken.store(true, Ordering::Relaxed);
+        message
     }
 }
 
@@ -137,7 +137,7 @@ impl Subscriber {
         Some((place, room))
     }
 
-    /// Gives it a message that has waited for a reader.
+    /// Gives it a message that was kept.
     fn catch_up(&self, message: Arc<Received>) {
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(Self::weight(message.data.len())) {
             let _ = self.line.try_send((message, room));
@@ -160,16 +160,24 @@ impl Inbox {
         Self { patience, readers: Mutex::default(), senders: Mutex::default() }
     }
 
-    /// A new reader, which first gets what waited for one. It gets every message from now on; one that stops reading is
-    /// cut off.
-    pub(crate) fn subscribe(&self) -> Subscription {
+    /// A new reader. It first gets what waits for one, and what is kept of the messages after the one that it names as its
+    /// last; then every message from now on. One that stops reading is cut off.
+    pub(crate) fn subscribe(&self, after: Option<u64>) -> Subscription {
         let (subscriber, subscription) = Subscriber::new();
         let mut readers = self.readers();
-        readers.waiting_bytes = 0;
-        for message in std::mem::take(&mut readers.waiting) {
-            subscriber.catch_up(message);
-        }
+        // First: what those who left have not read waits for a reader again when their channels are gone.
         readers.subscribers.retain(|other| !other.line.is_closed());
+        let after = match after {
+            // Named in an earlier life of the process: everything is new.
+            Some(id) if id > readers.newest => 0,
+            Some(id) => id,
+            None => u64::MAX,
+        };
+        for message in &mut readers.kept.messages {
+            if message.id > after || waits(message) {
+                subscriber.catch_up(Arc::clone(message));
+            }
+        }
         readers.subscribers.push(subscriber);
         subscription
     }
@@ -186,7 +194,7 @@ impl Inbox {
         let sender = self.sender(from, limit);
         // Held to the end: of two streams of one sender, the second waits for what the first is about to say.
         let mut sender = sender.lock().await;
-        if let Some(status) = sender.seen(session, sequence) {
+        if let Some(status) = sender.session(session).seen(sequence) {
             return status;
         }
         let status = if sender.bucket.take(limit, Instant::now()) {
@@ -194,7 +202,7 @@ impl Inbox {
         } else {
             Status::RateLimited
         };
-        sender.record(sequence, status);
+        sender.session(session).record(sequence, status);
         status
     }
 
@@ -208,8 +216,9 @@ impl Inbox {
     ) -> Status {
         let sender = self.sender(from, limit);
         let mut sender = sender.lock().await;
-        sender.seen(session, sequence).unwrap_or_else(|| {
-            sender.record(sequence, Status::TooLarge);
+        let session = sender.session(session);
+        session.seen(sequence).unwrap_or_else(|| {
+            session.record(sequence, Status::TooLarge);
             Status::TooLarge
         })
     }
@@ -253,6 +262,9 @@ impl Inbox {
         for (place, room) in permits {
             place.send((Arc::clone(&received), room));
         }
+        if readers.kept.make_room(received.data.len()) {
+            readers.kept.push(received);
+        }
         Placed::Done(Status::Accepted)
     }
 
@@ -282,68 +294,49 @@ impl Inbox {
 
 impl Readers {
     fn keep(&mut self, from: PeerKey, message: Message) -> Status {
-        let bytes = self.waiting_bytes.saturating_add(message.data.len());
-        if self.waiting.len() >= INBOX_MESSAGES || bytes > INBOX_BYTES {
+        if !self.kept.make_room(message.data.len()) {
             return Status::InboxFull;
         }
-        self.waiting_bytes = bytes;
         let received = self.number(from, message);
-        self.waiting.push_back(received);
+        self.kept.push(received);
         Status::Accepted
     }
 
     fn number(&mut self, from: PeerKey, message: Message) -> Arc<Received> {
         self.newest = self.newest.saturating_add(1);
         let Message { content_type, data, .. } = message;
-        Arc::new(Received { id: self.newest, from, content_type, data })
+        Arc::new(Received { id: self.newest, from, content_type, data, taken: AtomicBool::new(false) })
     }
 }
 
-// === impl Sender ===
+// === impl Kept ===
 
-impl Sender {
-    fn new(limit: RateLimit, now: Instant) -> Self {
-        let bucket = Bucket { tokens: f64::from(limit.burst), at: now };
-        Self { session: 0, last: 0, recent: VecDeque::new(), bucket }
+impl Kept {
+    /// Forgets the oldest messages that wait for nobody until one of so many bytes fits in. False if it cannot.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        if bytes > INBOX_BYTES {
+            return false;
+        }
+        while self.messages.len() >= INBOX_MESSAGES || self.bytes.saturating_add(bytes) > INBOX_BYTES {
+            let dispensable = self.messages.iter_mut().position(|message| !waits(message));
+            let Some(message) = dispensable.and_then(|index| self.messages.remove(index)) else {
+                return false;
+            };
+            self.bytes = self.bytes.saturating_sub(message.data.len());
+        }
+        true
     }
 
-    /// The answer to a message that came before; `None` for a new one.
-    fn seen(&mut self, session: u64, sequence: u64) -> Option<Status> {
-        if self.session != session {
-            self.session = session;
-            self.last = 0;
-            self.recent.clear();
-        }
-        if sequence > self.last {
-            return None;
-        }
-        let known = self.recent.iter().find(|(number, _)| *number == sequence);
-        Some(known.map_or(Status::Refused, |(_, status)| *status))
-    }
-
-    fn record(&mut self, sequence: u64, status: Status) {
-        self.last = sequence;
-        if self.recent.len() >= outbox::MAX_MESSAGES {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((sequence, status));
+    fn push(&mut self, message: Arc<Received>) {
+        self.bytes = self.bytes.saturating_add(message.data.len());
+        self.messages.push_back(message);
     }
 }
 
-// === impl Bucket ===
-
-impl Bucket {
-    fn take(&mut self, limit: RateLimit, now: Instant) -> bool {
-        let filled = now.saturating_duration_since(self.at).as_secs_f64() * limit.messages_per_second;
-        // A lower burst counts at once, for what is in the bucket too.
-        self.tokens = (self.tokens + filled).min(f64::from(limit.burst));
-        self.at = now;
-        let enough = self.tokens >= 1.0;
-        if enough {
-            self.tokens -= 1.0;
-        }
-        enough
-    }
+/// Whether a message that is kept has not been read, and no subscriber has it in its channel: nobody has read it, or will.
+fn waits(message: &mut Arc<Received>) -> bool {
+    // Nobody else has a share of it. (Not the bare count: this sees what those did who let go of theirs.)
+    Arc::get_mut(message).is_some_and(|message| !*message.taken.get_mut())
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ mod ping;
 pub mod pool;
 pub mod post;
 pub mod protocol;
+mod resolver;
 pub mod section;
+mod timed;
 pub mod view;
 pub mod wire;
 

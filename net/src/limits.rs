@@ -2,6 +2,9 @@
 //!
 //! Limits are asked when a connection comes and never again, so lowering one sheds nothing. Own behaviour because
 //! libp2p's counts neither by address nor before the handshake by anything but the total.
+//!
+//! Handshakes are cheap to begin and say nothing: whoever has an address could hold them all, and keep the members out. So
+//! no address gets more than its share, and some are kept for the addresses that members are configured with.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -17,9 +20,12 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use storage::PeerKey;
 
-use crate::address::ip_of;
+use crate::address::{Block, ip_of};
 use crate::denial::{Denials, Reason};
 use crate::membership::{LiveRules, Rules};
+
+/// One address may hold one in so many of the pending handshakes, and as many are kept for members.
+const SHARES: usize = 4;
 
 /// Counts connections. Every table is bounded by the limits themselves.
 #[derive(Debug)]
@@ -54,24 +60,45 @@ impl Established {
 // === impl Tally ===
 
 impl Tally {
-    /// Connections of one address that count by address, in whatever state.
-    fn of_ip(&self, ip: IpAddr, rules: &Rules) -> usize {
-        let pending = self.pending.values().filter(|other| **other == Some(ip)).count();
+    /// Handshakes of one block, without those of addresses that are exempt.
+    fn pending_of(&self, block: Block, rules: &Rules) -> usize {
+        let of_block = |ip: &&IpAddr| Block::of(**ip) == block && !rules.is_exempt(ip);
+        self.pending.values().flatten().filter(of_block).count()
+    }
+
+    /// Connections of one block that count by address, in whatever state.
+    fn of_block(&self, block: Block, rules: &Rules) -> usize {
+        let of_block = |ip: IpAddr| Block::of(ip) == block && !rules.is_exempt(&ip);
         let established = self.established.values();
-        pending
-            + established.filter(|held| held.ip == Some(ip) && !rules.is_member(held.key.as_ref())).count()
+        self.pending_of(block, rules)
+            + established
+                .filter(|held| held.ip.is_some_and(of_block) && !rules.is_member(held.key.as_ref()))
+                .count()
     }
 
     /// Whether one more handshake may begin.
     fn pending(&self, rules: &Rules, ip: Option<IpAddr>) -> Result<(), Reason> {
-        if self.pending.len() >= rules.limits.pending_incoming as usize {
+        let most = rules.limits.pending_incoming as usize;
+        if self.pending.len() >= most {
             return Err(Reason::Pending);
         }
         if self.established.len() >= rules.limits.connections as usize {
             return Err(Reason::Connections);
         }
+        if rules.is_members(ip) {
+            return Ok(());
+        }
+        let others = self.pending.values().filter(|ip| !rules.is_members(**ip)).count();
+        if others >= most.saturating_sub(most / SHARES) {
+            return Err(Reason::Pending);
+        }
         match ip {
-            Some(ip) if !rules.is_exempt(&ip) => self.per_ip(rules, ip, 0),
+            Some(ip) if !rules.is_exempt(&ip) => {
+                if self.pending_of(Block::of(ip), rules) >= (most / SHARES).max(1) {
+                    return Err(Reason::PendingPerIp);
+                }
+                self.per_ip(rules, ip, 0)
+            }
             _ => Ok(()),
         }
     }
@@ -96,7 +123,8 @@ impl Tally {
     }
 
     fn per_ip(&self, rules: &Rules, ip: IpAddr, itself: usize) -> Result<(), Reason> {
-        if self.of_ip(ip, rules).saturating_sub(itself) >= rules.limits.connections_per_ip as usize {
+        let counted = self.of_block(Block::of(ip), rules);
+        if counted.saturating_sub(itself) >= rules.limits.connections_per_ip as usize {
             return Err(Reason::PerIp);
         }
         Ok(())
@@ -193,97 +221,4 @@ impl NetworkBehaviour for Limiter {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::fixtures::{member, section};
-    use crate::{Identity, Limits};
-
-    fn rules(limits: Limits) -> Rules {
-        Rules::of(&crate::NetworkSection { limits, ..section() })
-    }
-
-    fn limits() -> Limits {
-        Limits { connections: 4, connections_per_peer: 2, connections_per_ip: 3, pending_incoming: 2 }
-    }
-
-    fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
-    }
-
-    fn id(n: usize) -> ConnectionId {
-        ConnectionId::new_unchecked(n)
-    }
-
-    #[test]
-    fn handshakes_are_bounded_in_total_and_by_address() {
-        let rules = rules(limits());
-        let mut tally = Tally::default();
-        for n in 0..3 {
-            tally.established.insert(id(n), Established::new(PeerId::random(), ip("9.9.9.9")));
-        }
-        assert_eq!(tally.pending(&rules, ip("9.9.9.9")), Err(Reason::PerIp));
-        assert_eq!(tally.pending(&rules, ip("8.8.8.8")), Ok(()));
-        tally.pending.insert(id(3), ip("8.8.8.8"));
-        tally.pending.insert(id(4), ip("127.0.0.1"));
-        assert_eq!(tally.pending(&rules, ip("7.7.7.7")), Err(Reason::Pending));
-    }
-
-    #[test]
-    fn members_and_loopback_do_not_count_by_address() {
-        let key = Identity::generate().public_key();
-        let mut section = section();
-        section.limits = Limits { connections: 100, connections_per_ip: 1, ..limits() };
-        section.members = Arc::new([(key, member(key, &["/ip4/9.9.9.9/tcp/1"]))].into());
-        let rules = Rules::of(&section);
-        let mut tally = Tally::default();
-        for n in 0..5 {
-            tally.established.insert(id(n), Established::new(PeerId::random(), ip("127.0.0.1")));
-            tally.established.insert(id(n + 10), Established::new(PeerId::random(), ip("9.9.9.9")));
-        }
-        assert_eq!(tally.pending(&rules, ip("127.0.0.1")), Ok(()));
-        assert_eq!(tally.pending(&rules, ip("9.9.9.9")), Ok(()), "the address of a member");
-        tally.established.insert(id(20), Established::new(key.peer_id(), ip("5.5.5.5")));
-        assert_eq!(tally.pending(&rules, ip("5.5.5.5")), Ok(()), "only a member is there");
-        assert_eq!(tally.established(&rules, Established::new(key.peer_id(), ip("5.5.5.5")), true), Ok(()));
-    }
-
-    #[test]
-    fn established_connections_are_bounded_in_total_and_by_peer_and_lowering_sheds_nothing() {
-        let peer = PeerId::random();
-        let mut tally = Tally::default();
-        tally.established.insert(id(0), Established::new(peer, ip("127.0.0.1")));
-        tally.established.insert(id(1), Established::new(peer, ip("127.0.0.1")));
-        let rules_now = rules(limits());
-        assert_eq!(
-            tally.established(&rules_now, Established::new(peer, ip("127.0.0.1")), true),
-            Err(Reason::PerPeer)
-        );
-        assert_eq!(
-            tally.established(&rules_now, Established::new(PeerId::random(), ip("127.0.0.1")), true),
-            Ok(())
-        );
-        let lowered = rules(Limits { connections: 1, ..limits() });
-        assert_eq!(
-            tally.established(&lowered, Established::new(PeerId::random(), None), false),
-            Err(Reason::Connections)
-        );
-        assert_eq!(tally.established.len(), 2);
-    }
-
-    #[test]
-    fn a_connection_does_not_count_against_itself() {
-        let rules = rules(Limits { connections_per_ip: 1, ..limits() });
-        let mut tally = Tally::default();
-        tally.pending.insert(id(0), ip("9.9.9.9"));
-        assert_eq!(
-            tally.established(&rules, Established::new(PeerId::random(), ip("9.9.9.9")), true),
-            Ok(())
-        );
-        assert_eq!(
-            tally.established(&rules, Established::new(PeerId::random(), ip("9.9.9.9")), false),
-            Err(Reason::PerIp)
-        );
-    }
-}
+mod tests;

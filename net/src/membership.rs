@@ -5,10 +5,12 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
     ToSwarm, dummy,
@@ -26,6 +28,8 @@ use crate::{Limits, Membership, NetworkSection};
 pub(crate) struct Rules {
     pub(crate) membership: Membership,
     pub(crate) limits: Limits,
+    /// What an inbound handshake may take, and a dial whose member has no `connection_timeout` of its own.
+    pub(crate) connection_timeout: Duration,
     members: Arc<Members>,
     /// Addresses that members are configured with, where they are numbers.
     member_ips: HashSet<IpAddr>,
@@ -49,6 +53,7 @@ impl Rules {
         Self {
             membership: section.membership,
             limits: section.limits,
+            connection_timeout: section.connection_timeout,
             members: Arc::clone(&section.members),
             member_ips: addresses.filter_map(ip_of).collect(),
         }
@@ -61,7 +66,23 @@ impl Rules {
 
     /// Whether connections from this address are counted one by one, not by address.
     pub(crate) fn is_exempt(&self, ip: &IpAddr) -> bool {
-        ip.is_loopback() || self.member_ips.contains(ip)
+        ip.is_loopback() || self.is_members(Some(*ip))
+    }
+
+    /// Whether a member is configured with this address. Nothing is proved by it: anyone there may be at the other end.
+    pub(crate) fn is_members(&self, ip: Option<IpAddr>) -> bool {
+        ip.is_some_and(|ip| self.member_ips.contains(&ip))
+    }
+
+    /// How long a dial of this address, which ends in whom it is for, may take.
+    pub(crate) fn dial_timeout(&self, address: &Multiaddr) -> Duration {
+        let member = match address.iter().last() {
+            Some(Protocol::P2p(peer)) => {
+                PeerKey::from_peer_id(&peer).ok().and_then(|key| self.members.get(&key))
+            }
+            _ => None,
+        };
+        member.and_then(|member| member.connection_timeout).unwrap_or(self.connection_timeout)
     }
 
     /// Whether this peer may hold a connection.
@@ -151,5 +172,25 @@ impl NetworkBehaviour for Gate {
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Identity;
+    use crate::fixtures::{member, section};
+
+    #[test]
+    fn a_dial_has_the_time_that_its_member_is_given() {
+        let (hurried, other) = (Identity::generate().public_key(), Identity::generate().public_key());
+        let own = Duration::from_secs(77);
+        let entry = storage::Member { connection_timeout: Some(own), ..member(hurried, &[]) };
+        let members = [(hurried, entry), (other, member(other, &[]))];
+        let rules = Rules::of(&NetworkSection { members: Arc::new(members.into()), ..section() });
+        let at = |key: PeerKey| Multiaddr::empty().with(Protocol::Tcp(1)).with(Protocol::P2p(key.peer_id()));
+        assert_eq!(rules.dial_timeout(&at(hurried)), own);
+        assert_eq!(rules.dial_timeout(&at(other)), rules.connection_timeout);
+        assert_eq!(rules.dial_timeout(&Multiaddr::empty()), rules.connection_timeout);
     }
 }

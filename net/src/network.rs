@@ -35,7 +35,7 @@ use crate::membership::LiveRules;
 use crate::pool::{Pool, Workers};
 use crate::post::Post;
 use crate::view::{ConnectionView, Direction};
-use crate::{NetworkSection, View};
+use crate::{NetworkSection, View, resolver};
 pub use start::{StartError, StartNetwork};
 
 /// The actor.
@@ -320,10 +320,11 @@ fn explain(error: &DialError) -> String {
     }
 }
 
-fn root(error: &dyn std::error::Error) -> String {
-    let mut error = error;
+/// The cause at the bottom of an error.
+pub(crate) fn root(error: &dyn std::error::Error) -> String {
+    let Some(mut error) = error.source() else { return error.to_string() };
     while let Some(source) = error.source() {
         error = source;
     }
-    error.to_string()
+    resolver::explain(error).map_or_else(|| error.to_string(), str::to_owned)
 }

@@ -27,12 +27,15 @@ pub enum SendError {
     /// No connection to this member now.
     #[error("the peer is not connected")]
     NotConnected,
-    /// The message is larger than one of the two nodes allows.
+    /// The message is larger than this node allows.
     #[error("the message is too large; protocol.max_message_size allows {max} bytes here")]
     TooLarge {
         /// This node's limit, in bytes.
         max: usize,
     },
+    /// The message is larger than the peer's node allows. It does not say what it allows.
+    #[error("the message is larger than protocol.max_message_size of the peer's node allows")]
+    TooLargeThere,
     /// The content type cannot be sent.
     #[error("the content type is not 1 to 255 bytes of visible ascii")]
     ContentType,
@@ -48,6 +51,9 @@ pub enum SendError {
     /// The connection broke, or the peer restarted, before the answer came.
     #[error("the connection broke before the peer answered; whether the message arrived is unknown")]
     Lost,
+    /// The peer takes messages too slowly: this one was not sent in time, and did not arrive.
+    #[error("the peer did not take the messages before this one in time; this one was not sent")]
+    NotSent,
     /// No answer in time; the message may have arrived.
     #[error("the peer did not answer in time; whether the message arrived is unknown")]
     Timeout,
@@ -252,9 +258,18 @@ impl State {
 // === impl Ticket ===
 
 impl Ticket {
-    /// Whether the peer is connected now.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.outbox.is_connected()
+    /// Takes the message back, and says what is known of it; `None` if its answer has come. What was never given to a
+    /// connection cannot have arrived, and never will.
+    pub(crate) fn withdraw(self) -> Option<SendError> {
+        let mut state = self.outbox.state();
+        let index = state.entries.iter().position(|e| e.sequence == self.sequence)?;
+        let entry = state.take(index)?;
+        Some(match (entry.reached.is_some(), state.connections > 0) {
+            (true, true) => SendError::Timeout,
+            (true, false) => SendError::Lost,
+            (false, true) => SendError::NotSent,
+            (false, false) => SendError::NotConnected,
+        })
     }
 }
 
@@ -301,11 +316,11 @@ impl Lease {
         self.outbox.until(|state| state.written < state.entries.len()).await;
     }
 
-    /// An answer came. `max` is this node's own size limit, for the words of the error.
+    /// An answer came.
     ///
     /// # Errors
     /// If no such message was sent.
-    pub(crate) fn answered(&self, sequence: u64, status: Status, max: usize) -> Result<(), StrayAck> {
+    pub(crate) fn answered(&self, sequence: u64, status: Status) -> Result<(), StrayAck> {
         let mut state = self.outbox.state();
         if sequence == 0 || sequence > state.newest {
             return Err(StrayAck(sequence));
@@ -321,7 +336,7 @@ impl Lease {
             let _ = entry.answer.send(match status {
                 Status::Accepted => Ok(()),
                 Status::InboxFull => Err(SendError::InboxFull),
-                Status::TooLarge => Err(SendError::TooLarge { max }),
+                Status::TooLarge => Err(SendError::TooLargeThere),
                 Status::RateLimited => Err(SendError::RateLimited),
                 Status::Refused => Err(SendError::Lost),
             });

@@ -50,6 +50,23 @@ pub(crate) struct Posted {
     pub(crate) answer: Answer,
 }
 
+// === impl Posted ===
+
+impl Posted {
+    /// Waits so long for the peer's answer, then takes the message back.
+    pub(crate) async fn answered(self, within: Duration) -> Result<(), SendError> {
+        let Self { ticket, mut answer } = self;
+        if let Ok(answered) = tokio::time::timeout(within, &mut answer).await {
+            return answered.unwrap_or(Err(SendError::Lost));
+        }
+        match ticket.withdraw() {
+            Some(error) => Err(error),
+            // It came in this very moment.
+            None => answer.await.unwrap_or(Err(SendError::Lost)),
+        }
+    }
+}
+
 // === impl Settings ===
 
 impl From<&ProtocolSection> for Settings {
@@ -89,10 +106,11 @@ impl Post {
         self.0.settings.send_replace(settings);
     }
 
-    /// A reader of everything that arrives from now on; the first one gets what has waited for it, too.
+    /// A reader of everything that arrives from now on, and before that of what nobody has read; see
+    /// [`Subscribe`](crate::Subscribe) for `after`.
     #[must_use]
-    pub fn subscribe(&self) -> Subscription {
-        self.0.inbox.subscribe()
+    pub fn subscribe(&self, after: Option<u64>) -> Subscription {
+        self.0.inbox.subscribe(after)
     }
 
     /// Whether a connection to this peer is established.
@@ -160,5 +178,40 @@ impl Post {
 
     fn outboxes(&self) -> MutexGuard<'_, HashMap<PeerId, Arc<Outbox>>> {
         self.0.outboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the sender of a message hears, whose time is over when it has gone so far.
+    async fn told(written: bool, connected: bool) -> SendError {
+        let rate_limit = RateLimit { messages_per_second: 1.0, burst: 1 };
+        let ping_interval = Duration::from_secs(15);
+        let (post, peer) =
+            (Post::new(Settings { ping_interval, max_message_size: 9, rate_limit }), PeerId::random());
+        let outbox = post.outbox(peer);
+        outbox.connected();
+        let posted = post.send(&peer, None, vec![0]).unwrap();
+        let lease = Arc::clone(&outbox).lease().await;
+        if written {
+            lease.next().unwrap();
+        }
+        if !connected {
+            drop(lease);
+            post.disconnected(&peer);
+        }
+        let error = posted.answered(Duration::ZERO).await.unwrap_err();
+        assert_eq!(outbox.is_idle(), !connected, "it is not sent any more");
+        error
+    }
+
+    #[tokio::test]
+    async fn a_message_that_was_never_written_is_not_said_to_be_lost() {
+        assert_eq!(told(false, false).await, SendError::NotConnected);
+        assert_eq!(told(false, true).await, SendError::NotSent);
+        assert_eq!(told(true, false).await, SendError::Lost);
+        assert_eq!(told(true, true).await, SendError::Timeout);
     }
 }

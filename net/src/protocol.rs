@@ -11,7 +11,7 @@ use storage::PeerKey;
 
 use crate::inbox::Subscription;
 use crate::outbox::SendError;
-use crate::post::{Post, Posted, Settings};
+use crate::post::{Post, Settings};
 use crate::{ProtocolSection, View};
 
 /// How long a sender waits for the peer's answer: longer than a connection that broke takes to be there again.
@@ -38,11 +38,16 @@ pub struct Send {
     pub data: Vec<u8>,
 }
 
-/// Every message that arrives from now on; the first subscriber also gets what has waited for one. Whoever stops reading is
-/// cut off.
-#[derive(Clone, Copy, Debug, Message)]
+/// Every message that arrives from now on, and before that what nobody has read: what came while there was no subscriber, or
+/// only some who have left since and had not taken it. Whoever stops reading is cut off.
+#[derive(Clone, Copy, Debug, Default, Message)]
 #[rtype(result = "Subscription")]
-pub struct Subscribe;
+pub struct Subscribe {
+    /// The last message that this reader has (`Last-Event-ID` of server-sent events): it also gets the later ones that were
+    /// handed out already, of those that are still kept. Ids begin anew with the process; one that this process has not
+    /// come to is taken for an older process's, and all that is kept follows.
+    pub after: Option<u64>,
+}
 
 // === impl Protocol ===
 
@@ -120,22 +125,14 @@ impl Handler<Send> for Protocol {
             SendError::NotConnected if !self.view.is_member(&to) => SendError::UnknownPeer,
             other => other,
         });
-        Box::pin(async move {
-            let Posted { ticket, answer } = posted?;
-            match tokio::time::timeout(ANSWER, answer).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_dropped)) => Err(SendError::Lost),
-                Err(_late) if ticket.is_connected() => Err(SendError::Timeout),
-                Err(_late) => Err(SendError::Lost),
-            }
-        })
+        Box::pin(async move { posted?.answered(ANSWER).await })
     }
 }
 
 impl Handler<Subscribe> for Protocol {
     type Result = MessageResult<Subscribe>;
 
-    fn handle(&mut self, _: Subscribe, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.post.subscribe())
+    fn handle(&mut self, Subscribe { after }: Subscribe, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.post.subscribe(after))
     }
 }

@@ -23,9 +23,10 @@ pub struct Limits {
     pub connections: u32,
     /// Established connections of one peer.
     pub connections_per_peer: u32,
-    /// Connections of one IP address; members and loopback do not count.
+    /// Connections of one IPv4 address or IPv6 /64; members and loopback do not count.
     pub connections_per_ip: u32,
-    /// Inbound connections in their handshake.
+    /// Inbound connections in their handshake. One address (an IPv6 /64 counts as one) may have a quarter of it, a member's
+    /// configured address and loopback more; the last quarter is for members' configured addresses alone.
     pub pending_incoming: u32,
 }
 
@@ -42,7 +43,7 @@ pub struct NetworkSection {
     pub limits: Limits,
     /// Threads that drive connections; at least one (0 in the file is resolved to the number of cores).
     pub worker_threads: usize,
-    /// How long a dial may take.
+    /// How long a dial may take, and the handshake of a connection that came in.
     pub connection_timeout: Duration,
     /// The first pause after a failed dial.
     pub reconnect_min: Duration,

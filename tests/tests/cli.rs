@@ -4,8 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output};
 
+use fednode_tests::wait::PATIENCE;
 use fednode_tests::{Node, Spec, eventually, process};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
 
 fn code(output: &Output) -> i32 {
     output.status.code().unwrap_or(-1)
@@ -268,6 +271,34 @@ async fn messages_to_nobody_and_of_any_bytes() {
     let gone = second.kill().await;
     first.wait_for_connections(0).await;
     assert_eq!(first.send(&gone.keys.public_key, "x").await.unwrap().status.as_u16(), 503);
+}
+
+#[tokio::test]
+async fn a_reader_that_names_its_last_event_gets_those_after_it() {
+    let nodes = Node::federation(2).await;
+    let mut inbox = nodes[1].client().events("/v1/messages").await.unwrap();
+    for text in ["one", "two"] {
+        assert_eq!(nodes[0].send(nodes[1].key(), text).await.unwrap().status.as_u16(), 200);
+        let event = futures::StreamExt::next(&mut inbox).await.unwrap();
+        assert!(event.contains(text), "{event}");
+    }
+    let first_of = async |last: &str| {
+        let mut stream = UnixStream::connect(nodes[1].spec().folder().join("data/admin.sock")).await.unwrap();
+        let request = format!("GET /v1/messages HTTP/1.1\r\nhost: node\r\nlast-event-id: {last}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let id = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("the stream goes on");
+                if line.starts_with("id: ") {
+                    return line;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, id).await.expect("an event")
+    };
+    assert_eq!(first_of("1").await, "id: 2");
+    assert_eq!(first_of("0").await, "id: 1");
 }
 
 #[tokio::test]

@@ -220,8 +220,7 @@ async fn exchange(
             let Frame::Ack { sequence, status } = Frame::read(&mut reader, || 0).await? else {
                 return Err(WireError::OutOfTurn);
             };
-            let max = post.settings().max_message_size;
-            lease.answered(sequence, status, max).map_err(|_| WireError::OutOfTurn)?;
+            lease.answered(sequence, status).map_err(|_| WireError::OutOfTurn)?;
             *fruitful = true;
         }
     };

@@ -29,15 +29,15 @@ fn what_was_not_answered_is_sent_again_in_order_by_the_next_connection() {
     first.resume(7);
     let heads: Vec<_> = std::iter::from_fn(|| first.next()).map(|p| p.head.clone()).collect();
     assert_eq!(heads.len(), 3);
-    first.answered(1, Status::Accepted, 10).unwrap();
+    first.answered(1, Status::Accepted).unwrap();
     drop(first);
 
     let mut second = lease(&outbox).unwrap();
     second.resume(7);
     let again: Vec<_> = std::iter::from_fn(|| second.next()).map(|p| p.head.clone()).collect();
     assert_eq!(again, heads[1..]);
-    second.answered(2, Status::InboxFull, 10).unwrap();
-    second.answered(3, Status::Accepted, 10).unwrap();
+    second.answered(2, Status::InboxFull).unwrap();
+    second.answered(3, Status::Accepted).unwrap();
     let results: Vec<_> =
         sent.into_iter().map(|(_ticket, answer)| answer.now_or_never().unwrap().unwrap()).collect();
     assert_eq!(results, [Ok(()), Err(SendError::InboxFull), Ok(())]);
@@ -56,7 +56,7 @@ fn a_peer_that_restarted_gets_only_what_its_predecessor_cannot_have() {
     second.resume(8);
     assert_eq!(lost.now_or_never().unwrap().unwrap(), Err(SendError::Lost));
     second.next().unwrap();
-    second.answered(2, Status::Accepted, 10).unwrap();
+    second.answered(2, Status::Accepted).unwrap();
     assert_eq!(kept.now_or_never().unwrap().unwrap(), Ok(()));
 }
 
@@ -80,11 +80,11 @@ fn acks_for_what_was_not_sent_are_a_violation_and_late_ones_are_not() {
     let (_second, _) = send(&outbox);
     let mut lease = lease(&outbox).unwrap();
     lease.resume(7);
-    assert_eq!(lease.answered(1, Status::Accepted, 10), Err(StrayAck(1)), "not written yet");
+    assert_eq!(lease.answered(1, Status::Accepted), Err(StrayAck(1)), "not written yet");
     lease.next().unwrap();
     drop(ticket);
-    assert_eq!(lease.answered(1, Status::Accepted, 10), Ok(()), "its sender stopped waiting");
-    assert_eq!(lease.answered(3, Status::Accepted, 10), Err(StrayAck(3)));
-    assert_eq!(lease.answered(0, Status::Accepted, 10), Err(StrayAck(0)));
+    assert_eq!(lease.answered(1, Status::Accepted), Ok(()), "its sender stopped waiting");
+    assert_eq!(lease.answered(3, Status::Accepted), Err(StrayAck(3)));
+    assert_eq!(lease.answered(0, Status::Accepted), Err(StrayAck(0)));
     assert!(lease.next().is_some(), "the second one is still to be written");
 }

@@ -1,6 +1,11 @@
 //! Who is turned away, and who is not.
 
+use std::io::ErrorKind;
+use std::time::Duration;
+
 use net::{Limits, MemberState, Membership, NetworkSection};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::harness::*;
 
@@ -103,6 +108,84 @@ async fn handshakes_that_lead_nowhere_are_bounded_and_make_room_when_they_end() 
     drop(idle);
     let caller = caller(&node);
     soon("room again", caller.view.when(|view| view.connection_count() == 1)).await;
+}
+
+/// Longer than any test.
+const HOURS: Duration = Duration::from_secs(10_000);
+
+/// A connection that never says anything, when the node has taken it.
+async fn silent(node: &Node) -> TcpStream {
+    let before = node.view.handshakes();
+    let stream = TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+    soon("a handshake", node.view.when(|view| view.handshakes() > before)).await;
+    stream
+}
+
+async fn hung_up(stream: &mut TcpStream) {
+    let end = soon("the node's patience to end", stream.read(&mut [0])).await;
+    assert!(end.is_err() || end.is_ok_and(|bytes| bytes == 0), "a node that is not spoken to says nothing");
+}
+
+fn is_held(stream: &TcpStream) -> bool {
+    stream.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+#[actix::test]
+async fn a_silent_handshake_ends_within_the_timeout_that_it_began_under_and_makes_room() {
+    let limits = Limits { pending_incoming: 2, ..network_section().limits };
+    let section = NetworkSection { limits, connection_timeout: HOURS, ..network_section() };
+    let mut node = Node::start(section);
+    let early = silent(&node).await;
+    node.reload_with(|section| section.connection_timeout = Duration::from_secs(1)).await;
+    let mut late = silent(&node).await;
+    let caller = caller(&node);
+    hung_up(&mut late).await;
+    assert!(is_held(&early));
+    soon("room for somebody", caller.view.when(|view| view.connection_count() == 1)).await;
+}
+
+#[actix::test]
+async fn a_handshake_timeout_that_is_taken_back_counts_no_more() {
+    let section = NetworkSection { connection_timeout: Duration::from_secs(1), ..network_section() };
+    let mut node = Node::start(section);
+    let tried = NetworkSection { connection_timeout: HOURS, ..node.section.clone() };
+    node.prepare(&tried).await.unwrap();
+    node.commit().await.unwrap();
+    let meanwhile = silent(&node).await;
+    node.rollback().await.unwrap();
+    let mut after = silent(&node).await;
+    hung_up(&mut after).await;
+    assert!(is_held(&meanwhile));
+}
+
+#[actix::test]
+async fn silent_strangers_do_not_keep_a_member_out() {
+    capture_log();
+    let caller = Node::start(network_section());
+    let limits = Limits { pending_incoming: 4, ..network_section().limits };
+    // It is known by its address, but not reached there: it has to come by itself.
+    let known = [(caller.key, member(caller.key, vec![address("/ip4/127.0.0.1/tcp/1")]))];
+    let node = Node::start(NetworkSection {
+        limits,
+        connection_timeout: HOURS,
+        reconnect_min: HOURS,
+        reconnect_max: HOURS,
+        members: std::sync::Arc::new(known.into()),
+        ..network_section()
+    });
+    soon("its dial", node.view.when(|view| view.members()[0].state == MemberState::Failed)).await;
+    let stranger = async || {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        soon("a stranger", socket.connect(([127, 0, 0, 1], node.port()).into())).await.unwrap()
+    };
+    let strangers = [stranger().await, stranger().await, stranger().await];
+    hung_up(&mut stranger().await).await;
+    assert!(logged(&["peer_denied", "127.0.0.2", "too many handshakes at once"]) > 0);
+    let mut caller = caller;
+    caller.reload_with(|section| section.members = members([&node])).await;
+    soon("the member", node.view.when(|_| node.is_connected_to(&caller))).await;
+    assert!(strangers.iter().all(is_held));
 }
 
 #[actix::test]

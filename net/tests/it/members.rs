@@ -30,7 +30,7 @@ async fn every_pair_of_members_ends_with_one_connection_and_both_mean_the_same()
 async fn messages_that_are_sent_while_dials_cross_arrive_once_and_in_order() {
     for _ in 0..5 {
         let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
-        let mut inbox = nodes[1].post.subscribe();
+        let mut inbox = nodes[1].post.subscribe(None);
         let (peer, protocol) = (nodes[1].key, nodes[0].protocol.clone());
         let (post, id) = (nodes[0].post.clone(), nodes[1].identity.peer_id());
         let view = nodes[0].view.clone();
@@ -223,7 +223,7 @@ async fn a_peer_that_falls_silent_is_noticed_by_ping_and_a_new_interval_counts_a
 #[actix::test]
 async fn a_peer_that_falls_silent_in_the_middle_of_much_is_not_waited_for() {
     let other = Node::start(network_section());
-    let mut inbox = other.post.subscribe();
+    let mut inbox = other.post.subscribe(None);
     actix::spawn(async move { while inbox.recv().await.is_some() {} });
     let (one, cut) = over_a_line(&other).await;
     let messages = || {

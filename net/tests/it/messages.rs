@@ -10,7 +10,7 @@ use crate::harness::*;
 async fn a_stream_of_messages_runs_through_reloads_of_every_kind() {
     let mut nodes: Vec<_> = (0..3).map(|_| Node::start(network_section())).collect();
     mesh(&mut nodes).await;
-    let mut inbox = nodes[1].post.subscribe();
+    let mut inbox = nodes[1].post.subscribe(None);
     let ids: Vec<_> = nodes.iter().map(Node::ids).collect();
     let (to, protocol) = (nodes[1].key, nodes[0].protocol.clone());
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
@@ -85,7 +85,7 @@ async fn every_refusal_has_its_own_error() {
 
     // Sizes: the receiver's limit, then the sender's own.
     nodes[1].reload_protocol(1, |section| section.max_message_size = 10).await;
-    assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Err(SendError::TooLarge { max: 1024 * 1024 }));
+    assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Err(SendError::TooLargeThere));
     assert_eq!(nodes[0].send(&nodes[1], &[0; 10]).await, Ok(()), "the stream is as good as before");
     nodes[0].reload_protocol(1, |section| section.max_message_size = 9).await;
     assert_eq!(nodes[0].send(&nodes[1], &[0; 10]).await, Err(SendError::TooLarge { max: 9 }));
@@ -110,7 +110,7 @@ async fn messages_wait_for_a_reader_and_a_full_inbox_says_so() {
         nodes[0].send(&nodes[1], &(n as u32).to_be_bytes()).await.unwrap();
     }
     assert_eq!(nodes[0].send(&nodes[1], b"over").await, Err(SendError::InboxFull));
-    let mut inbox = nodes[1].protocol.send(net::Subscribe).await.unwrap();
+    let mut inbox = nodes[1].protocol.send(net::Subscribe::default()).await.unwrap();
     nodes[0].send(&nodes[1], b"after").await.unwrap();
     for n in 0..net::INBOX_MESSAGES {
         assert_eq!(inbox.try_recv().unwrap().data, (n as u32).to_be_bytes());
@@ -122,7 +122,7 @@ async fn messages_wait_for_a_reader_and_a_full_inbox_says_so() {
 async fn a_successor_of_the_protocol_actor_finds_subscriptions_and_settings_as_they_were() {
     let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
     mesh(&mut nodes).await;
-    let mut inbox = nodes[1].protocol.send(net::Subscribe).await.unwrap();
+    let mut inbox = nodes[1].protocol.send(net::Subscribe::default()).await.unwrap();
     nodes[0].send(&nodes[1], b"one").await.unwrap();
     let mut section = protocol_section();
     section.max_message_size = 100;
@@ -139,7 +139,7 @@ async fn a_successor_of_the_protocol_actor_finds_subscriptions_and_settings_as_t
 async fn large_messages_pass_and_the_line_to_a_peer_is_bounded() {
     let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
     mesh(&mut nodes).await;
-    let mut inbox = nodes[1].post.subscribe();
+    let mut inbox = nodes[1].post.subscribe(None);
     let batch: Vec<_> = (0..100u8)
         .map(|n| {
             let data = vec![n; 1024 * 1024];
@@ -183,7 +183,7 @@ async fn a_changed_size_counts_for_the_next_message_of_a_stream_that_is_open() {
     mesh(&mut nodes).await;
     nodes[0].send(&nodes[1], b"opens the stream").await.unwrap();
     nodes[1].reload_protocol(1, |section| section.max_message_size = 10).await;
-    assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Err(SendError::TooLarge { max: 1024 * 1024 }));
+    assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Err(SendError::TooLargeThere));
     nodes[1].reload_protocol(2, |section| section.max_message_size = 11).await;
     assert_eq!(nodes[0].send(&nodes[1], &[0; 11]).await, Ok(()));
 }

@@ -65,7 +65,7 @@ async fn send(state: State, request: HttpRequest, key: Path<String>, mut body: w
 fn failed(cause: &SendError) -> HttpResponse {
     let status = match cause {
         SendError::UnknownPeer => StatusCode::NOT_FOUND,
-        SendError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        SendError::TooLarge { .. } | SendError::TooLargeThere => StatusCode::PAYLOAD_TOO_LARGE,
         SendError::ContentType => StatusCode::BAD_REQUEST,
         SendError::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -73,8 +73,11 @@ fn failed(cause: &SendError) -> HttpResponse {
     error(status, "Message not delivered", &cause.to_string())
 }
 
-async fn inbox(state: State) -> HttpResponse {
-    let messages = match state.protocol.addr().send(Subscribe).await {
+async fn inbox(state: State, request: HttpRequest) -> HttpResponse {
+    // What is no id of ours is as good as none (HTML, 9.2.4: the client sends back whatever it was given).
+    let last = request.headers().get("last-event-id");
+    let after = last.and_then(|value| value.to_str().ok()).and_then(|id| id.trim().parse().ok());
+    let messages = match state.protocol.addr().send(Subscribe { after }).await {
         Ok(messages) => messages,
         Err(gone) => {
             return error(
