@@ -81,6 +81,19 @@ fn usage_errors_are_2_and_no_node_is_5() {
     assert!(stderr(&missing).contains("nowhere.yaml"));
 }
 
+#[test]
+fn an_identity_that_nobody_keeps_is_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    in_folder(folder.path(), &["init"]);
+    let path = folder.path().join("conf.yaml");
+    let text = fs::read_to_string(&path).unwrap();
+    let key = text.lines().find(|line| line.trim_start().starts_with("private_key:")).unwrap();
+    fs::write(&path, text.replace(key, "  private_key: \"\"")).unwrap();
+    let id = in_folder(folder.path(), &["id"]);
+    assert_eq!((code(&id), stdout(&id).as_str()), (1, ""), "{id:?}");
+    assert!(stderr(&id).contains("no key"), "{id:?}");
+}
+
 /// Without a subcommand and without a file: a default one with a new key, and the node runs.
 #[tokio::test]
 async fn a_node_from_nothing() {

@@ -31,6 +31,13 @@ pub(super) fn init(common: &Common) -> ExitCode {
 /// Shows who the node is.
 pub(super) fn id(common: &Common) -> ExitCode {
     match Config::load(&common.config(), None, LoadOptions::default()) {
+        Ok(loaded) if loaded.temporary_key => {
+            eprintln!(
+                "Error: {} holds no key yet; the node generates one when it starts, and `fednode init` writes one",
+                common.config().display()
+            );
+            ExitCode::from(REFUSED)
+        }
         Ok(loaded) => {
             show(common, loaded.config.identity(), false);
             ExitCode::SUCCESS

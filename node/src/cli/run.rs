@@ -81,7 +81,10 @@ fn write_default(path: &Path) -> Result<(), u8> {
     storage::atomic::create(path, text.as_bytes()).map_err(|error| {
         eprintln!("Error: there is no {DEFAULT_CONFIG} here, and a default one cannot be written: {error}");
         REFUSED
-    })
+    })?;
+    // The file that the default one names; where there is one, it is kept. Without it the node runs alone just as well.
+    let _ = storage::atomic::create(&path.with_file_name("peers.yaml"), config::DEFAULT_PEERS.as_bytes());
+    Ok(())
 }
 
 fn refuse(problems: &[Problem]) -> u8 {
