@@ -86,13 +86,26 @@ impl Spec {
         }
     }
 
-    /// Several nodes that know each other.
+    /// Several nodes that know each other, as one file for all of them has it: everybody dials everybody.
     #[must_use]
-    pub fn federation(size: usize) -> Vec<Self> {
+    pub fn mesh(size: usize) -> Vec<Self> {
         let mut specs: Vec<Self> = (0..size).map(|_| Self::new()).collect();
         let peers: Vec<Value> = specs.iter().map(Self::entry).collect();
         for spec in &mut specs {
             spec.peers = json!({"peers": peers});
+        }
+        specs
+    }
+
+    /// Several nodes that know each other, of which each dials only those after it. No two dials cross, so that the connections
+    /// that are there when all are connected are the ones that stay: what a test of "kept its connection" begins with.
+    #[must_use]
+    pub fn federation(size: usize) -> Vec<Self> {
+        let mut specs = Self::mesh(size);
+        for (index, spec) in specs.iter_mut().enumerate() {
+            for earlier in 0..index {
+                spec.peers["peers"][earlier]["addresses"] = json!([]);
+            }
         }
         specs
     }

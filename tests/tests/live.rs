@@ -30,9 +30,13 @@ async fn all_connections(nodes: &[Node]) -> Vec<Vec<(String, String)>> {
 
 #[tokio::test]
 async fn three_nodes_hold_one_connection_each() {
-    let nodes = Node::federation(3).await;
+    // Everybody dials everybody: dials cross, and one connection of two is kept.
+    let mut nodes: Vec<Node> = Spec::mesh(3).into_iter().map(Spec::spawn).collect();
+    for node in &mut nodes {
+        node.wait_until_it_serves().await;
+    }
     for node in &nodes {
-        let connections = node.connections().await;
+        let connections = node.wait_for_connections(2).await;
         let mut others: Vec<_> = nodes.iter().map(Node::key).filter(|key| *key != node.key()).collect();
         others.sort_unstable();
         let mut seen: Vec<_> = connections.iter().map(|(_, key)| key.as_str()).collect();
