@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,8 +31,9 @@ pub(crate) struct Rules {
     /// What an inbound handshake may take, and a dial whose member has no `connection_timeout` of its own.
     pub(crate) connection_timeout: Duration,
     members: Arc<Members>,
-    /// Addresses that members are configured with, where they are numbers.
-    member_ips: HashSet<IpAddr>,
+    /// Addresses that members are configured with, where they are numbers. Gathered when first asked for: a reload does not
+    /// wait for it.
+    member_ips: Arc<OnceLock<HashSet<IpAddr>>>,
 }
 
 /// The rules in force.
@@ -49,14 +50,22 @@ pub(crate) struct Gate {
 
 impl Rules {
     pub(crate) fn of(section: &NetworkSection) -> Self {
-        let addresses = section.members.values().flat_map(|member| &member.addresses);
         Self {
             membership: section.membership,
             limits: section.limits,
             connection_timeout: section.connection_timeout,
             members: Arc::clone(&section.members),
-            member_ips: addresses.filter_map(ip_of).collect(),
+            member_ips: Arc::default(),
         }
+    }
+
+    /// The same, with what was gathered for the rules before if they are about the same members.
+    pub(crate) fn after(before: &Self, section: &NetworkSection) -> Self {
+        let mut rules = Self::of(section);
+        if Arc::ptr_eq(&before.members, &rules.members) {
+            rules.member_ips = Arc::clone(&before.member_ips);
+        }
+        rules
     }
 
     /// Whether this is a member's key. Peers whose key is not Ed25519 have none here.
@@ -71,7 +80,11 @@ impl Rules {
 
     /// Whether a member is configured with this address. Nothing is proved by it: anyone there may be at the other end.
     pub(crate) fn is_members(&self, ip: Option<IpAddr>) -> bool {
-        ip.is_some_and(|ip| self.member_ips.contains(&ip))
+        let gather = || {
+            let addresses = self.members.values().flat_map(|member| &member.addresses);
+            addresses.filter_map(ip_of).collect()
+        };
+        ip.is_some_and(|ip| self.member_ips.get_or_init(gather).contains(&ip))
     }
 
     /// How long a dial of this address, which ends in whom it is for, may take.

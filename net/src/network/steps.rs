@@ -4,10 +4,12 @@
 //! cannot be undone, to close listeners and to hang up on those whom the new section forbids, waits for `finish`.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Context;
+use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
 use reload::{Books, Reconfigurable, StepError, StepFuture, done};
 use tokio::sync::oneshot;
@@ -20,6 +22,10 @@ use crate::membership::Rules;
 use crate::pool::Workers;
 
 const ADDRESSES: &str = "network.addresses";
+
+/// So many sockets are bound where the swarm is polled: to bind without listening waits for nobody, and a few take less time than
+/// to ask another thread for it.
+const FEW: usize = 8;
 
 impl Reconfigurable for Network {
     const NAME: &'static str = "network";
@@ -35,15 +41,13 @@ impl Reconfigurable for Network {
         let held = self.listeners.held();
         let threads = next.worker_threads.max(1);
         let threads = (threads != self.pool.workers().threads()).then_some(threads);
-        if missing.is_empty() && threads.is_none() {
-            return done(Ok(Prepared { reservations: Vec::new(), workers: None }));
+        if threads.is_none() && missing.len() <= FEW {
+            let reservations = reserve(&missing, &held);
+            return done(reservations.map(|reservations| Prepared { reservations, workers: None }));
         }
-        // Binding and starting threads are system calls: not on the thread that polls the swarm (R25).
+        // Starting threads and binding many sockets takes longer: not on the thread that polls the swarm (R25).
         let acquiring = tokio::task::spawn_blocking(move || -> Result<Prepared, StepError> {
-            let mut reservations = Vec::with_capacity(missing.len());
-            for address in &missing {
-                reservations.push(Reservation::new(address, &held).map_err(unavailable)?);
-            }
+            let reservations = reserve(&missing, &held)?;
             let workers = threads.map(Workers::start).transpose().map_err(|error| {
                 StepError::system(format!("the threads cannot be started: {error}"))
                     .key("node.worker_threads")
@@ -152,7 +156,8 @@ impl Reconfigurable for Network {
 impl Network {
     /// Puts into force what is a value: rules, external addresses, members, pace. The same in both directions.
     fn apply_values(&mut self, from: &NetworkSection, to: &NetworkSection) {
-        self.rules.store(Arc::new(Rules::of(to)));
+        let rules = Rules::after(&self.rules.load(), to);
+        self.rules.store(Arc::new(rules));
         for address in from.external.iter().filter(|address| !to.external.contains(address)) {
             self.swarm.remove_external_address(address);
         }
@@ -189,6 +194,10 @@ impl Network {
         let connections = self.connections.iter();
         connections.filter(|(_, live)| chosen(live)).map(|(id, _)| *id).collect()
     }
+}
+
+fn reserve(missing: &[Multiaddr], held: &[SocketAddr]) -> Result<Vec<Reservation>, StepError> {
+    missing.iter().map(|address| Reservation::new(address, held).map_err(unavailable)).collect()
 }
 
 fn unavailable(error: ReserveError) -> StepError {
