@@ -207,7 +207,8 @@ impl Node {
             let signal = tokio::select! {
                 signal = signals.next() => signal,
                 () = tick(&mut watchdog) => {
-                    self.feed_watchdog().await;
+                    // Not awaited: a signal must not wait for a network that does not answer.
+                    actix::spawn(feed_watchdog(self.network.clone()));
                     continue;
                 }
             };
@@ -230,14 +231,6 @@ impl Node {
             }
         }
         self.stop(signals).await
-    }
-
-    /// A supervisor's watchdog is fed while the network answers: it is the one component that only a restart can mend.
-    async fn feed_watchdog(&self) {
-        let answer = self.network.addr().send(Reconfigure::health());
-        if let Ok(Ok(Ok(()))) = tokio::time::timeout(CLOSE_WITHIN, answer).await {
-            notify(&Notice::Watchdog);
-        }
     }
 
     /// Not ready first, then the transaction's end, then goodbye, flush, close (O4).
@@ -268,12 +261,21 @@ impl Node {
         // The transaction ends within its budget whatever happens; the margin is for a machine under load.
         let running = self.board.read().running.map_or(Duration::ZERO, |(_, budget)| budget);
         let _ = tokio::time::timeout(running + CLOSE_WITHIN, self.coordinator.send(Stop)).await;
-        // A message that is on its way gets its answer; `exit_after` bounds the wait.
-        self.requests.wait_until_none().await;
+        // A message that is on its way gets its answer, if the time for it leaves enough for the rest.
+        let patience = self.current.load().node.shutdown_timeout.saturating_sub(2 * CLOSE_WITHIN);
+        let _ = tokio::time::timeout(patience, self.requests.wait_until_none()).await;
         let _ =
             tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown { within: GOODBYE }))
                 .await;
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.admin.addr().send(admin::Close)).await;
+    }
+}
+
+/// A supervisor's watchdog is fed while the network answers: it is the one component that only a restart can mend.
+async fn feed_watchdog(network: Link<Network>) {
+    let answer = network.addr().send(Reconfigure::health());
+    if let Ok(Ok(Ok(()))) = tokio::time::timeout(CLOSE_WITHIN, answer).await {
+        notify(&Notice::Watchdog);
     }
 }
 

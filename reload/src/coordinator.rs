@@ -433,4 +433,11 @@ fn verdict<C>(loaded: &Result<(Candidate<C>, Plan, Duration), Rejection>) -> Ver
 
 impl<C: Configuration> Actor for Coordinator<C> {
     type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        // The program may have started on a full disk.
+        if !self.board.read().last.durable {
+            self.retry(ctx);
+        }
+    }
 }

@@ -413,3 +413,18 @@ async fn systemd_is_told() {
     node.stop().await;
     assert_eq!(next().await.trim(), "STOPPING=1");
 }
+
+#[tokio::test]
+async fn a_watchdog_is_fed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify.sock");
+    let socket = tokio::net::UnixDatagram::bind(&path).unwrap();
+    let spec = Spec::new().env("NOTIFY_SOCKET", path.to_str().unwrap()).env("WATCHDOG_USEC", "200000");
+    let _node = spec.start().await;
+    let mut fed = 0;
+    while fed < 3 {
+        let mut buffer = [0; 4096];
+        let size = socket.recv(&mut buffer).await.unwrap();
+        fed += usize::from(buffer[..size].starts_with(b"WATCHDOG=1"));
+    }
+}
