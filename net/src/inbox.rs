@@ -42,13 +42,17 @@ pub struct Received {
     pub content_type: Option<String>,
     /// The payload.
     pub data: Vec<u8>,
-    /// Some subscriber has taken it from its channel.
+    /// Some subscriber has passed it on.
     taken: AtomicBool,
 }
 
 /// The messages that one subscriber gets. Ends when it is cut off.
 #[derive(Debug)]
-pub struct Subscription(mpsc::Receiver<Delivery>);
+pub struct Subscription {
+    line: mpsc::Receiver<Delivery>,
+    /// Given out last, and not known yet to have reached anybody.
+    last: Option<Arc<Received>>,
+}
 
 /// A message on its way to one subscriber, with its share of what that one may be behind.
 type Delivery = (Arc<Received>, OwnedSemaphorePermit);
@@ -97,9 +101,18 @@ enum Placed {
 // === impl Subscription ===
 
 impl Subscription {
-    /// The next message; `None` for a subscriber that was cut off, when it has read what it had.
+    /// The next message; `None` for a subscriber that was cut off, when it has read what it had. To ask for the next one says
+    /// that the one before was passed on; whoever is dropped instead leaves that one to the next subscriber.
     pub async fn recv(&mut self) -> Option<Arc<Received>> {
-        self.0.recv().await.map(Self::take)
+        if self.last.is_some() {
+            // The caller writes what it has been given when it is told to wait: if nobody is at the other end any more, it is
+            // dropped in this very moment.
+            tokio::task::yield_now().await;
+            self.passed_on();
+        }
+        let (message, _room) = self.line.recv().await?;
+        self.last = Some(Arc::clone(&message));
+        Some(message)
     }
 
     /// The next message, if it is there.
@@ -107,12 +120,16 @@ impl Subscription {
     /// # Errors
     /// If there is none now, or none to come.
     pub fn try_recv(&mut self) -> Result<Arc<Received>, TryRecvError> {
-        self.0.try_recv().map(Self::take)
+        self.passed_on();
+        let (message, _room) = self.line.try_recv()?;
+        self.last = Some(Arc::clone(&message));
+        Ok(message)
     }
 
-    fn take((message, _room): Delivery) -> Arc<Received> {
-        message.taken.store(true, Ordering::Relaxed);
-        message
+    fn passed_on(&mut self) {
+        if let Some(message) = self.last.take() {
+            message.taken.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -123,7 +140,7 @@ impl Subscriber {
         // Longer than the inbox, in both measures.
         let (line, messages) = mpsc::channel(INBOX_MESSAGES + BEHIND);
         let room = Arc::new(Semaphore::new(INBOX_BYTES + BEHIND_BYTES));
-        (Self { line, room }, Subscription(messages))
+        (Self { line, room }, Subscription { line: messages, last: None })
     }
 
     fn weight(bytes: usize) -> u32 {
@@ -174,7 +191,10 @@ impl Inbox {
             None => u64::MAX,
         };
         for message in &mut readers.kept.messages {
-            if message.id > after || waits(message) {
+            if message.id == after {
+                // Whoever names it has it.
+                message.taken.store(true, Ordering::Relaxed);
+            } else if message.id > after || waits(message) {
                 subscriber.catch_up(Arc::clone(message));
             }
         }

@@ -270,12 +270,14 @@ impl Handler<Reopen> for Admin {
     fn handle(&mut self, _: Reopen, _: &mut Self::Context) {
         let path = &self.books.section().socket;
         let lost = self.servers.with(|servers| match servers.get(path) {
-            Some(serving) if !serving.file.is_in_place() => servers.remove(path),
-            _ => None,
+            Some(serving) if serving.file.is_in_place() => Err(()),
+            _ => Ok(servers.remove(path)),
         });
-        let Some(lost) = lost else { return };
+        let Ok(lost) = lost else { return };
         // Callers who are connected keep their server until they are done.
-        actix::spawn(lost.handle.stop(true));
+        if let Some(lost) = lost {
+            actix::spawn(lost.handle.stop(true));
+        }
         match self.servers.open(path.clone(), &self.state) {
             Ok(()) => {
                 tracing::warn!(path = %path.display(), "the admin socket's file was gone; it is served again")

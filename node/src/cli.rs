@@ -7,6 +7,7 @@ mod render;
 mod run;
 
 use std::io::Write as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -171,17 +172,13 @@ impl Common {
         let config = self.config();
         let folder = config.parent().unwrap_or(Path::new("")).to_owned();
         let beside = folder.join("data").join("admin.sock");
-        match configured_socket(&config, &folder) {
-            // An edited file may name the socket of a reload that is still to come. In the same data folder, whose lock only
-            // one node holds, it can only be the same node that answers on the old one.
-            Some(socket)
-                if socket != beside && data_dir(&config, &folder) == beside.parent().map(Path::to_owned) =>
-            {
-                vec![socket, beside]
-            }
-            Some(socket) => vec![socket],
-            None => vec![beside],
-        }
+        let Some(configured) = configured_socket(&config, &folder) else { return vec![beside] };
+        // An edited file may name the socket of a reload that is still to come. Only one node holds a data folder's lock, so
+        // whatever socket is served in there is that node's.
+        let others = data_dir(&config, &folder).map(|data_dir| sockets_in(&data_dir)).unwrap_or_default();
+        let mut sockets = vec![configured];
+        sockets.extend(others.into_iter().filter(|socket| *socket != sockets[0]).collect::<Vec<_>>());
+        sockets
     }
 
     /// A client of the first socket on which somebody listens.
@@ -210,6 +207,15 @@ fn configured_socket(config: &Path, folder: &Path) -> Option<PathBuf> {
     let root = read_loosely(config)?;
     let socket = text_at(&root, "admin", "socket").unwrap_or("admin.sock").to_owned();
     data_dir(config, folder).map(|data_dir| data_dir.join(socket))
+}
+
+/// The sockets in a folder, by name.
+fn sockets_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sockets = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    let mut sockets: Vec<PathBuf> = sockets.map(|entry| entry.path()).collect();
+    sockets.sort();
+    sockets
 }
 
 /// `node.data_dir` as the file says.

@@ -67,10 +67,21 @@ impl History {
         books.generations.latest().map(|latest| books.generations.read(latest)).transpose()
     }
 
-    /// The number that the next generation takes.
+    /// The number that the next generation takes: above every one that was kept, and every one that was told. (What was
+    /// committed on a full disk and lost with a kill is told, and not kept.)
     #[must_use]
     pub fn next(&self) -> Generation {
-        self.lock().generations.next()
+        let books = self.lock();
+        let told = books.audit.tail(1).unwrap_or_default();
+        let told = told.last().and_then(|line| Generation::new(line["config_generation"].as_u64()?));
+        told.map_or(Generation::FIRST, Generation::next).max(books.generations.next())
+    }
+
+    /// Whether the newest generation that was told is the newest that is kept.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let next = self.next();
+        next == self.lock().generations.next()
     }
 
     /// What is known about the newest generations, newest first.

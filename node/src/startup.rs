@@ -42,6 +42,8 @@ pub(crate) async fn begin(
         let kept = before.as_ref().map(|snapshot| snapshot.meta.generation);
         let changes = before.map(|snapshot| changes_since(&config, snapshot));
         let same = changes.as_ref().is_some_and(|changes| changes.as_ref().is_some_and(Vec::is_empty));
+        // What was told after it ran since, and is lost: the number is not taken up again.
+        let same = same && history.is_whole();
         let generation = match kept {
             Some(kept) if same => kept,
             _ => history.next(),

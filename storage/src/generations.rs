@@ -35,7 +35,7 @@ pub struct Generations {
 /// What is to be kept.
 #[derive(Clone, Debug)]
 pub struct NewGeneration {
-    /// What is known about it; its number is the latest one's successor, or [`Generation::FIRST`].
+    /// What is known about it; its number is above the latest one's.
     pub meta: Meta,
     /// The bytes of `conf.yaml`.
     pub conf: Arc<[u8]>,
@@ -99,12 +99,12 @@ pub enum ReadError {
 /// Why a generation was not kept. The history is as before.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// Numbers have no gaps.
+    /// The number is taken.
     #[error("generation {given} cannot follow; the next is {expected}")]
     Number {
         /// The number that the caller gave.
         given: Generation,
-        /// The only one that is accepted.
+        /// The lowest that is accepted.
         expected: Generation,
     },
     /// Larger than could be read again.
@@ -234,11 +234,12 @@ impl Generations {
     /// after an error it is not, also then. Blocks for one durable write, for two if a large `peers.yaml` is new.
     ///
     /// # Errors
-    /// If the number is not the next one, the record is too large, or the disk refuses.
+    /// If the number is taken, the record is too large, or the disk refuses.
     pub fn append(&mut self, new: &NewGeneration) -> Result<(), AppendError> {
         let generation = new.meta.generation;
         let expected = self.next();
-        if generation != expected {
+        // Those between were lost with a full disk and a kill; their numbers were seen, and are not used again.
+        if generation < expected {
             return Err(AppendError::Number { given: generation, expected });
         }
         let blob = match &new.peers {

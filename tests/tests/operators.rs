@@ -49,6 +49,27 @@ async fn a_socket_file_that_was_removed_comes_back_with_sighup() {
     node.signal(Signal::HUP);
     eventually("it is served again", async || node.client().get("/healthz").await.ok()).await;
     assert_eq!(node.status().await["generation"], 1);
+    // Something else stands in its place for a while.
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    node.signal(Signal::HUP);
+    node.wait_for_log("cannot be served").await;
+    fs::remove_dir(&socket).unwrap();
+    node.signal(Signal::HUP);
+    eventually("it is served again", async || node.client().get("/healthz").await.ok()).await;
+}
+
+#[tokio::test]
+async fn a_generation_that_was_told_and_lost_keeps_its_number() {
+    let mut node = Spec::new().start().await;
+    node.reload_with(|conf| conf["protocol"] = json!({"max_message_size": "2KiB"})).await;
+    let spec = node.kill().await;
+    // As after a commit on a full disk, whose line got through and whose generation did not.
+    let generations = spec.folder().join("data").join("generations");
+    let newest = fs::read_dir(&generations).unwrap().map(|entry| entry.unwrap().path()).max().unwrap();
+    fs::remove_file(newest).unwrap();
+    let node = spec.start().await;
+    assert_eq!(node.status().await["generation"], 3);
 }
 
 #[tokio::test]
@@ -71,6 +92,9 @@ async fn a_command_never_talks_to_another_configurations_node() {
     let output = node.spec().cli(&["reload"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert_eq!(node.spec().cli(&["status"]).status.code(), Some(0));
+    node.edit(|conf| conf["admin"] = json!({"socket": "moved-again.sock"}));
+    let output = node.spec().cli(&["reload"]);
+    assert_eq!(output.status.code(), Some(0), "from one name of its own to another: {output:?}");
 }
 
 #[tokio::test]

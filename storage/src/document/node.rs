@@ -264,7 +264,10 @@ impl<'n> Node<'n> {
                 || known_names("write one of", &known),
                 |near| format!("did you mean `{near}`?"),
             );
-            self.refuse(format!("{} is not known here", self.shown()), hint);
+            // A name is short; what is long may be a secret that was meant for the key beside it.
+            let is_name = self.secret || text.chars().count() <= NAME;
+            let shown = if is_name { self.shown() } else { format!("{:?}", disclose::brief(text)) };
+            self.refuse(format!("{shown} is not known here"), hint);
         }
         found.map(|(_, value)| *value)
     }
@@ -352,6 +355,9 @@ pub(super) const fn kind(value: &Value) -> &'static str {
         Value::Tagged(_) => "a tagged value",
     }
 }
+
+/// The longest text that a wrong name is shown as it is, in characters.
+const NAME: usize = 16;
 
 fn shown(value: &Value) -> String {
     match value {

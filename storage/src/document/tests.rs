@@ -85,10 +85,10 @@ fn an_unknown_key_is_not_shown_whole_and_still_has_its_place() {
     }
     let key = "K".repeat(88);
     let found = problems(&format!("{key}: 1\n{key}x: 2\n")).join("\n");
-    assert!(found.starts_with("f.yaml:1:1: KKKKKKKK…: unknown key \"KKKKKKKK…\" (known"), "{found}");
-    assert!(found.contains("f.yaml:2:1: ") && !found.contains("KKKKKKKKK"), "{found}");
+    assert!(found.starts_with("f.yaml:1:1: [\"…\"]: unknown key \"…\" (known"), "{found}");
+    assert!(found.contains("f.yaml:2:1: ") && !found.contains('K'), "{found}");
     let twice = problems(&format!("alpha: x\n{key}: 1\n{key}: 2\n")).join("\n");
-    assert!(twice.contains("f.yaml:3:1: key \"KKKKKKKK…\" stands here twice"), "{twice}");
+    assert!(twice.contains("f.yaml:3:1: key \"…\" stands here twice"), "{twice}");
 }
 
 #[test]
