@@ -294,6 +294,7 @@ impl<C: 'static> Running<C> {
             Stage::Judge | Stage::Prepare => "prepare",
             Stage::Commit => "commit or probe",
             Stage::Finish => "finish",
+            Stage::Record => "record",
             Stage::Rollback { .. } => "rollback",
             Stage::Replace => "start again",
         };
