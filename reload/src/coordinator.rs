@@ -88,6 +88,8 @@ struct Waiter {
     expect: Option<Generation>,
     aim: Aim,
     confirm: Option<Duration>,
+    /// Nobody asks: a generation goes back by itself, if it still has to when the turn comes.
+    by_itself: bool,
     reply: oneshot::Sender<Answered>,
 }
 
@@ -398,7 +400,8 @@ impl<C: Configuration> Coordinator<C> {
         let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
         let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
         let outcome = Arc::new(outcome);
-        self.board.finished(&outcome);
+        let broken: Vec<_> = self.machine.broken().iter().map(|index| self.graph.names()[index]).collect();
+        self.board.finished(&outcome, &broken);
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));

@@ -23,6 +23,9 @@ use proptest::test_runner::{Config, FileFailurePersistence, TestCaseError, TestR
 /// How many cases are tried where nobody says.
 const CASES: u32 = 10_000;
 
+/// How long a smaller case that fails is looked for.
+const SHRINK_FOR_MS: u32 = 20_000;
+
 /// One in so many cases has a disk that hangs, because there somebody must turn the clock.
 const ONE_IN: u32 = 20;
 
@@ -44,8 +47,14 @@ fn try_all(strategy: impl Strategy<Value = Case>, cases: u32, seeds: &str) {
     silence_panics_on_command();
     let seeds = format!("{}/proptest-regressions/{seeds}", env!("CARGO_MANIFEST_DIR"));
     let seeds = FileFailurePersistence::Direct(Box::leak(seeds.into_boxed_str()));
-    let config = Config { cases, failure_persistence: Some(Box::new(seeds)), ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: Some(Box::new(seeds)),
+        max_shrink_time: SHRINK_FOR_MS,
+        ..Config::default()
+    };
     let tried = TestRunner::new(config).run(&strategy, |case| {
+        if std::env::var_os("TRACE").is_some() { std::fs::write("/tmp/case.txt", format!("{case:#?}")).unwrap(); }
         let (log, rest) = drive::run(&case);
         oracle::judge(&case, &log, &rest).map_err(TestCaseError::fail)
     });

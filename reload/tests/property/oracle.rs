@@ -49,6 +49,8 @@ struct Walk<'a> {
     judging: bool,
     /// A transaction runs.
     runs: bool,
+    /// It is being written down.
+    records: bool,
     // The book.
     current: Settings,
     generation: u64,
@@ -96,6 +98,8 @@ struct Run {
     began: Duration,
     budget: Duration,
     health_gate: bool,
+    /// What was awaited when it began.
+    awaited: Option<Awaited>,
     told: BTreeSet<usize>,
     replaced: BTreeSet<usize>,
 }
@@ -138,6 +142,7 @@ impl<'a> Walk<'a> {
             readings: BTreeSet::new(),
             judging: false,
             runs: false,
+            records: false,
             file: current.clone(),
             kept: BTreeMap::from([(1, current.clone())]),
             current,
@@ -214,7 +219,7 @@ impl<'a> Walk<'a> {
                 ensure!(self.case.hangs(), "something is read outside of a transaction");
             }
             What::Read { number, .. } => return Ok(!(self.judging && self.readings.contains(number))),
-            What::Recorded { generation, .. } => return Ok(*generation != self.generation || !self.runs),
+            What::Recorded { generation, .. } => return Ok(*generation != self.generation || !self.records),
             What::AskedReload { .. }
             | What::AskedConfirm { .. }
             | What::AskedDryRun { .. }
@@ -251,6 +256,7 @@ impl<'a> Walk<'a> {
             began,
             budget: Duration::from_millis(self.current.budget_ms),
             health_gate: self.current.health_gate,
+            awaited: self.awaited,
             told: BTreeSet::new(),
             replaced: BTreeSet::new(),
         };
@@ -488,7 +494,7 @@ impl<'a> Walk<'a> {
             let entry = self.peek()?.ok_or("the log ends in the middle of a rollback")?;
             let now = entry.at;
             match &entry.what {
-                What::Acked { part, step: StepKind::Rollback, error, .. } => {
+                What::Acked { part, step: StepKind::Rollback, error, .. } if level.contains(part) => {
                     ensure!(waiting.remove(part), "{} goes back twice", NAMES[*part]);
                     match error {
                         None => {
@@ -502,7 +508,7 @@ impl<'a> Walk<'a> {
                         }
                     }
                 }
-                // Somebody answers a step that nobody waits for any more.
+                // Somebody answers when nobody waits any more.
                 What::Acked { .. } => {}
                 What::Sent { part, step: StepKind::Rollback, .. } if failed.contains(part) => {
                     failed.remove(part);
@@ -594,8 +600,13 @@ impl<'a> Walk<'a> {
         self.generation = *generation;
         self.current = next.clone();
         self.kept.insert(*generation, next.clone());
-        self.was_current.push((self.at, *generation));
+        // It is current before another thread begins to write it down.
+        let since = self.log[..self.at]
+            .iter()
+            .rposition(|entry| matches!(entry.what, What::Acked { .. } | What::Read { .. }));
+        self.was_current.push((since.unwrap_or(0), *generation));
         let mut durable = false;
+        self.records = true;
         loop {
             let entry = self.peek()?.ok_or("the log ends in the middle of a record")?;
             match &entry.what {
@@ -619,6 +630,7 @@ impl<'a> Walk<'a> {
             }
             self.at += 1;
         }
+        self.records = false;
         if *restore && !self.case.hangs() {
             self.file = next.clone();
         }
@@ -764,9 +776,7 @@ impl<'a> Walk<'a> {
         if !by_itself {
             return Ok(());
         }
-        // The book has forgotten what this transaction ended.
-        let before = self.was_awaited.iter().rev().find_map(|(_, awaited)| *awaited);
-        let awaited = before.ok_or("something goes back that nobody awaited")?;
+        let awaited = run.awaited.ok_or("something goes back that nobody awaited")?;
         ensure!(run.began + TICK >= awaited.until, "it goes back before its time");
         ensure!(
             is_back || outcome.outcome != Kind::Unchanged,

@@ -67,6 +67,7 @@ pub struct Shared {
 struct Disk {
     stuck: Mutex<Option<tokio::time::Instant>>,
     let_go: Condvar,
+    line: Mutex<()>,
     hangs: tokio::sync::Notify,
 }
 
@@ -297,6 +298,8 @@ impl Recorder<Config> for Shared {
                 restore: record.restore,
             });
         }
+        // One writes at a time: what comes after a writing that hangs, waits.
+        let _turn = self.disk.line.lock().unwrap_or_else(PoisonError::into_inner);
         self.hang(Io::Write);
         let mut world = self.lock();
         match record.confirm {
