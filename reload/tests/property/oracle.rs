@@ -60,8 +60,8 @@ struct Walk<'a> {
     awaited: Option<Awaited>,
     successors: Vec<u32>,
     file: Settings,
-    /// When and as what each generation became current.
-    was_current: Vec<(usize, u64)>,
+    /// From when at the earliest, and from when at the latest, which generation was current.
+    was_current: Vec<(usize, usize, u64)>,
     /// Where something was awaited, and where no more.
     was_awaited: Vec<(usize, Option<Awaited>)>,
     concluded: Vec<Concluded>,
@@ -151,7 +151,7 @@ impl<'a> Walk<'a> {
             degraded: false,
             awaited: None,
             successors: vec![0; case.parts.len()],
-            was_current: vec![(0, 1)],
+            was_current: vec![(0, 0, 1)],
             was_awaited: vec![(0, None)],
             concluded: vec![],
             confirmed: vec![],
@@ -219,7 +219,13 @@ impl<'a> Walk<'a> {
                 ensure!(self.case.hangs(), "something is read outside of a transaction");
             }
             What::Read { number, .. } => return Ok(!(self.judging && self.readings.contains(number))),
+            // Its thread began after it had been given up.
+            What::Recording { generation, .. } => {
+                return Ok(self.case.hangs() && *generation <= self.generation);
+            }
             What::Recorded { generation, .. } => return Ok(*generation != self.generation || !self.records),
+            // It was begun in time, and the disk hung.
+            What::Restored(_) => return Ok(self.case.hangs() && !self.judging),
             What::AskedReload { .. }
             | What::AskedConfirm { .. }
             | What::AskedDryRun { .. }
@@ -292,6 +298,7 @@ impl<'a> Walk<'a> {
     fn judgement(&mut self, run: &Run) -> Verdict<(Option<Kind>, Aim, Option<Settings>)> {
         let given_up = run.deadline(StepKind::Prepare);
         let mut aim = None;
+        let mut restored = false;
         let mut last: Option<Result<Settings, Class>> = None;
         loop {
             let entry = self.peek()?.ok_or("the log ends in the middle of reading")?;
@@ -325,6 +332,7 @@ impl<'a> Walk<'a> {
                         && self.broken.is_empty();
                     ensure!(is_idle && aim != Some(Aim::Files), "files are written without need");
                     self.file = settings.clone();
+                    restored = true;
                 }
                 _ => {
                     let Some(aim) = aim else {
@@ -346,7 +354,10 @@ impl<'a> Walk<'a> {
                             let late = matches!(entry.what, What::Entered(State::Idle | State::Failed))
                                 && self.is_deadline(now, given_up);
                             let same = differences(&self.current, &next).is_empty();
-                            if same && self.broken.is_empty() {
+                            let runs_already = same && self.broken.is_empty();
+                            // What runs already is brought back to the files first, and that may hang too.
+                            let unwritten = aim != Aim::Files && !restored;
+                            if runs_already && !(late && unwritten) {
                                 Ok((Some(Kind::Unchanged), aim, Some(next)))
                             } else if late && self.case.hangs() {
                                 Ok((Some(Kind::Rejected), aim, None))
@@ -577,7 +588,10 @@ impl<'a> Walk<'a> {
     }
 
     fn record(&mut self, run: &Run, aim: Aim, next: &Settings) -> Verdict<(bool, ConfirmChange)> {
-        let entry = self.next("a record")?;
+        let entry = self.peek()?.ok_or("the log ends where a record should be")?;
+        let late = self.case.hangs() && self.is_deadline(entry.at, run.record_by());
+        let begun = self.log[self.at..].iter().find(|entry| matches!(entry.what, What::Recording { .. }));
+        let entry = begun.filter(|_| late).unwrap_or(entry);
         let What::Recording { generation, from, settings, confirm, restore } = &entry.what else {
             return Err("what was committed is not written down".to_owned());
         };
@@ -604,7 +618,7 @@ impl<'a> Walk<'a> {
         let since = self.log[..self.at]
             .iter()
             .rposition(|entry| matches!(entry.what, What::Acked { .. } | What::Read { .. }));
-        self.was_current.push((since.unwrap_or(0), *generation));
+        self.was_current.push((since.unwrap_or(0), self.at, *generation));
         let mut durable = false;
         self.records = true;
         loop {
@@ -921,8 +935,8 @@ impl<'a> Walk<'a> {
                     return Err("a look expects nothing".to_owned());
                 };
                 ensure!(*expect == Some(*expected) && expected != current, "{refusal} to {expect:?}");
-                let was = self.was_current.iter().enumerate().any(|(number, (from, generation))| {
-                    let until = self.was_current.get(number + 1).map_or(usize::MAX, |next| next.0);
+                let was = self.was_current.iter().enumerate().any(|(number, (from, _, generation))| {
+                    let until = self.was_current.get(number + 1).map_or(usize::MAX, |next| next.1);
                     *generation == current.get() && *from <= at && until >= since
                 });
                 ensure!(was, "generation {current} was not current");

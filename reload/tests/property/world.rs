@@ -8,6 +8,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture
 use reload::events::{Event, Sink};
 use reload::handle::Answer;
 use reload::history::{ConfirmChange, Record, Recorded, Recorder, Unconfirmed};
+use reload::machine::State;
 use reload::{
     Ack, ActorComponent, Board, Books, Candidate, Change, Class, Closing, Component, Configuration,
     Generation, Link, Live, LiveWriter, Outcome, Problem, Reconfigurable, Reconfigure, Rejection, Site,
@@ -43,6 +44,8 @@ pub struct World {
     pub hang: Option<(Io, Duration)>,
     pub board: Option<Arc<Board>>,
     readings: u64,
+    /// A transaction has begun, and the thread that reads for it has not.
+    reading_due: bool,
     kept: BTreeMap<u64, Settings>,
     unwritten: Vec<u64>,
     written: Vec<u64>,
@@ -135,6 +138,7 @@ impl Shared {
             hang: None,
             board: None,
             readings: 0,
+            reading_due: false,
             unwritten: vec![],
             written: vec![],
             awaited: None,
@@ -212,6 +216,11 @@ impl Shared {
         }
     }
 
+    /// One writes at a time: what comes after a writing that hangs, waits.
+    fn line(&self) -> MutexGuard<'_, ()> {
+        self.disk.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Turns the clock while the disk hangs, a hundredth of the budget at a time.
     pub async fn turn_the_clock(self) {
         let until = || *self.disk.stuck.lock().unwrap_or_else(PoisonError::into_inner);
@@ -219,9 +228,12 @@ impl Shared {
             self.disk.hangs.notified().await;
             while let Some(until) = until() {
                 // Whatever runs on other threads gets a moment of real time for a moment of the virtual one.
-                std::thread::yield_now();
+                std::thread::sleep(Duration::from_micros(50));
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
+                }
+                if self.lock().reading_due {
+                    continue;
                 }
                 if tokio::time::Instant::now() >= until {
                     *self.disk.stuck.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -249,6 +261,7 @@ impl Source<Config> for Shared {
             let mut world = self.lock();
             world.readings += 1;
             let number = world.readings;
+            world.reading_due &= *which == Which::OwnToLook;
             let current = current.settings.clone();
             world.log(What::Reading { number, which: which.clone(), current });
             number
@@ -298,8 +311,7 @@ impl Recorder<Config> for Shared {
                 restore: record.restore,
             });
         }
-        // One writes at a time: what comes after a writing that hangs, waits.
-        let _turn = self.disk.line.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.line();
         self.hang(Io::Write);
         let mut world = self.lock();
         match record.confirm {
@@ -317,6 +329,7 @@ impl Recorder<Config> for Shared {
     }
 
     fn restore(&self, config: &Arc<Config>, _: Generation) -> Vec<Problem> {
+        let _turn = self.line();
         let mut world = self.lock();
         world.file = config.settings.clone();
         world.log(What::Restored(config.settings.clone()));
@@ -324,6 +337,7 @@ impl Recorder<Config> for Shared {
     }
 
     fn confirmed(&self) -> bool {
+        let _turn = self.line();
         let mut world = self.lock();
         world.awaited = None;
         world.log(What::NotAwaitedOnDisk);
@@ -331,10 +345,12 @@ impl Recorder<Config> for Shared {
     }
 
     fn audit(&self, outcome: &Outcome) {
+        let _turn = self.line();
         self.log(What::Audited(outcome.id.clone()));
     }
 
     fn retry(&self) -> bool {
+        let _turn = self.line();
         self.lock().write()
     }
 }
@@ -366,7 +382,10 @@ impl Site<Config> for Shared {
 impl Sink for Shared {
     fn emit(&self, event: &Event<'_>) {
         let what = match event {
-            Event::Entered(state) => What::Entered(*state),
+            Event::Entered(state) => {
+                self.lock().reading_due = *state == State::Validating;
+                What::Entered(*state)
+            }
             Event::Stepped { .. } => return,
             Event::Finished(outcome) => {
                 let running = self.running();
