@@ -16,4 +16,5 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod notify;
+pub mod start_from;
 mod startup;

@@ -3,16 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use reload::Problem;
-use storage::DataDir;
-
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
-use crate::config::{self, Config, LoadOptions, Loaded};
+use crate::config;
 use crate::logging;
 use crate::node::Node;
+use crate::start_from::{From, StartFrom};
 
 /// Runs the node in the foreground.
-pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
+pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
     #[cfg(feature = "failpoints")]
     let _faults = fail::FailScenario::setup();
@@ -25,19 +23,19 @@ pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
                 return INTERNAL;
             }
         };
-        let (loaded, data_dir) = match load(named) {
-            Ok(loaded) => loaded,
+        let chosen = match choose(named, last_known_good) {
+            Ok(chosen) => chosen,
             Err(code) => return code,
         };
         fail::fail_point!("start::configured");
-        let handle = match logging::init(&loaded.config.logging) {
+        let handle = match logging::init(&chosen.loaded.config.logging) {
             Ok(handle) => handle,
             Err(error) => {
                 eprintln!("Error: {error}");
                 return REFUSED;
             }
         };
-        match Node::start(loaded, data_dir, handle).await {
+        match Node::start(chosen, handle).await {
             Ok(node) => {
                 node.run(signals).await;
                 0
@@ -52,8 +50,8 @@ pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
     std::process::exit(code.into());
 }
 
-/// The configuration, judged under the lock of its data folder.
-fn load(named: Option<PathBuf>) -> Result<(Loaded, DataDir), u8> {
+/// What the node is started from.
+fn choose(named: Option<PathBuf>, last_known_good: bool) -> Result<StartFrom, u8> {
     let path = match named {
         Some(path) => path,
         None => {
@@ -64,15 +62,17 @@ fn load(named: Option<PathBuf>) -> Result<(Loaded, DataDir), u8> {
             path
         }
     };
-    let loaded = Config::load(&path, None, LoadOptions { generate: true })
-        .map_err(|rejection| refuse(&rejection.problems))?;
-    let data_dir = DataDir::open(&loaded.config.node.data_dir).map_err(|error| {
-        eprintln!("Error: {error}");
+    let chosen = StartFrom::choose(&path, last_known_good).map_err(|refused| {
+        eprintln!("Error: {refused}");
         REFUSED
     })?;
-    // Only now: a port that another instance of this very node holds would have been the wrong thing to complain about.
-    let problems = config::resources(&loaded.config, None, &[]);
-    if problems.is_empty() { Ok((loaded, data_dir)) } else { Err(refuse(&problems)) }
+    if let From::LastKnownGood { generation, problems } = &chosen.from {
+        // Besides the log, which may go into a file: whoever starts it by hand must see it.
+        let text = config::problems_text(problems);
+        eprintln!("Error: configuration validation failed: {text}");
+        eprintln!("Warning: starting from the last known good generation {generation}, degraded");
+    }
+    Ok(chosen)
 }
 
 fn write_default(path: &Path) -> Result<(), u8> {
@@ -85,10 +85,4 @@ fn write_default(path: &Path) -> Result<(), u8> {
     // The file that the default one names; where there is one, it is kept. Without it the node runs alone just as well.
     let _ = storage::atomic::create(&path.with_file_name("peers.yaml"), config::DEFAULT_PEERS.as_bytes());
     Ok(())
-}
-
-fn refuse(problems: &[Problem]) -> u8 {
-    let text = config::problems_text(problems);
-    eprintln!("Error: configuration validation failed: {text}");
-    REFUSED
 }
