@@ -98,8 +98,8 @@ impl Place {
 
     /// The data folder has a say if something stands in it, or if the operator asks for what it remembers.
     fn known_before_the_file(path: &Path, last_known_good: bool) -> Result<Option<Self>, Refused> {
-        let Some(said) = Loose::read(path) else { return Ok(None) };
-        let data_dir = std::path::absolute(said.data_dir()).unwrap_or_else(|_| said.data_dir());
+        let said = Loose::read(path).unwrap_or_else(|| Loose::nothing(path)).data_dir();
+        let data_dir = std::path::absolute(&said).unwrap_or(said);
         let is_known =
             data_dir.join(STANDING).exists() || (last_known_good && data_dir.join("generations").is_dir());
         is_known.then(|| Self::open(&data_dir)).transpose()

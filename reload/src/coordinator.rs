@@ -292,8 +292,12 @@ impl<C: Configuration> Coordinator<C> {
     ) -> Option<Event> {
         let name = self.graph.names()[component];
         tracing::warn!(component = name, "component could not be rolled back; a successor is started");
-        self.board.update(|board| board.degraded = Some(format!("{name} is being started again")));
         let running = self.running.as_mut()?;
+        let before = &mut running.degraded_before;
+        self.board.update(|board| {
+            before.get_or_insert_with(|| board.degraded.clone());
+            board.degraded = Some(format!("{name} is being started again"));
+        });
         running.replaced(component);
         let by = running.deadline.into_std();
         let current = self.current.load_full();
@@ -390,8 +394,8 @@ impl<C: Configuration> Coordinator<C> {
             // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
             self.current.store(config);
         }
-        if self.machine.broken().is_empty() && end == End::RolledBack {
-            self.board.update(|board| board.degraded = None);
+        if let Some(before) = running.degraded_before.take().filter(|_| end == End::RolledBack) {
+            self.board.update(|board| board.degraded = before);
         }
         // Not before: whoever confirms is to find it written down.
         self.confirmation_changes(running.confirm_change, ctx);

@@ -233,6 +233,8 @@ async fn a_node_starts_from_the_last_known_good_when_it_is_told_to() {
         assert_eq!(code(&refused), Some(1), "{refused:?}");
         assert!(String::from_utf8_lossy(&refused.stderr).contains("configuration validation failed"));
     }
+    // Missing altogether is no better.
+    fs::remove_file(spec.conf_path()).unwrap();
     let child =
         spec.command(&["run", "--last-known-good"]).stdout(std::process::Stdio::null()).spawn().unwrap();
     let client = fednode::client::Client::new(spec.folder().join("data").join("admin.sock"));
@@ -251,7 +253,11 @@ async fn a_node_starts_from_the_last_known_good_when_it_is_told_to() {
     assert!(
         metrics.contains("fednode_config_last_reload_successful 0") && metrics.contains("fednode_degraded 1")
     );
-    // A good file leads out of it.
+    // A bad one does not, and a good one leads out of it.
+    fs::write(spec.conf_path(), "network: [").unwrap();
+    assert_eq!(code(&spec.cli(&["reload"])), Some(1));
+    let status: Value = client.get("/admin/status").await.unwrap().json().unwrap();
+    assert_eq!(status["degraded"], true);
     spec.write();
     let output = spec.cli(&["reload", "--json"]);
     assert_eq!(code(&output), Some(0), "{output:?}");

@@ -21,9 +21,14 @@ impl Loose {
     #[must_use]
     pub fn read(config: &Path) -> Option<Self> {
         let bytes = source::read(config, MAX_FILE).ok()?.bytes;
-        let folder = config.parent().unwrap_or(Path::new("")).to_owned();
         let root = serde_yaml::from_slice(&bytes).ok().filter(Value::is_mapping);
-        Some(Self { folder, root, text: String::from_utf8_lossy(&bytes).into_owned() })
+        Some(Self { root, text: String::from_utf8_lossy(&bytes).into_owned(), ..Self::nothing(config) })
+    }
+
+    /// What a file says that says nothing.
+    #[must_use]
+    pub fn nothing(config: &Path) -> Self {
+        Self { folder: config.parent().unwrap_or(Path::new("")).to_owned(), root: None, text: String::new() }
     }
 
     /// Whether it is YAML at all.
