@@ -171,26 +171,13 @@ impl History {
 }
 
 impl Recorder<Config> for History {
+    fn stage(&self, record: &Record<Config>) {
+        self.lock().stage(&generation_of(record));
+    }
+
     /// In this order: what must stand before the generation does, the generation, then the files that are to say it. Killed
     /// in between, the next start finds either generation whole, and knows what is left to do.
     fn record(&self, record: Record<Config>) -> Recorded {
-        let snapshot = &record.config.source.snapshot;
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-        let first = record.generation == Generation::FIRST;
-        let new = NewGeneration {
-            meta: Meta {
-                generation: record.generation,
-                from_generation: (!first).then_some(record.from),
-                id: record.id,
-                trigger: record.origin.trigger.as_str().to_owned(),
-                actor: record.origin.actor,
-                note: record.origin.note,
-                unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
-                changes: serde_json::to_value(&record.changes).unwrap_or_default(),
-            },
-            conf: snapshot.conf.clone(),
-            peers: snapshot.peers.clone(),
-        };
         let mut books = self.lock();
         books.set_keep(record.config.reload.history as usize);
         if let ConfirmChange::Begin(unconfirmed) = record.confirm {
@@ -200,7 +187,7 @@ impl Recorder<Config> for History {
             books.hold(&record.config, record.generation);
         }
         let mut durable = books.flush_standing();
-        durable &= books.keep(new);
+        durable &= books.keep_staged(&record.id) || books.keep(generation_of(&record));
         let warnings = if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
         if record.confirm == ConfirmChange::End {
             books.await_confirmation(None);
@@ -226,6 +213,7 @@ impl Recorder<Config> for History {
         match serde_json::to_value(outcome) {
             Ok(line) => {
                 let mut books = self.lock();
+                books.unstage(&outcome.id);
                 books.let_go_of_changed();
                 books.flush_standing();
                 books.tell(line);
@@ -240,5 +228,26 @@ impl Recorder<Config> for History {
 
     fn retry(&self) -> bool {
         self.lock().flush()
+    }
+}
+
+/// What is kept of a record.
+fn generation_of(record: &Record<Config>) -> NewGeneration {
+    let snapshot = &record.config.source.snapshot;
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    let first = record.generation == Generation::FIRST;
+    NewGeneration {
+        meta: Meta {
+            generation: record.generation,
+            from_generation: (!first).then_some(record.from),
+            id: record.id.clone(),
+            trigger: record.origin.trigger.as_str().to_owned(),
+            actor: record.origin.actor.clone(),
+            note: record.origin.note.clone(),
+            unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
+            changes: serde_json::to_value(&record.changes).unwrap_or_default(),
+        },
+        conf: snapshot.conf.clone(),
+        peers: snapshot.peers.clone(),
     }
 }

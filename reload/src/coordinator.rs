@@ -22,7 +22,7 @@ use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
 use crate::graph::{Graph, GraphError, Index};
 use crate::handle::Component;
-use crate::history::{Record, Recorder, Unconfirmed};
+use crate::history::{ConfirmChange, Recorder, Unconfirmed};
 use crate::machine::{Action, Answer, End, Event, Machine, State};
 use crate::outcome::Outcome;
 use crate::source::{Configuration, Site, Source};
@@ -321,26 +321,29 @@ impl<C: Configuration> Coordinator<C> {
         None
     }
 
+    /// Lets the recorder begin while the components prepare: the disk is the slowest of them all.
+    fn stage(&self) {
+        let Some((running, config)) = self.running.as_ref().and_then(|r| r.candidate().map(|c| (r, c)))
+        else {
+            return;
+        };
+        if !running.plan.levels.is_empty() {
+            let record = running.record(self.generation, config, ConfirmChange::Keep);
+            let recorder = Arc::clone(&self.recorder);
+            tokio::task::spawn_blocking(move || recorder.stage(&record));
+        }
+    }
+
     fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
         let Some((running, config)) = self.running.as_mut().and_then(|r| r.candidate().map(|c| (r, c)))
         else {
             return;
         };
-        let from = self.generation;
-        self.generation = from.next();
-        self.current.store(Arc::clone(&config));
+        let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
+        let record = running.record(self.generation, Arc::clone(&config), confirm);
+        self.generation = record.generation;
+        self.current.store(config);
         running.recording();
-        let confirm = self.confirmation.change(running.aim, running.confirm, from);
-        let record = Record {
-            generation: self.generation,
-            from,
-            id: running.id.clone(),
-            origin: running.origin(),
-            changes: running.plan.changes.clone(),
-            config,
-            confirm,
-            restore: running.aim != Aim::Files,
-        };
         let recorder = Arc::clone(&self.recorder);
         let work = tokio::task::spawn_blocking(move || recorder.record(record));
         running.confirm_change = confirm;

@@ -45,6 +45,14 @@ pub struct NewGeneration {
     pub peers: Option<Arc<[u8]>>,
 }
 
+/// A generation on its way: on disk, and not in the history yet. Dropped, it goes.
+#[derive(Debug)]
+pub struct StagedGeneration {
+    generation: Generation,
+    record: atomic::Staged,
+    blob: Option<Checksum>,
+}
+
 /// A generation as it was kept.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -244,18 +252,23 @@ impl Generations {
         newest.filter_map(|&generation| self.load(generation, |record| record.meta).ok()).collect()
     }
 
-    /// Keeps a generation durably; the oldest go with [`Generations::prune`]. After `Ok` it is [`Generations::latest`], also after a power cut;
-    /// after an error it is not, also then. Blocks for one durable write, for two if a large `peers.yaml` is new.
+    /// Keeps a generation durably; the oldest go with [`Generations::prune`]. After `Ok` it is [`Generations::latest`], also after
+    /// a power cut; after an error it is not, also then. Blocks for one durable write, for two if a large `peers.yaml` is new.
     ///
     /// # Errors
     /// If the number is taken, the record is too large, or the disk refuses.
     pub fn append(&mut self, new: &NewGeneration) -> Result<(), AppendError> {
+        let staged = self.stage(new)?;
+        self.append_staged(staged)
+    }
+
+    /// Brings a generation to the disk that is not one yet, and may never be: what takes time of [`Generations::append`].
+    ///
+    /// # Errors
+    /// As [`Generations::append`].
+    pub fn stage(&mut self, new: &NewGeneration) -> Result<StagedGeneration, AppendError> {
         let generation = new.meta.generation;
-        let expected = self.next();
-        // Those between were lost with a full disk and a kill; their numbers were seen, and are not used again.
-        if generation < expected {
-            return Err(AppendError::Number { given: generation, expected });
-        }
+        self.check(generation)?;
         let blob = match &new.peers {
             Some(peers) if peers.len() > MAX_INLINE => Some((Checksum::of(peers), peers)),
             _ => None,
@@ -274,9 +287,26 @@ impl Generations {
         if let Some((checksum, peers)) = &blob {
             self.keep_blob(*checksum, peers)?;
         }
-        atomic::write(&self.path(generation), &bytes, Mode::OwnerOnly)?;
-        self.index.insert(generation, blob.map(|(checksum, _)| checksum));
+        let record = atomic::stage(&self.path(generation), &bytes, Mode::OwnerOnly)?;
+        Ok(StagedGeneration { generation, record, blob: blob.map(|(checksum, _)| checksum) })
+    }
+
+    /// The rest of [`Generations::append`].
+    ///
+    /// # Errors
+    /// As [`Generations::append`].
+    pub fn append_staged(&mut self, staged: StagedGeneration) -> Result<(), AppendError> {
+        let StagedGeneration { generation, record, blob } = staged;
+        self.check(generation)?;
+        record.put_in_place()?;
+        self.index.insert(generation, blob);
         Ok(())
+    }
+
+    /// Numbers rise. Those between were lost with a full disk and a kill; they were seen, and are not used again.
+    fn check(&self, given: Generation) -> Result<(), AppendError> {
+        let expected = self.next();
+        if given < expected { Err(AppendError::Number { given, expected }) } else { Ok(()) }
     }
 
     fn keep_blob(&mut self, checksum: Checksum, contents: &[u8]) -> Result<(), WriteError> {

@@ -208,7 +208,7 @@ async fn a_file_that_cannot_be_written_is_held_until_it_changes() {
     node.reload_with(|conf| conf["protocol"] = limits("2KiB")).await;
     assert_eq!((members(&node).await, held(&node).await), (0, 1));
     // Also by a start.
-    let mut node = node.kill().await.start().await;
+    let node = node.kill().await.start().await;
     assert_eq!((members(&node).await, held(&node).await), (0, 1));
     assert_eq!(node.hangup().await["outcome"], "unchanged");
     // Until they change; and then what they said before counts like anything else.

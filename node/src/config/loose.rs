@@ -3,15 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_yaml::Value;
-use storage::document::{MAX_FILE, source};
+use storage::document::{Document, MAX_FILE, source};
 
 /// What stands in a file, as far as it can be read.
 #[derive(Debug)]
 pub struct Loose {
     folder: PathBuf,
-    root: Option<Value>,
-    text: String,
+    is_yaml: bool,
+    data_dir: Option<String>,
+    socket: Option<String>,
 }
 
 // === impl Loose ===
@@ -21,46 +21,47 @@ impl Loose {
     #[must_use]
     pub fn read(config: &Path) -> Option<Self> {
         let bytes = source::read(config, MAX_FILE).ok()?.bytes;
-        let root = serde_yaml::from_slice(&bytes).ok().filter(Value::is_mapping);
-        Some(Self { root, text: String::from_utf8_lossy(&bytes).into_owned(), ..Self::nothing(config) })
+        let nothing = Self::nothing(config);
+        Some(match Document::parse("", &bytes) {
+            Ok(document) => {
+                let text_at = |section, key| document.text_at(section, key).map(str::to_owned);
+                let (data_dir, socket) = (text_at("node", "data_dir"), text_at("admin", "socket"));
+                Self { is_yaml: true, data_dir, socket, ..nothing }
+            }
+            Err(_) => Self { data_dir: from_a_line(&String::from_utf8_lossy(&bytes)), ..nothing },
+        })
     }
 
     /// What a file says that says nothing.
     #[must_use]
     pub fn nothing(config: &Path) -> Self {
-        Self { folder: config.parent().unwrap_or(Path::new("")).to_owned(), root: None, text: String::new() }
+        let folder = config.parent().unwrap_or(Path::new("")).to_owned();
+        Self { folder, is_yaml: false, data_dir: None, socket: None }
     }
 
-    /// Whether it is YAML at all.
+    /// Whether it is a mapping at all.
     #[must_use]
     pub const fn is_yaml(&self) -> bool {
-        self.root.is_some()
+        self.is_yaml
     }
 
     /// `node.data_dir`. In a file that is no YAML: from the first line that looks like it.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        let written = match &self.root {
-            Some(root) => text_at(root, "node", "data_dir").map(str::to_owned),
-            None => self.text.lines().find_map(|line| {
-                let value = line.trim().strip_prefix("data_dir:")?;
-                serde_yaml::from_str::<String>(value).ok()
-            }),
-        };
-        self.folder.join(written.as_deref().unwrap_or("data"))
+        self.folder.join(self.data_dir.as_deref().unwrap_or("data"))
     }
 
     /// `admin.socket`.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
-        let root = self.root.as_ref();
-        let socket = root.and_then(|root| text_at(root, "admin", "socket")).unwrap_or("admin.sock");
-        self.data_dir().join(socket)
+        self.data_dir().join(self.socket.as_deref().unwrap_or("admin.sock"))
     }
 }
 
-fn text_at<'r>(root: &'r Value, section: &str, key: &str) -> Option<&'r str> {
-    root.get(section)?.get(key)?.as_str()
+fn from_a_line(text: &str) -> Option<String> {
+    let value = text.lines().find_map(|line| line.trim().strip_prefix("data_dir:"))?;
+    // A line has no aliases that could explode.
+    serde_yaml::from_str(value).ok()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use reload::{Class, Generation, Problem, Unconfirmed};
 use serde_json::Value;
-use storage::generations::{AppendError, NewGeneration};
+use storage::generations::{AppendError, NewGeneration, StagedGeneration};
 use storage::restore::{self, Restored};
 use storage::{AuditLog, Generations, Held, HeldFile, Standing};
 
@@ -26,6 +26,8 @@ pub(super) struct Books {
     held: Arc<HeldFiles>,
     /// How many replaced files are kept, and generations.
     keep: usize,
+    /// What may become a generation, by the id of its reload.
+    staged: Option<(String, StagedGeneration)>,
     /// Committed and not written yet, in order.
     unwritten: VecDeque<NewGeneration>,
     /// Audit lines that had no room, in order.
@@ -52,6 +54,7 @@ impl Books {
             standing_unwritten: false,
             held: Arc::clone(held),
             keep: 1,
+            staged: None,
             unwritten: VecDeque::new(),
             untold: VecDeque::new(),
         };
@@ -138,6 +141,25 @@ impl Books {
             self.flush_standing();
         }
         warnings
+    }
+
+    /// Brings to the disk what may become a generation. What fails here fails again, and is told, when it does.
+    pub(super) fn stage(&mut self, new: &NewGeneration) {
+        self.staged = None;
+        if self.unwritten.is_empty() {
+            self.staged = self.generations.stage(new).ok().map(|staged| (new.meta.id.clone(), staged));
+        }
+    }
+
+    /// The reload of this id has ended: what it may have left is no generation.
+    pub(super) fn unstage(&mut self, id: &str) {
+        self.staged.take_if(|(staged, _)| staged == id);
+    }
+
+    /// Keeps what was staged for the reload of this id; `false` if there is nothing, or it cannot be.
+    pub(super) fn keep_staged(&mut self, id: &str) -> bool {
+        let staged = self.staged.take_if(|(staged, _)| staged == id).filter(|_| self.unwritten.is_empty());
+        staged.is_some_and(|(_, staged)| self.generations.append_staged(staged).is_ok())
     }
 
     /// Keeps a generation; `true` when this one and all before are on disk.
