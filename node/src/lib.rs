@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod node;
 pub mod notify;
 mod startup;
+mod watching;

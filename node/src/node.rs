@@ -26,6 +26,7 @@ use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
 use crate::startup::{self, Began};
+use crate::watching::Watching;
 
 /// Actors that do not come to an end when they are told to are left behind after this long.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -151,6 +152,7 @@ impl Node {
             move |section| Admin::take_office(section, Arc::clone(&state), servers.clone())
         };
         let admin = Link::new(start_admin(Arc::clone(&config.admin)));
+        let watching = Watching::default();
         let coordinator = Coordinator::start_apart(Parts {
             components: vec![
                 Box::new(
@@ -174,7 +176,7 @@ impl Node {
             source: Arc::new(Files { view: view.clone() }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
-            sink: Arc::new(Listeners { metrics }),
+            sink: watching.beside(Listeners { metrics }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
             generation,
@@ -184,6 +186,7 @@ impl Node {
         servers
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        watching.start(Arc::clone(&current), coordinator.clone());
         tracing::info!(generation = generation.get(), "Node started successfully");
         notify(&Notice::Ready);
         Ok(Self {

@@ -2,14 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use reload::Problem;
+use reload::signal::{Holder, Signals};
 use storage::DataDir;
 
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::logging;
 use crate::node::Node;
+
+/// How long a stop waits for a start that has not read yet what `reload.budget` is: its default.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the node in the foreground.
 pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
@@ -25,31 +30,52 @@ pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
                 return INTERNAL;
             }
         };
-        let (loaded, data_dir) = match load(named) {
-            Ok(loaded) => loaded,
-            Err(code) => return code,
+        let (mut signals, holder) = Signals::new(signals, STOP_WITHIN);
+        let started = tokio::select! {
+            started = start(named, &holder) => started,
+            // Only where the start takes longer than a stop may be kept, or the stop is repeated.
+            _ = signals.stop() => return 0,
         };
-        fail::fail_point!("start::configured");
-        let handle = match logging::init(&loaded.config.logging) {
-            Ok(handle) => handle,
-            Err(error) => {
-                eprintln!("Error: {error}");
-                return REFUSED;
-            }
-        };
-        match Node::start(loaded, data_dir, handle).await {
+        match started {
             Ok(node) => {
                 node.run(signals).await;
                 0
             }
-            Err(error) => {
-                eprintln!("Error: {error}");
-                REFUSED
-            }
+            Err(code) => code,
         }
     });
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
+}
+
+/// From the file to a node that serves.
+async fn start(named: Option<PathBuf>, holder: &Holder) -> Result<Node, u8> {
+    // A generated key is written and then used, a pid file taken and given back, a generation written and then told: a stop does
+    // not cut these in two. Signals that come meanwhile are for the node, when it runs.
+    let _hold = holder.hold();
+    let load = tokio::task::spawn_blocking(move || load(named)).await;
+    let (loaded, data_dir) = load.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    holder.set_limit(loaded.config.reload.budget);
+    stall().await;
+    let handle = logging::init(&loaded.config.logging).map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })?;
+    Node::start(loaded, data_dir, handle).await.map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })
+}
+
+/// The fault point of a start: `return(hang)` makes it one that never ends.
+async fn stall() {
+    let hang = || -> bool {
+        fail::fail_point!("start::configured", |command| command.as_deref() == Some("hang"));
+        false
+    };
+    if hang() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The configuration, judged under the lock of its data folder.

@@ -27,7 +27,9 @@ enum Events {
     /// Not wanted.
     Off,
     /// Not asked for yet, or not before.
-    Not { before: Option<Instant> },
+    Not {
+        before: Option<Instant>,
+    },
     On(RecommendedWatcher),
 }
 
@@ -51,7 +53,8 @@ impl Folders {
             return false;
         }
         let Some(mut watcher) = self.watcher(now) else { return false };
-        let old: Vec<_> = self.watched.keys().filter(|path| !wanted.contains_key(&***path)).cloned().collect();
+        let old: Vec<_> =
+            self.watched.keys().filter(|path| !wanted.contains_key(&***path)).cloned().collect();
         let mut outcome = Ok(false);
         for folder in old {
             self.watched.remove(&folder);
@@ -206,4 +209,41 @@ fn id(folder: &Path) -> Option<Id> {
     }
     #[cfg(not(unix))]
     metadata.is_dir().then_some((0, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_events_there_is_the_poll_and_another_try() {
+        let folder = tempfile::tempdir().unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let mut folders = Folders::new(true, Arc::clone(&inbox));
+        let now = Instant::now();
+        let follow = |folders: &mut Folders, now| folders.follow([folder.path()].into_iter(), now);
+        assert!(follow(&mut folders, now), "a watch is set");
+        assert!(!follow(&mut folders, now), "and not set again");
+        folders.doubt(folder.path());
+        assert!(follow(&mut folders, now), "unless its folder may be another one");
+        for (round, error) in [
+            Error::new(ErrorKind::MaxFilesWatch),
+            Error::io(rustix::io::Errno::MFILE.into()),
+            Error::io(rustix::io::Errno::NOSPC.into()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let now = now + RETRY * 2 * u32::try_from(round).unwrap();
+            let Err(why) = call(|| Err(error)) else { panic!("exhausted") };
+            folders.give_up(&why, now);
+            assert!(inbox.only_polls());
+            assert!(!follow(&mut folders, now + RETRY / 2));
+            assert!(follow(&mut folders, now + RETRY));
+            assert!(!inbox.only_polls());
+        }
+        let gone = folder.path().join("gone");
+        folders.follow([gone.as_path()].into_iter(), now);
+        assert!(!inbox.only_polls(), "one folder without events is not the end of all");
+    }
 }

@@ -178,3 +178,42 @@ impl Drop for End {
         self.0.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_rests_waits_for_what_does_not_but_not_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+        let inbox = Arc::new(Inbox::default());
+        let options = Options { events: false, ..Options::default() };
+        let mut worker = Worker::new(options, Arc::clone(&inbox));
+        let start = Instant::now();
+        fs::write(&a, "0").unwrap();
+        fs::write(&b, "0").unwrap();
+        worker.set(vec![Watched::new(&a), Watched::new(&b)], start);
+        worker.look(start);
+        fs::write(&a, "1").unwrap();
+        let told = || poll_fn(|cx| Poll::Ready(inbox.poll_told(cx)));
+        let mut waited = Duration::ZERO;
+        // The second file gets longer twice in each second.
+        while waited < PATIENCE + options.settle {
+            assert!(told().await.is_pending(), "told after {waited:?}");
+            fs::write(&b, vec![b'x'; usize::try_from(waited.as_millis()).unwrap()]).unwrap();
+            let next = worker.look(start + waited).unwrap();
+            assert!(next <= start + waited + options.poll);
+            waited += options.settle / 2;
+        }
+        worker.look(start + waited);
+        assert_eq!(told().await, Poll::Ready(Some([a].into())));
+        // At last it rests, and is told as it is then.
+        worker.look(start + waited + options.settle * 2);
+        assert_eq!(told().await, Poll::Ready(Some([b].into())));
+    }
+}
