@@ -26,7 +26,7 @@
 //!
 //! - Holds nest and are counted, from any thread. A guard lets go when it is dropped, by a panic too.
 //! - Nothing is lost: any number of reloads are one reload (of the newest sender), which is read after the last of them came.
-//! - A stop is kept for at most the limit, counted from its arrival: a critical section that hangs does not keep a program alive. A
+//! - A stop is kept for at most the limit, counted from when the stream saw it: a critical section that hangs does not keep a program alive. A
 //!   second stop means it, and lets both through at once; so does any that comes after the first was let through.
 //! - A stop overtakes reloads: what it stops has no use for them, and a flood of them cannot starve it.
 //! - A flood costs bounded work: one reload is kept whatever comes, and at most two stops.

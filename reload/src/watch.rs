@@ -14,7 +14,7 @@
 //! | written in place, in chunks | each chunk starts `settle` anew |
 //! | deleted and created again | that a file is gone is told after three times `settle`, at least 250 ms |
 //! | ConfigMap: `conf.yaml` → `..data/conf.yaml` → `..2024/conf.yaml` | the folder of every link of the chain is watched, and the chain is walked again after each event |
-//! | a folder is replaced, or is not there yet | the deepest folder that is there is watched; folders are compared by inode |
+//! | a folder is replaced, or is not there yet | the deepest folder that is there is watched; folders are compared by inode (one further up that is moved away is found by the poll) |
 //! | inotify is exhausted (`EMFILE`, `ENOSPC`) | said once, then only polled; tried again every minute |
 //! | the queue of inotify overflows | everything is looked at again |
 //! | a pipe, a socket or a folder in place of a file | is seen and told by its kind, never opened for reading |
@@ -221,5 +221,5 @@ impl fmt::Debug for WatchHandle {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;

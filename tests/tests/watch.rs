@@ -5,9 +5,10 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{OpenOptionsExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use fednode_tests::{Node, Spec, eventually};
+use fednode_tests::{Node, Spec, eventually, process};
 use serde_json::{Value, json};
 
 const SETTLE: Duration = Duration::from_millis(300);
@@ -195,6 +196,38 @@ async fn watching_is_switched_on_and_off_by_reload() {
     let told = node.reload_with(|conf| conf["reload"]["watch"] = json!(true)).await;
     assert_eq!((&told["trigger"], &told["config_generation"]), (&json!("signal"), &json!(6)));
     is_quiet(&mut node, 6, 5000).await;
+}
+
+#[tokio::test]
+async fn without_inotify_files_are_polled() {
+    // In a user namespace of its own the node has no inotify instances left: for it the system is exhausted.
+    let namespace = ["unshare", "--user", "--map-root-user"];
+    let exhausted = "echo 0 > /proc/sys/user/max_inotify_instances";
+    let possible = Command::new(namespace[0]).args(&namespace[1..]).args(["sh", "-c", exhausted]).status();
+    if !possible.is_ok_and(|status| status.success()) {
+        eprintln!("not shown here: this machine allows no user namespaces");
+        return;
+    }
+    let spec = watching();
+    let wrapper = spec.folder().join("exhausted.sh");
+    let binary = process::binary();
+    let text = format!(
+        "#!/bin/sh\nexec {} sh -c '{exhausted} && exec {} \"$@\"' sh \"$@\"\n",
+        namespace.join(" "),
+        binary.display()
+    );
+    // Written by another process: one that this process has open for writing may be held by a child of a test beside this one,
+    // and could not be run ("text file busy").
+    let source = wrapper.with_extension("txt");
+    fs::write(&source, text).unwrap();
+    let install = Command::new("install").args(["-m", "755"]).args([&source, &wrapper]).status();
+    assert!(install.unwrap().success());
+    let mut node = spec.binary(&wrapper).start().await;
+    let warning = "files are only polled";
+    node.wait_for_log(warning).await;
+    is_quiet(&mut node, 1, 2000).await;
+    is_quiet(&mut node, 2, 3000).await;
+    assert_eq!(node.log().matches(warning).count(), 1);
 }
 
 #[tokio::test]

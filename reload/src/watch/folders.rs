@@ -53,31 +53,7 @@ impl Folders {
             return false;
         }
         let Some(mut watcher) = self.watcher(now) else { return false };
-        let old: Vec<_> =
-            self.watched.keys().filter(|path| !wanted.contains_key(&***path)).cloned().collect();
-        let mut outcome = Ok(false);
-        for folder in old {
-            self.watched.remove(&folder);
-            outcome = outcome.and_then(|set| call(|| watcher.unwatch(&folder)).map(|()| set));
-        }
-        for (folder, id) in wanted {
-            if outcome.is_err() {
-                break;
-            }
-            if self.watched.get(folder) == Some(&id) {
-                continue;
-            }
-            let set = call(|| {
-                // Under its name there may be a watch on another folder, which is gone.
-                let _ = watcher.unwatch(folder);
-                watcher.watch(folder, RecursiveMode::NonRecursive)
-            });
-            if set.is_ok() {
-                self.watched.insert(folder.to_owned(), id);
-            }
-            outcome = outcome.and_then(|before| set.map(|()| before | true));
-        }
-        match outcome {
+        match self.set(&mut watcher, &wanted) {
             Ok(set) => {
                 self.events = Events::On(watcher);
                 set
@@ -89,6 +65,39 @@ impl Folders {
                 false
             }
         }
+    }
+
+    /// Sets the watches that are wanted and takes back the others; whether one was set.
+    fn set(
+        &mut self,
+        watcher: &mut RecommendedWatcher,
+        wanted: &HashMap<&Path, Option<Id>>,
+    ) -> Result<bool, Exhausted> {
+        let unwanted = |path: &&PathBuf| !wanted.contains_key(path.as_path());
+        let old: Vec<_> = self.watched.keys().filter(unwanted).cloned().collect();
+        for folder in old {
+            self.watched.remove(&folder);
+            // One that is gone has no watch any more.
+            let _ = call(|| watcher.unwatch(&folder))?;
+        }
+        let mut any = false;
+        for (folder, id) in wanted {
+            if self.watched.get(*folder) == Some(id) {
+                continue;
+            }
+            let set = call(|| {
+                // Under its name there may be a watch on another folder, which is gone.
+                let _ = watcher.unwatch(folder);
+                watcher.watch(folder, RecursiveMode::NonRecursive)
+            })?;
+            any |= set.is_ok();
+            // One that cannot be watched is tried again with each look.
+            let known = self.watched.insert((*folder).to_owned(), id.filter(|_| set.is_ok()));
+            if let (Err(error), true) = (set, known != Some(None)) {
+                tracing::debug!(folder = %folder.display(), %error, "a folder sends no events");
+            }
+        }
+        Ok(any)
     }
 
     /// Something happened to the folder itself: the library may have dropped its watch, so it is set again.
@@ -154,16 +163,12 @@ impl Folders {
 /// Why there are no events.
 struct Exhausted(Error);
 
-/// Calls the library, which panics where its thread is gone. A folder that cannot be watched by itself (not there any more, not
-/// readable, on a file system without events) is left to the poll, and to the next look.
-fn call(act: impl FnOnce() -> notify::Result<()>) -> Result<(), Exhausted> {
+/// Calls the library, which panics where its thread is gone. An error that concerns one folder only (not there any more, not
+/// readable, on a file system without events) is handed back.
+fn call(act: impl FnOnce() -> notify::Result<()>) -> Result<notify::Result<()>, Exhausted> {
     match catch_unwind(AssertUnwindSafe(act)) {
-        Ok(Ok(())) => Ok(()),
         Ok(Err(error)) if is_exhausted(&error) => Err(Exhausted(error)),
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "a folder sends no events");
-            Ok(())
-        }
+        Ok(done) => Ok(done),
         Err(_) => Err(Exhausted(Error::generic("the watching thread of the library is gone"))),
     }
 }
@@ -211,7 +216,7 @@ fn id(folder: &Path) -> Option<Id> {
     metadata.is_dir().then_some((0, 0))
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests {
     use super::*;
 
