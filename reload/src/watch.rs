@@ -19,7 +19,7 @@
 //! | the queue of inotify overflows | everything is looked at again |
 //! | a pipe, a socket or a folder in place of a file | is seen and told by its kind, never opened for reading |
 //! | one file of the set never comes to rest | the others are told 15 s after they came to rest, without it |
-//! | same size, same timestamp, other bytes | what was told is read once more when its timestamps are two seconds old |
+//! | same size, same timestamp, other bytes | what was told is read once more when its timestamps are old enough to be trusted |
 //!
 //! All file work is done by one thread of its own: a file system that hangs holds nobody else up. Its memory is bounded:
 //! [`MAX_FILES`] files, one pending order, one pending answer, and of the kernel's events only the names that are watched.
@@ -62,6 +62,9 @@ pub struct Options {
     pub settle: Duration,
     /// How often all files are looked at, whatever the kernel says or does not say.
     pub poll: Duration,
+    /// How coarse the file system's timestamps may be: a file that was read sooner after its last change may have been written
+    /// to once more without looking any different, so it is read again when they are older than this.
+    pub coarse: Duration,
     /// Whether the kernel is asked for events. Without it files are only polled.
     pub events: bool,
     /// How contents are compared: [`digest`], or one that the reader can compute from what it keeps.
@@ -129,9 +132,11 @@ pub fn digest(bytes: &[u8]) -> u64 {
 // === impl Options ===
 
 impl Default for Options {
-    /// A second to settle, a look every two: a change is live within seconds even where no event comes.
+    /// A second to settle, a look every two: a change is live within seconds even where no event comes. FAT has the coarsest
+    /// timestamps, of two seconds.
     fn default() -> Self {
-        Self { settle: Duration::from_secs(1), poll: Duration::from_secs(2), events: true, digest }
+        let (settle, two) = (Duration::from_secs(1), Duration::from_secs(2));
+        Self { settle, poll: two, coarse: two, events: true, digest }
     }
 }
 

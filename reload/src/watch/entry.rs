@@ -12,10 +12,6 @@ const GONE: u32 = 3;
 /// And never sooner than this, however short `settle` is.
 const GONE_AT_LEAST: Duration = Duration::from_millis(250);
 
-/// Timestamps are at most so coarse (FAT: two seconds; most others: some milliseconds). A file that was read sooner after its
-/// last change may have been written to once more without looking any different, so it is read again.
-const COARSE: Duration = Duration::from_secs(2);
-
 /// One file of the set.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -97,8 +93,8 @@ impl Entry {
         self.due(settle).filter(|due| *due <= now).and(self.look.as_ref())
     }
 
-    /// It stands still in this state.
-    pub(super) fn rests(&mut self, state: State, now: Instant) {
+    /// It stands still in this state. Timestamps are trusted when they are older than `coarse`.
+    pub(super) fn rests(&mut self, state: State, now: Instant, coarse: Duration) {
         let differs = self.last.as_ref() != Some(&state);
         if !self.open && differs {
             // It was written to without looking any different: then it may still be.
@@ -108,7 +104,7 @@ impl Entry {
             return;
         }
         self.open = false;
-        let fresh = self.since + COARSE;
+        let fresh = self.since + coarse;
         self.again = (now < fresh && self.look.as_ref().is_some_and(Look::is_file)).then_some(fresh);
         self.last = Some(state.clone());
         match &self.told {
@@ -152,6 +148,7 @@ mod tests {
     use super::*;
 
     const SETTLE: Duration = Duration::from_secs(1);
+    const COARSE: Duration = Duration::from_secs(2);
 
     fn content(value: u64) -> State {
         State::Seen(Seen::Content(value))
@@ -165,7 +162,7 @@ mod tests {
     fn rested(told: u64, at: Instant) -> Entry {
         let mut entry = Entry::new(Watched::seen("/a", Seen::Content(told)), at);
         entry.looks(file(0), at);
-        entry.rests(content(told), at + SETTLE);
+        entry.rests(content(told), at + SETTLE, COARSE);
         assert_eq!(entry.news_since(), None);
         entry
     }
@@ -182,7 +179,7 @@ mod tests {
         }
         let now = start + SETTLE * 10;
         assert!(entry.wants_comparison(SETTLE, now).is_some());
-        entry.rests(content(2), now);
+        entry.rests(content(2), now, COARSE);
         assert_eq!(entry.tell(), Some("/a".into()));
         assert_eq!(entry.tell(), None);
     }
@@ -192,7 +189,7 @@ mod tests {
         let start = Instant::now();
         let mut entry = rested(1, start);
         entry.touch(start + SETTLE);
-        entry.rests(content(1), start + SETTLE * 2);
+        entry.rests(content(1), start + SETTLE * 2, COARSE);
         assert_eq!(entry.tell(), None);
         assert!(!entry.is_open());
     }
@@ -203,14 +200,14 @@ mod tests {
         let mut entry = rested(1, start);
         // It read 2, and now there is 1 again.
         entry.is_seen(Some(Seen::Content(2)));
-        entry.rests(content(1), start + SETTLE * 2);
+        entry.rests(content(1), start + SETTLE * 2, COARSE);
         assert_eq!(entry.tell(), Some("/a".into()));
         // It refused 1 and says that it runs on 2: not told a second time.
         entry.is_seen(Some(Seen::Content(2)));
         assert!(!entry.is_open());
         // It took it, later: nothing is new.
         entry.is_seen(Some(Seen::Content(1)));
-        entry.rests(content(1), start + SETTLE * 3);
+        entry.rests(content(1), start + SETTLE * 3, COARSE);
         assert_eq!(entry.tell(), None);
     }
 
@@ -231,10 +228,10 @@ mod tests {
         let start = Instant::now();
         let mut entry = rested(1, start);
         let later = start + COARSE;
-        entry.rests(content(2), later);
+        entry.rests(content(2), later, COARSE);
         assert_eq!(entry.tell(), None, "it may still be written to");
         assert_eq!(entry.due(SETTLE), Some(later + SETTLE));
-        entry.rests(content(2), later + SETTLE);
+        entry.rests(content(2), later + SETTLE, COARSE);
         assert_eq!(entry.tell(), Some("/a".into()));
     }
 
@@ -244,10 +241,10 @@ mod tests {
         let mut entry = Entry::new(Watched::new("/a"), now);
         entry.looks(file(0), now);
         assert!(entry.wants_comparison(SETTLE, now).is_some(), "at once");
-        entry.rests(content(1), now);
+        entry.rests(content(1), now, COARSE);
         assert_eq!(entry.tell(), None);
         entry.looks(file(1), now);
-        entry.rests(content(2), now + SETTLE);
+        entry.rests(content(2), now + SETTLE, COARSE);
         assert_eq!(entry.tell(), Some("/a".into()));
     }
 }

@@ -148,7 +148,7 @@ impl Worker {
         for entry in &mut self.entries {
             let Some(look) = entry.wants_comparison(self.settle, now) else { continue };
             match state(&entry.path, look, &self.options) {
-                Some(state) => entry.rests(state, now),
+                Some(state) => entry.rests(state, now, self.options.coarse),
                 // It changed while it was read.
                 None => entry.touch(now),
             }
