@@ -80,10 +80,10 @@ async fn ask(mut changes: Watch, current: Current, coordinator: Addr<Coordinator
         let note = Some(note(&changed, current.load().folder()));
         let origin = Origin { trigger: Trigger::Watch, actor: None, note };
         loop {
-            match coordinator.send(Reload { origin: origin.clone(), expect: None }).await {
+            match coordinator.send(Reload::new(origin.clone())).await {
                 Ok(Err(Refusal::Busy(_))) => tokio::time::sleep(ASK_AGAIN).await,
                 // Whatever came of it is told where all outcomes are; the watching goes on.
-                Ok(Ok(_) | Err(Refusal::Mismatch { .. })) => break,
+                Ok(Ok(_) | Err(Refusal::Mismatch { .. } | Refusal::NothingToConfirm)) => break,
                 Ok(Err(Refusal::Stopping)) | Err(_) => return,
             }
         }

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::Generation;
+use crate::history::Unconfirmed;
 use crate::machine::State;
 use crate::outcome::{Kind, Outcome};
+use crate::trigger::Trigger;
 
 /// A consistent view of the engine.
 #[derive(Clone, Debug)]
@@ -17,8 +19,10 @@ pub struct Snapshot {
     pub state: State,
     /// The generation that runs.
     pub generation: Generation,
-    /// The transaction that runs: when it started, and its budget.
-    pub running: Option<(Instant, Duration)>,
+    /// The transaction that runs.
+    pub running: Option<InFlight>,
+    /// A generation goes back by itself unless somebody confirms it.
+    pub unconfirmed: Option<Unconfirmed>,
     /// Why the program is not whole: emergency, or a component that is being started again.
     pub degraded: Option<String>,
     /// The last reload that ended, start included.
@@ -27,6 +31,25 @@ pub struct Snapshot {
     pub successful: bool,
     /// When that was last so, in seconds since 1970.
     pub last_success: u64,
+}
+
+/// A transaction while it runs, with the deadline that it is in (R14).
+#[derive(Clone, Debug)]
+pub struct InFlight {
+    /// As its outcome will name it.
+    pub id: Arc<str>,
+    /// Who asked for it.
+    pub trigger: Trigger,
+    /// When it started.
+    pub started: Instant,
+    /// How long it may take.
+    pub budget: Duration,
+    /// What is being done, as the outcome's phases are called.
+    pub phase: &'static str,
+    /// When that is given up.
+    pub deadline: Instant,
+    /// The components that have not answered yet.
+    pub waiting_for: Vec<&'static str>,
 }
 
 /// Where the snapshot hangs.
@@ -43,6 +66,7 @@ impl Board {
             state: State::Idle,
             generation: outcome.config_generation,
             running: None,
+            unconfirmed: None,
             degraded,
             successful: outcome.outcome.is_success(),
             last_success: outcome.timestamp,
@@ -72,7 +96,7 @@ impl Board {
             }
             match outcome.outcome {
                 Kind::Failed => board.degraded = outcome.error.clone(),
-                Kind::Committed => board.degraded = None,
+                Kind::Committed | Kind::Unchanged => board.degraded = None,
                 _ => {}
             }
             board.last = Arc::clone(outcome);

@@ -2,6 +2,8 @@
 //!
 //! It decides nothing. It keeps the time, sends the steps, gathers what the outcome tells, and answers those who wait.
 
+mod confirm;
+mod judging;
 mod requests;
 mod running;
 
@@ -18,15 +20,15 @@ use crate::board::Board;
 use crate::budget::Stage;
 use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
-use crate::graph::{Graph, GraphError, Index, Set};
+use crate::graph::{Graph, GraphError, Index};
 use crate::handle::Component;
-use crate::history::{Record, Recorder};
-use crate::machine::{Action, End, Event, Machine, State, Verdict};
+use crate::history::{Record, Recorder, Unconfirmed};
+use crate::machine::{Action, Answer, End, Event, Machine, State};
 use crate::outcome::Outcome;
-use crate::plan::Plan;
-use crate::source::{Candidate, Configuration, Rejection, Site, Source, Which};
-use crate::trigger::{Origin, Refusal};
-use crate::{Generation, StepError, Transaction};
+use crate::source::{Configuration, Site, Source};
+use crate::trigger::{Aim, Origin, Refusal};
+use crate::{Class, Generation, StepError, Transaction};
+use confirm::Confirmation;
 use running::Running;
 
 /// How long after a record could not be written it is tried again.
@@ -52,6 +54,8 @@ pub struct Parts<C> {
     pub current: Arc<arc_swap::ArcSwap<C>>,
     /// Its generation.
     pub generation: Generation,
+    /// What the process before left to be confirmed.
+    pub unconfirmed: Option<Unconfirmed>,
 }
 
 /// The coordinator actor (C4).
@@ -76,18 +80,15 @@ pub struct Coordinator<C: Configuration> {
     halted: bool,
     halting: Vec<oneshot::Sender<()>>,
     retrying: bool,
+    confirmation: Confirmation,
 }
 
 struct Waiter {
     origin: Origin,
     expect: Option<Generation>,
+    aim: Aim,
+    confirm: Option<Duration>,
     reply: oneshot::Sender<Answered>,
-}
-
-/// What judging brought, from the blocking pool.
-struct Judged<C> {
-    verdict: Verdict,
-    loaded: Result<(Candidate<C>, Plan, Duration), Rejection>,
 }
 
 // === impl Coordinator ===
@@ -129,6 +130,7 @@ impl<C: Configuration> Coordinator<C> {
             halted: false,
             halting: Vec::new(),
             retrying: false,
+            confirmation: Confirmation::new(parts.unconfirmed),
         })
     }
 
@@ -141,15 +143,29 @@ impl<C: Configuration> Coordinator<C> {
                 actions.extend(self.machine.on(event));
             }
         }
+        self.show();
+    }
+
+    /// Shows how far the transaction is: its deadlines are seen from outside while they run (R4, R14).
+    fn show(&self) {
+        let Some(running) = &self.running else { return };
+        let names = self.graph.names();
+        let waiting_for = self.machine.pending().iter().map(|component| names[component]).collect();
+        let in_flight = running.in_flight(waiting_for);
+        self.board.update(|board| board.running = Some(in_flight));
     }
 
     fn perform(&mut self, action: Action, ctx: &mut Context<Self>) -> Option<Event> {
         match action {
             Action::Enter(state) => self.enter(state),
             Action::Judge(transaction) => return self.judge(transaction, ctx),
+            Action::JudgeAgain(transaction) => return self.judge_again(transaction, ctx),
             Action::Arm(transaction, stage) => self.arm(transaction, stage, ctx),
             Action::Send(transaction, component, step) => {
                 return self.send(transaction, component, step, ctx);
+            }
+            Action::SendAgain(transaction, component, step) => {
+                return self.send_again(transaction, component, step, ctx);
             }
             Action::Replace(transaction, component) => return self.replace(transaction, component, ctx),
             Action::Record(transaction) => self.record(transaction, ctx),
@@ -175,68 +191,6 @@ impl<C: Configuration> Coordinator<C> {
         if let Some(running) = &mut self.running {
             running.enter(state);
         }
-    }
-
-    /// Takes those who wait into the transaction, and sends the configuration to be read and judged.
-    fn judge(&mut self, transaction: Transaction, ctx: &mut Context<Self>) -> Option<Event> {
-        let current_generation = self.generation;
-        let (waiters, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|waiter| waiter.expect.is_none_or(|expected| expected == current_generation));
-        for Waiter { expect, reply, .. } in late {
-            let expected = expect.unwrap_or(current_generation);
-            let _ = reply.send(Err(Refusal::Mismatch { expected, current: current_generation }));
-        }
-        let current = self.current.load_full();
-        let running = Running::new(transaction, waiters, current.budget(), &*self.site, self.generation);
-        let silent = running.is_unwanted();
-        self.board.update(|board| {
-            board.running = Some((running.budget.started().into_std(), current.budget()));
-        });
-        self.running = Some(running);
-        if silent {
-            // Everybody who asked wanted another generation to be current: nothing is done.
-            return Some(Event::Judged(transaction, Verdict::Unchanged));
-        }
-        let (source, site, graph) = (Arc::clone(&self.source), Arc::clone(&self.site), self.graph.clone());
-        let before = Arc::clone(&current);
-        let forced = self.machine.broken();
-        let work = tokio::task::spawn_blocking(move || {
-            let loaded = source.load(&current, &Which::Own);
-            loaded.map(|candidate| {
-                let started = std::time::Instant::now();
-                let changes = current.changes(&candidate.config);
-                let would_close = site.would_close(&current, &candidate.config);
-                (candidate, changes, would_close, started)
-            })
-        });
-        ctx.spawn(work.into_actor(self).map(move |done, act, ctx| {
-            let loaded = match done {
-                Ok(Ok((candidate, changes, would_close, started))) => {
-                    let affected = act.affected(&before, &candidate.config);
-                    let plan = Plan::new(&graph, changes, affected, forced, would_close);
-                    Ok((candidate, plan, started.elapsed()))
-                }
-                Ok(Err(rejection)) => Err(rejection),
-                Err(panic) => Err(running::judge_panicked(&panic)),
-            };
-            act.judged(transaction, Judged { verdict: verdict(&loaded), loaded }, ctx);
-        }));
-        None
-    }
-
-    /// The components whose section differs: no other is sent anything (invariant 3).
-    fn affected(&self, current: &C, next: &C) -> Set {
-        (0..self.components.len()).filter(|index| self.components[*index].affected(current, next)).collect()
-    }
-
-    fn judged(&mut self, transaction: Transaction, judged: Judged<C>, ctx: &mut Context<Self>) {
-        // One that took too long is over, and what it brings is for nobody.
-        match &mut self.running {
-            Some(running) if running.transaction == transaction => running.judged(judged.loaded),
-            _ => return,
-        }
-        self.on(Event::Judged(transaction, judged.verdict), ctx);
     }
 
     fn arm(&mut self, transaction: Transaction, stage: Stage, ctx: &mut Context<Self>) {
@@ -265,7 +219,7 @@ impl<C: Configuration> Coordinator<C> {
     ) -> Option<Event> {
         let running = self.running.as_mut()?;
         if step == StepKind::Probe && !self.current.load().health_gate() {
-            return Some(Event::Acked { transaction, component, step, done: true });
+            return Some(Event::Acked { transaction, component, step, answer: Answer::Done });
         }
         running.told(component, step);
         let next = running.candidate()?;
@@ -283,6 +237,30 @@ impl<C: Configuration> Coordinator<C> {
         None
     }
 
+    /// The machine failed the component; it may do better a little later, if there is time for that (R15).
+    fn send_again(
+        &mut self,
+        transaction: Transaction,
+        component: Index,
+        step: StepKind,
+        ctx: &mut Context<Self>,
+    ) -> Option<Event> {
+        let running = self.running.as_mut()?;
+        let Some(delay) = running.next_try(component, step) else {
+            return Some(Event::Acked { transaction, component, step, answer: Answer::Failed });
+        };
+        let handle = ctx.run_later(delay, move |act, ctx| {
+            // Meanwhile another component may have turned the transaction round.
+            if act.machine.awaits(transaction, component, step)
+                && let Some(event) = act.send(transaction, component, step, ctx)
+            {
+                act.on(event, ctx);
+            }
+        });
+        running.withdraw_at_end.push(handle);
+        None
+    }
+
     fn answered(
         &mut self,
         transaction: Transaction,
@@ -292,14 +270,18 @@ impl<C: Configuration> Coordinator<C> {
         ack: Ack,
         ctx: &mut Context<Self>,
     ) {
-        let done = ack.is_ok();
+        let answer = match &ack {
+            Ok(()) => Answer::Done,
+            Err(error) if error.class == Class::System => Answer::Unavailable,
+            Err(_) => Answer::Failed,
+        };
         if let Some(running) = self.running.as_mut().filter(|r| r.transaction == transaction) {
             let name = self.graph.names()[component];
             let error = ack.as_ref().err().map(|error| error.message.as_str());
             events::emit(&*self.sink, &events::Event::Stepped { component: name, step, elapsed, error });
             running.answered(component, name, step, elapsed, ack);
         }
-        self.on(Event::Acked { transaction, component, step, done }, ctx);
+        self.on(Event::Acked { transaction, component, step, answer }, ctx);
     }
 
     fn replace(
@@ -310,12 +292,16 @@ impl<C: Configuration> Coordinator<C> {
     ) -> Option<Event> {
         let name = self.graph.names()[component];
         tracing::warn!(component = name, "component could not be rolled back; a successor is started");
-        self.board.update(|board| board.degraded = Some(format!("{name} is being started again")));
-        if let Some(running) = &mut self.running {
-            running.replaced(component);
-        }
+        let running = self.running.as_mut()?;
+        let before = &mut running.degraded_before;
+        self.board.update(|board| {
+            before.get_or_insert_with(|| board.degraded.clone());
+            board.degraded = Some(format!("{name} is being started again"));
+        });
+        running.replaced(component);
+        let by = running.deadline.into_std();
         let current = self.current.load_full();
-        let Some(answer) = self.components[component].replace(transaction, &current) else {
+        let Some(answer) = self.components[component].replace(transaction, &current, by) else {
             if let Some(running) = &mut self.running {
                 running.lost(
                     component,
@@ -344,6 +330,7 @@ impl<C: Configuration> Coordinator<C> {
         self.generation = from.next();
         self.current.store(Arc::clone(&config));
         running.recording();
+        let confirm = self.confirmation.change(running.aim, running.confirm, from);
         let record = Record {
             generation: self.generation,
             from,
@@ -351,13 +338,17 @@ impl<C: Configuration> Coordinator<C> {
             origin: running.origin(),
             changes: running.plan.changes.clone(),
             config,
+            confirm,
+            restore: running.aim != Aim::Files,
         };
         let recorder = Arc::clone(&self.recorder);
         let work = tokio::task::spawn_blocking(move || recorder.record(record));
-        ctx.spawn(work.into_actor(self).map(move |durable, act, ctx| {
-            let durable = durable.unwrap_or(false);
+        running.confirm_change = confirm;
+        ctx.spawn(work.into_actor(self).map(move |recorded, act, ctx| {
+            let recorded = recorded.unwrap_or_default();
+            let durable = recorded.durable;
             if let Some(running) = act.running.as_mut().filter(|r| r.transaction == transaction) {
-                running.recorded(durable);
+                running.recorded(recorded);
             }
             if !durable {
                 act.retry(ctx);
@@ -403,16 +394,24 @@ impl<C: Configuration> Coordinator<C> {
             // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
             self.current.store(config);
         }
-        if self.machine.broken().is_empty() && end == End::RolledBack {
-            self.board.update(|board| board.degraded = None);
+        if let Some(before) = running.degraded_before.take().filter(|_| end == End::RolledBack) {
+            self.board.update(|board| board.degraded = before);
         }
+        // Not before: whoever confirms is to find it written down.
+        self.confirmation_changes(running.confirm_change, ctx);
+        let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
         let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
         let outcome = Arc::new(outcome);
         self.board.finished(&outcome);
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
-        let work = tokio::task::spawn_blocking(move || recorder.audit(&audited));
+        let work = tokio::task::spawn_blocking(move || {
+            if is_confirmed {
+                recorder.confirmed();
+            }
+            recorder.audit(&audited);
+        });
         ctx.spawn(work.into_actor(self).map(move |_, _, _| {
             for waiter in waiters {
                 // Whoever hung up meanwhile finds the outcome in the audit log.
@@ -420,14 +419,6 @@ impl<C: Configuration> Coordinator<C> {
             }
             tokio::task::spawn_blocking(move || tidying.tidy());
         }));
-    }
-}
-
-fn verdict<C>(loaded: &Result<(Candidate<C>, Plan, Duration), Rejection>) -> Verdict {
-    match loaded {
-        Err(_) => Verdict::Rejected,
-        Ok((_, plan, _)) if plan.is_empty() => Verdict::Unchanged,
-        Ok((_, plan, _)) => Verdict::Accepted(plan.levels.clone()),
     }
 }
 
@@ -439,5 +430,6 @@ impl<C: Configuration> Actor for Coordinator<C> {
         if !self.board.read().last.durable {
             self.retry(ctx);
         }
+        self.await_confirmation(ctx);
     }
 }

@@ -1,6 +1,7 @@
 //! What can go wrong, in the words that an operator reads: a [`Problem`] of a file, and the [`StepError`] of a component.
 
 use std::fmt;
+use std::io::{self, ErrorKind};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,26 @@ impl Class {
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Whether the cause of an error is of the kind that passes by itself (R15): no memory, descriptor or room left, something in
+/// use, a disk or a file server that did not answer.
+#[must_use]
+pub fn may_pass(error: &io::Error) -> bool {
+    /// `EIO`, `ENFILE` and `EMFILE` have no [`ErrorKind`]; their numbers are the same on every Unix.
+    const UNIX: [i32; 3] = [5, 23, 24];
+    match error.kind() {
+        ErrorKind::AddrInUse
+        | ErrorKind::Interrupted
+        | ErrorKind::OutOfMemory
+        | ErrorKind::QuotaExceeded
+        | ErrorKind::ResourceBusy
+        | ErrorKind::StaleNetworkFileHandle
+        | ErrorKind::StorageFull
+        | ErrorKind::TimedOut
+        | ErrorKind::WouldBlock => true,
+        _ => cfg!(unix) && error.raw_os_error().is_some_and(|number| UNIX.contains(&number)),
     }
 }
 
@@ -145,6 +166,12 @@ impl StepError {
     #[must_use]
     pub fn system(message: impl Into<String>) -> Self {
         Self { class: Class::System, ..Self::component(message) }
+    }
+
+    /// What the system refused: of class `system` if [another try may help](may_pass), of class `component` otherwise.
+    #[must_use]
+    pub fn of_io(message: impl Into<String>, error: &io::Error) -> Self {
+        if may_pass(error) { Self::system(message) } else { Self::component(message) }
     }
 
     /// Names the key that is the cause.

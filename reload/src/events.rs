@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::StepKind;
 use crate::machine::State;
 use crate::outcome::{Kind, Outcome};
+use crate::{Generation, StepKind};
 
 /// Something happened.
 #[derive(Debug)]
@@ -25,6 +25,20 @@ pub enum Event<'a> {
     },
     /// A reload came to its end.
     Finished(&'a Outcome),
+    /// A generation runs that goes back to another one by itself, unless somebody confirms it.
+    AwaitsConfirmation {
+        /// The one that runs.
+        generation: Generation,
+        /// The one that it goes back to.
+        target: Generation,
+        /// How much time is left.
+        left: Duration,
+    },
+    /// Somebody confirmed it.
+    Confirmed {
+        /// The one that stays.
+        generation: Generation,
+    },
     /// A reload had begun to be judged, and nobody wanted it any more: nothing was done, and nothing is told.
     Withdrawn,
 }
@@ -52,6 +66,15 @@ pub(crate) fn emit(sink: &dyn Sink, event: &Event<'_>) {
             );
         }
         Event::Finished(outcome) => finished(outcome),
+        Event::AwaitsConfirmation { generation, target, left } => tracing::warn!(
+            generation = generation.get(),
+            target_generation = target.get(),
+            left_s = left.as_secs(),
+            "the configuration goes back by itself unless it is confirmed"
+        ),
+        Event::Confirmed { generation } => {
+            tracing::info!(generation = generation.get(), "the configuration is confirmed");
+        }
         Event::Withdrawn => tracing::debug!("reload withdrawn"),
     }
     sink.emit(event);

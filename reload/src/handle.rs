@@ -28,20 +28,71 @@ pub trait Component<C>: Send + 'static {
     /// Sends it a step. `next` is the configuration that a `Prepare` hands out its section of.
     fn step(&self, transaction: Transaction, step: StepKind, next: &C, by: Instant) -> Answer;
 
-    /// Leaves it behind and starts a successor on its section of `current`. `None` if it cannot be replaced.
-    fn replace(&self, transaction: Transaction, current: &C) -> Option<Answer>;
+    /// Leaves it behind and starts a successor on its section of `current`, the last good one; where that does not run by
+    /// half of the time until `by`, another one on a minimal section, which is an error all the same (R15). `None` if it
+    /// cannot be replaced.
+    fn replace(&self, transaction: Transaction, current: &C, by: Instant) -> Option<Answer>;
 }
 
 /// A [`Component`] that is an actor.
 pub struct ActorComponent<A: Reconfigurable, C> {
-    link: Link<A>,
+    office: Office<A>,
     depends_on: &'static [&'static str],
     select: fn(&C) -> &Arc<A::Section>,
     successor: Option<Successor<A>>,
-    tenure: Mutex<Tenure>,
+    minimal: Option<Minimal<A::Section>>,
 }
 
-type Successor<A> = Box<dyn Fn(Arc<<A as Reconfigurable>::Section>) -> Addr<A> + Send>;
+type Successor<A> = Arc<dyn Fn(Arc<<A as Reconfigurable>::Section>) -> Addr<A> + Send + Sync>;
+type Minimal<S> = Box<dyn Fn(&S) -> S + Send>;
+
+/// Who does the component's work: an actor, until it is left behind and a successor takes its place.
+struct Office<A: Reconfigurable> {
+    link: Link<A>,
+    tenure: Arc<Mutex<Tenure>>,
+}
+
+// === impl Office ===
+
+impl<A> Office<A>
+where
+    A: Reconfigurable + Handler<Reconfigure<A::Section>>,
+    A::Context: actix::dev::ToEnvelope<A, Reconfigure<A::Section>>,
+{
+    fn tell(&self, transaction: Transaction, step: Step<A::Section>) -> Answer {
+        let tenure = self.tenure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let request = self.link.addr().send(Reconfigure::under(tenure, transaction, step));
+        Box::pin(async move { request.await.unwrap_or_else(|gone| Err(lost(&gone))) })
+    }
+
+    /// Leaves the actor in office behind.
+    fn hand_over(&self, transaction: Transaction, successor: Addr<A>) {
+        let old = {
+            let mut tenure = self.tenure.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *tenure)
+        };
+        old.revoke();
+        // Should it come to life again, this is what it finds first.
+        self.link.addr().do_send(Reconfigure::under(old, transaction, Step::Rollback));
+        self.link.replace(successor);
+    }
+
+    /// Whether the successor answers and is well. Its books are new: the rollback closes the transaction in them.
+    async fn is_well(&self, transaction: Transaction, by: Instant) -> Ack {
+        let well = async {
+            self.tell(transaction, Step::Rollback).await?;
+            self.tell(Transaction::NONE, Step::Probe).await
+        };
+        let late = || Err(StepError::component("the successor does not answer"));
+        tokio::time::timeout_at(by.into(), well).await.unwrap_or_else(|_| late())
+    }
+}
+
+impl<A: Reconfigurable> Clone for Office<A> {
+    fn clone(&self) -> Self {
+        Self { link: self.link.clone(), tenure: Arc::clone(&self.tenure) }
+    }
+}
 
 // === impl ActorComponent ===
 
@@ -55,18 +106,23 @@ where
         depends_on: &'static [&'static str],
         select: fn(&C) -> &Arc<A::Section>,
     ) -> Self {
-        Self { link, depends_on, select, successor: None, tenure: Mutex::default() }
+        let office = Office { link, tenure: Arc::default() };
+        Self { office, depends_on, select, successor: None, minimal: None }
     }
 
     /// How a successor is started, on an arbiter of its own. Without one, a component that is stuck means emergency.
     #[must_use]
-    pub fn replaceable(mut self, start: impl Fn(Arc<A::Section>) -> Addr<A> + Send + 'static) -> Self {
-        self.successor = Some(Box::new(start));
+    pub fn replaceable(mut self, start: impl Fn(Arc<A::Section>) -> Addr<A> + Send + Sync + 'static) -> Self {
+        self.successor = Some(Arc::new(start));
         self
     }
 
-    fn tenure(&self) -> Tenure {
-        self.tenure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What is left of a section when it must run whatever happens: in emergency, where a successor cannot run on the last
+    /// good one (R15).
+    #[must_use]
+    pub fn minimal(mut self, section: impl Fn(&A::Section) -> A::Section + Send + 'static) -> Self {
+        self.minimal = Some(Box::new(section));
+        self
     }
 }
 
@@ -97,23 +153,28 @@ where
             StepKind::Finish => Step::Finish,
             StepKind::Rollback => Step::Rollback,
         };
-        let request = self.link.addr().send(Reconfigure::under(self.tenure(), transaction, step));
-        Box::pin(async move { request.await.unwrap_or_else(|gone| Err(lost(&gone))) })
+        self.office.tell(transaction, step)
     }
 
-    fn replace(&self, transaction: Transaction, current: &C) -> Option<Answer> {
-        let start = self.successor.as_ref()?;
-        let old = {
-            let mut tenure = self.tenure.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tenure)
-        };
-        old.revoke();
-        // Should it come to life again, this is what it finds first.
-        self.link.addr().do_send(Reconfigure::under(old, transaction, Step::Rollback));
-        self.link.replace(start(Arc::clone((self.select)(current))));
-        // Its own books are new: this closes the transaction in them, and shows that it answers.
-        let request = self.link.addr().send(Reconfigure::under(self.tenure(), transaction, Step::Rollback));
-        Some(Box::pin(async move { request.await.unwrap_or_else(|gone| Err(lost(&gone))) }))
+    fn replace(&self, transaction: Transaction, current: &C, by: Instant) -> Option<Answer> {
+        let start = Arc::clone(self.successor.as_ref()?);
+        let last_good = (self.select)(current);
+        let minimal = self.minimal.as_ref().map(|minimal| Arc::new(minimal(last_good)));
+        let office = self.office.clone();
+        office.hand_over(transaction, start(Arc::clone(last_good)));
+        Some(Box::pin(async move {
+            let now = tokio::time::Instant::now().into_std();
+            let half = now + by.saturating_duration_since(now) / 2;
+            let by_then = if minimal.is_some() { half } else { by };
+            let (error, minimal) = match (office.is_well(transaction, by_then).await, minimal) {
+                (Err(error), Some(minimal)) => (error, minimal),
+                (ack, _) => return ack,
+            };
+            office.hand_over(transaction, start(minimal));
+            office.is_well(transaction, by).await?;
+            let message = format!("{}; it runs on a minimal section instead", error.message);
+            Err(StepError { message, ..error })
+        }))
     }
 }
 

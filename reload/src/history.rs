@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::Generation;
+use serde::{Deserialize, Serialize};
+
 use crate::outcome::Outcome;
 use crate::plan::Change;
 use crate::trigger::Origin;
+use crate::{Generation, Problem};
 
 /// A generation to be written down.
 #[derive(Debug)]
@@ -22,13 +24,57 @@ pub struct Record<C> {
     pub changes: Vec<Change>,
     /// The configuration.
     pub config: Arc<C>,
+    /// What changes about the confirmation that is awaited.
+    pub confirm: ConfirmChange,
+    /// The configuration came from the history: the files are made to say it once it is written down.
+    pub restore: bool,
+}
+
+/// A generation that goes back by itself unless somebody confirms it, also when the process dies meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unconfirmed {
+    /// The generation to go back to.
+    pub target: Generation,
+    /// Until when, in milliseconds since 1970: what is left of it is counted anew at a start.
+    pub by_unix_ms: u64,
+}
+
+/// What a record changes about the confirmation that is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfirmChange {
+    /// Nothing.
+    Keep,
+    /// From now on this one is awaited: to be on disk before the generation is, so that no kill can lose it.
+    Begin(Unconfirmed),
+    /// None is awaited any more, once the generation is on disk.
+    End,
+}
+
+/// How a generation was written down.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// This one and all before are on disk.
+    pub durable: bool,
+    /// What a person should know: a file that could not be made to say what runs.
+    pub warnings: Vec<Problem>,
 }
 
 /// Keeps generations and the audit log. Called on a thread that may block.
 pub trait Recorder<C>: Send + Sync + 'static {
-    /// Writes a generation down; when it returns `true`, this one and all before are on disk. What cannot be written now is
-    /// kept for [`Recorder::retry`].
-    fn record(&self, record: Record<C>) -> bool;
+    /// Writes a generation down. What cannot be written now is kept for [`Recorder::retry`].
+    fn record(&self, record: Record<C>) -> Recorded;
+
+    /// Makes the files say what `config`, a generation's, says: it runs already. `current` is the number under which.
+    /// Returns what a person should know about it.
+    fn restore(&self, config: &Arc<C>, current: Generation) -> Vec<Problem> {
+        let _ = (config, current);
+        Vec::new()
+    }
+
+    /// No confirmation is awaited any more. `true` when that is on disk.
+    fn confirmed(&self) -> bool {
+        true
+    }
 
     /// Appends the outcome to the audit log; kept for later if the disk is full.
     fn audit(&self, outcome: &Outcome);

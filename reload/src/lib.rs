@@ -32,7 +32,7 @@ pub mod source;
 pub mod trigger;
 pub mod watch;
 
-pub use board::{Board, Snapshot};
+pub use board::{Board, InFlight, Snapshot};
 pub use component::{
     Ack, Books, Reconfigurable, Reconfigure, Step, StepFuture, StepKind, Tenure, done, reconfigure,
 };
@@ -40,10 +40,11 @@ pub use coordinator::{Coordinator, Parts};
 pub use error::{Class, Problem, StepError};
 pub use generation::{Generation, Transaction};
 pub use handle::{ActorComponent, Component};
+pub use history::{ConfirmChange, Record, Recorded, Recorder, Unconfirmed};
 pub use link::Link;
 pub use live::{Live, LiveWriter, Retired};
 pub use outcome::Outcome;
 pub use plan::{Change, Closing, Strategy};
 pub use redact::Secret;
 pub use source::{Candidate, Configuration, Rejection, Site, Source, Which};
-pub use trigger::{DryRun, Origin, Refusal, Reload, Stop, Trigger};
+pub use trigger::{Aim, Confirm, DryRun, Origin, Refusal, Reload, Stop, Trigger};

@@ -74,8 +74,8 @@ pub enum Event {
         component: Index,
         /// Which step.
         step: StepKind,
-        /// Whether it was done.
-        done: bool,
+        /// What it answered.
+        answer: Answer,
     },
     /// A deadline passed.
     Expired(Transaction, Stage),
@@ -94,11 +94,24 @@ pub enum Event {
     Stop,
 }
 
+/// A component's answer to a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// It is not, and would not be the next time (R15: `component`).
+    Failed,
+    /// It is not; the machine failed the component, and another try may do better (R15: `system`).
+    Unavailable,
+}
+
 /// The judgement on a new configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// It is wrong.
     Rejected,
+    /// It could not be read; another try may do better (R15: `system`).
+    Unavailable,
     /// It says what runs already.
     Unchanged,
     /// It changes these components, level by level. No level is empty; there may be none, when only the coordinator's own
@@ -113,10 +126,14 @@ pub enum Action {
     Enter(State),
     /// Begin this transaction: read and judge the configuration, and answer with [`Event::Judged`].
     Judge(Transaction),
+    /// Judge once more after a while, or answer with [`Verdict::Rejected`] if there is no time left for that.
+    JudgeAgain(Transaction),
     /// Send [`Event::Expired`] when this stage's time is over. It replaces the deadline before.
     Arm(Transaction, Stage),
     /// Send a step to a component.
     Send(Transaction, Index, StepKind),
+    /// Send it once more after a while, or answer with [`Answer::Failed`] if there is no time left for that.
+    SendAgain(Transaction, Index, StepKind),
     /// Fence a component off and start a successor on its last good section.
     Replace(Transaction, Index),
     /// Write the generation down, and answer with [`Event::Recorded`].
@@ -207,6 +224,23 @@ impl Machine {
         }
     }
 
+    /// Whether the machine waits for this component's answer to this step: whether it makes sense to send it once more.
+    #[must_use]
+    pub fn awaits(&self, transaction: Transaction, component: Index, step: StepKind) -> bool {
+        let awaited = match &self.run {
+            Run::Forward { step, .. } => Some(*step),
+            Run::Back { .. } => Some(StepKind::Rollback),
+            Run::Rest | Run::Judging | Run::Recording | Run::Replacing { .. } | Run::Halted => None,
+        };
+        transaction == self.last && awaited == Some(step) && self.pending().contains(component)
+    }
+
+    /// Whether the machine waits for the judgement of this transaction.
+    #[must_use]
+    pub fn awaits_judgement(&self, transaction: Transaction) -> bool {
+        transaction == self.last && self.run == Run::Judging
+    }
+
     /// Whether a trigger would be dismissed.
     #[must_use]
     pub const fn stopping(&self) -> bool {
@@ -228,8 +262,8 @@ impl Machine {
             Event::Judged(transaction, verdict) if transaction == self.last => {
                 self.judged(verdict, &mut actions)
             }
-            Event::Acked { transaction, component, step, done } if transaction == self.last => {
-                self.acked(component, step, done, &mut actions);
+            Event::Acked { transaction, component, step, answer } if transaction == self.last => {
+                self.acked(component, step, answer, &mut actions);
             }
             Event::Expired(transaction, stage) if transaction == self.last => {
                 self.expired(stage, &mut actions)
@@ -287,6 +321,7 @@ impl Machine {
         }
         match verdict {
             Verdict::Rejected => self.conclude(End::Rejected, actions),
+            Verdict::Unavailable => actions.push(Action::JudgeAgain(self.last)),
             Verdict::Unchanged => self.conclude(End::Unchanged, actions),
             Verdict::Accepted(levels) if levels.is_empty() => self.record(actions),
             Verdict::Accepted(levels) => self.forward(StepKind::Prepare, levels, 0, Set::EMPTY, actions),
@@ -321,12 +356,16 @@ impl Machine {
         actions.extend(pending.iter().map(|component| Action::Send(self.last, component, step)));
     }
 
-    fn acked(&mut self, component: Index, answered: StepKind, done: bool, actions: &mut Vec<Action>) {
+    fn acked(&mut self, component: Index, answered: StepKind, answer: Answer, actions: &mut Vec<Action>) {
+        let again = Action::SendAgain(self.last, component, answered);
         match &mut self.run {
             Run::Forward { step, pending, .. } if *step == answered && pending.contains(component) => {
-                // After the probe there is no way back, and a finish that fails is reported, not undone.
-                if !done && answered != StepKind::Finish {
-                    return self.back(actions);
+                match (answered, answer) {
+                    // Nothing runs on what was prepared: it can be tried as often as there is time for.
+                    (StepKind::Prepare, Answer::Unavailable) => return actions.push(again),
+                    // After the probe there is no way back, and a finish that fails is reported, not undone.
+                    (StepKind::Finish, _) | (_, Answer::Done) => {}
+                    _ => return self.back(actions),
                 }
                 *pending = pending.without(Set::of(component));
                 if pending.is_empty() {
@@ -336,12 +375,12 @@ impl Machine {
             Run::Back { pending, lost, .. }
                 if answered == StepKind::Rollback && pending.contains(component) =>
             {
-                *pending = pending.without(Set::of(component));
-                if done {
-                    self.broken = self.broken.without(Set::of(component));
-                } else {
-                    *lost = lost.with(Set::of(component));
+                match answer {
+                    Answer::Unavailable => return actions.push(again),
+                    Answer::Done => self.broken = self.broken.without(Set::of(component)),
+                    Answer::Failed => *lost = lost.with(Set::of(component)),
                 }
+                *pending = pending.without(Set::of(component));
                 if pending.is_empty() {
                     self.next_level_back(actions);
                 }

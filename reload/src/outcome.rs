@@ -1,9 +1,11 @@
 //! The result of a reload, the same on every path: command line, API, audit log (contract: "Reload outcome").
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Change, Closing};
-use crate::trigger::Trigger;
+use crate::trigger::{Origin, Trigger};
 use crate::{Generation, Problem};
 
 /// How a reload ended.
@@ -176,6 +178,32 @@ pub fn new_id() -> String {
 // === impl Outcome ===
 
 impl Outcome {
+    /// An outcome of this moment that tells nothing but how it ended: for what is no transaction, as a start.
+    #[must_use]
+    pub fn bare(kind: Kind, generation: Generation, from: Generation, origin: Origin) -> Self {
+        Self {
+            id: new_id(),
+            status: if kind.is_success() { Status::Success } else { Status::Error },
+            outcome: kind,
+            message: Self::message_of(kind).to_owned(),
+            error: None,
+            config_generation: generation,
+            from_generation: from,
+            timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
+            trigger: origin.trigger,
+            actor: origin.actor,
+            note: origin.note,
+            durable: true,
+            duration_ms: 0.0,
+            phases: Phases::default(),
+            changes: Vec::new(),
+            components: Vec::new(),
+            connections: Connections::default(),
+            warnings: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
     /// The sentence for an outcome.
     #[must_use]
     pub const fn message_of(kind: Kind) -> &'static str {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Problem;
 use crate::plan::{Change, Closing};
+use crate::{Class, Generation, Problem};
 
 /// A whole configuration, as checked values.
 pub trait Configuration: Send + Sync + 'static {
@@ -28,6 +28,8 @@ pub enum Which {
     OwnToLook,
     /// Another file, only to look.
     Other(PathBuf),
+    /// What this generation said.
+    Generation(Generation),
 }
 
 /// A configuration that was accepted.
@@ -52,6 +54,16 @@ pub struct Rejection {
     pub read: Duration,
     /// Time that parsing and judging took.
     pub validate: Duration,
+}
+
+// === impl Rejection ===
+
+impl Rejection {
+    /// Whether all that is wrong is the machine's fault, and may pass (R15).
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        !self.problems.is_empty() && self.problems.iter().all(|problem| problem.class == Class::System)
+    }
 }
 
 /// Reads and judges configurations, in isolation (R5). Called on a thread that may block.

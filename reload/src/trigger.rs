@@ -1,6 +1,7 @@
-//! Who asks for a reload.
+//! Who asks for a reload, and of what.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::Message;
 use serde::{Deserialize, Serialize};
@@ -53,13 +54,48 @@ pub struct Origin {
     pub note: Option<String>,
 }
 
-/// Asks the coordinator for a reload, and gets its outcome. Whoever asks while one runs joins the next one.
+/// What is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Aim {
+    /// What the files say when the turn comes.
+    #[default]
+    Files,
+    /// What this generation said (R16). It becomes current as a new generation, and the files are made to say it.
+    Generation(Generation),
+}
+
+/// Asks the coordinator for a reload, and gets its outcome. Whoever asks while one runs joins the next one with the same aim.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "Result<Arc<Outcome>, Refusal>")]
 pub struct Reload {
     /// Who asks.
     pub origin: Origin,
     /// Only if this generation is current, both now and when the turn comes (`If-Match`).
+    pub expect: Option<Generation>,
+    /// What is to run.
+    pub aim: Aim,
+    /// Go back by itself to the generation before, unless somebody [confirms](Confirm) within this time after the commit.
+    /// Of several who share a transaction, the shortest counts. While one is pending already, that one stays as it is.
+    pub confirm: Option<Duration>,
+}
+
+// === impl Reload ===
+
+impl Reload {
+    /// A reload of what the files say, whatever is current.
+    #[must_use]
+    pub const fn new(origin: Origin) -> Self {
+        Self { origin, expect: None, aim: Aim::Files, confirm: None }
+    }
+}
+
+/// Keeps what a reload with [`Reload::confirm`] made current.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "Result<Arc<Outcome>, Refusal>")]
+pub struct Confirm {
+    /// Who confirms.
+    pub origin: Origin,
+    /// Only if this generation is current (`If-Match`).
     pub expect: Option<Generation>,
 }
 
@@ -95,4 +131,7 @@ pub enum Refusal {
     /// Too many wait already.
     #[error("{0} requests wait for the next reload already; ask again when it is done")]
     Busy(usize),
+    /// No generation waits to be confirmed, or the way back has begun.
+    #[error("no generation waits to be confirmed; nothing was done")]
+    NothingToConfirm,
 }

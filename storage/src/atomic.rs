@@ -54,6 +54,8 @@ pub enum Action {
     Write,
     /// Moving the temp file to its name.
     Rename,
+    /// Removing a file.
+    Remove,
     /// Making the new name durable.
     SyncFolder,
 }
@@ -91,6 +93,19 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
     // A link fails where a rename would replace.
     fs::hard_link(&temp.path, path).map_err(at(path, Action::Rename))?;
     drop(temp);
+    sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+}
+
+/// Removes a file, durably. One that is not there is removed already.
+///
+/// # Errors
+/// With the path, the step and the remedy.
+pub fn remove(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(at(path, Action::Remove))?,
+    }
+    let folder = folder_of(path);
     sync_folder(folder).map_err(at(folder, Action::SyncFolder))
 }
 
@@ -256,6 +271,7 @@ impl fmt::Display for Action {
             Self::Create => "create a temporary file beside it",
             Self::Write => "write it",
             Self::Rename => "put it in place",
+            Self::Remove => "remove it",
             Self::SyncFolder => "make the folder durable",
         })
     }

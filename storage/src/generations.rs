@@ -26,6 +26,8 @@ use record::{MAX_INLINE, MAX_RECORD, Peers, Record};
 pub struct Generations {
     folder: PathBuf,
     keep: usize,
+    /// Kept however old it is.
+    pinned: Option<Generation>,
     /// The records that can be read, with the blob that each needs.
     index: BTreeMap<Generation, Option<Checksum>>,
     /// Blobs whose contents were seen to match their names, in the life of this store.
@@ -150,8 +152,13 @@ impl Generations {
         let at = |source| OpenError { path: folder.into(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at)?;
         atomic::sweep(folder).map_err(at)?;
-        let mut store =
-            Self { folder: folder.into(), keep: keep.max(1), index: BTreeMap::new(), sound: BTreeSet::new() };
+        let mut store = Self {
+            folder: folder.into(),
+            keep: keep.max(1),
+            pinned: None,
+            index: BTreeMap::new(),
+            sound: BTreeSet::new(),
+        };
         let mut damaged = Vec::new();
         for entry in fs::read_dir(folder).map_err(at)? {
             let Some(generation) = number_of(&entry.map_err(at)?.file_name().to_string_lossy()) else {
@@ -181,9 +188,6 @@ impl Generations {
                 }
             }
         }
-        if damaged.is_empty() {
-            store.prune();
-        }
         Ok((store, damaged))
     }
 
@@ -202,6 +206,16 @@ impl Generations {
     /// How many generations are kept; a lower number takes effect with the next [`Generations::append`]. At least one is.
     pub fn set_keep(&mut self, keep: usize) {
         self.keep = keep.max(1);
+    }
+
+    /// Keeps one generation however old it gets: somebody may still have to go back to it.
+    pub const fn pin(&mut self, generation: Option<Generation>) {
+        self.pinned = generation;
+    }
+
+    /// The numbers of the whole generations, newest first.
+    pub fn numbers(&self) -> impl Iterator<Item = Generation> {
+        self.index.keys().rev().copied()
     }
 
     /// A generation with its files.
@@ -280,7 +294,9 @@ impl Generations {
         let Some(latest) = self.latest() else { return };
         let keep = u64::try_from(self.keep).unwrap_or(u64::MAX);
         let oldest = latest.get().saturating_sub(keep).saturating_add(1);
-        self.index.retain(|generation, _| generation.get() >= oldest);
+        let pinned = self.pinned.map(Generation::get);
+        let is_kept = |number: u64| number >= oldest || Some(number) == pinned;
+        self.index.retain(|generation, _| is_kept(generation.get()));
         let needed: BTreeSet<_> = self.index.values().flatten().copied().collect();
         self.sound.retain(|blob| needed.contains(blob));
         let removed = fs::read_dir(&self.folder).and_then(|entries| {
@@ -288,7 +304,7 @@ impl Generations {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                let old = number_of(&name).is_some_and(|number| number.get() < oldest);
+                let old = number_of(&name).is_some_and(|number| !is_kept(number.get()));
                 let unneeded = blob_of(&name).is_some_and(|blob| !needed.contains(&blob));
                 if old || unneeded {
                     fs::remove_file(entry.path())?;

@@ -248,6 +248,17 @@ async fn what_the_node_writes_itself_is_no_reason() {
 }
 
 #[tokio::test]
+async fn what_a_rollback_writes_back_is_no_reason() {
+    let mut node = watching().start().await;
+    is_quiet(&mut node, 1, 2000).await;
+    let rollback = node.spec().cli(&["rollback"]);
+    assert_eq!(rollback.status.code(), Some(0), "{rollback:?}");
+    let told = line(&node, 2).await;
+    assert_eq!((&told["trigger"], &told["config_generation"]), (&json!("rollback"), &json!(3)));
+    is_quiet(&mut node, 3, 3000).await;
+}
+
+#[tokio::test]
 async fn a_signal_for_the_same_edit_leaves_nothing_to_the_watching() {
     let mut spec = watching();
     spec.conf["reload"]["settle"] = json!("2s");

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use actix::{Context, Handler, ResponseFuture};
+use actix::{ActorFutureExt, Context, Handler, ResponseActFuture, ResponseFuture, WrapFuture};
 use tokio::sync::oneshot;
 
-use super::running::{self, Running};
-use super::{Answered, Coordinator, Waiter};
+use super::running::Running;
+use super::{Answered, Coordinator, Waiter, judging};
 use crate::machine::Event;
-use crate::plan::Plan;
 use crate::source::Configuration;
 use crate::trigger::{DryRun, Refusal, Reload, Stop};
 
@@ -18,7 +17,8 @@ const MAX_WAITING: usize = 1024;
 impl<C: Configuration> Handler<Reload> for Coordinator<C> {
     type Result = ResponseFuture<Answered>;
 
-    fn handle(&mut self, Reload { origin, expect }: Reload, ctx: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, request: Reload, ctx: &mut Context<Self>) -> Self::Result {
+        let Reload { origin, expect, aim, confirm } = request;
         let current = self.generation;
         let refusal = match expect {
             _ if self.machine.stopping() => Some(Refusal::Stopping),
@@ -30,56 +30,37 @@ impl<C: Configuration> Handler<Reload> for Coordinator<C> {
             return Box::pin(std::future::ready(Err(refusal)));
         }
         let (reply, answer) = oneshot::channel();
-        self.waiting.push(Waiter { origin, expect, reply });
+        self.waiting.push(Waiter { origin, expect, aim, confirm, reply });
         self.on(Event::Trigger, ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Stopping)) })
     }
 }
 
 impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
-    type Result = ResponseFuture<Answered>;
+    type Result = ResponseActFuture<Self, Answered>;
 
     fn handle(&mut self, DryRun { origin, which }: DryRun, _: &mut Context<Self>) -> Self::Result {
-        let (source, site, graph) = (Arc::clone(&self.source), Arc::clone(&self.site), self.graph.clone());
-        let (current, generation, forced) =
-            (self.current.load_full(), self.generation, self.machine.broken());
-        let budget = current.budget();
+        let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
         let turn = Arc::clone(&self.dry_runs);
-        Box::pin(async move {
-            let Ok(_turn) = turn.acquire_owned().await else { return Err(Refusal::Stopping) };
-            let mut running = Running::dry(origin, budget, &*site, generation);
-            let looked = {
-                let (site, current) = (Arc::clone(&site), Arc::clone(&current));
-                tokio::task::spawn_blocking(move || {
-                    source.load(&current, &which).map(|candidate| {
-                        let started = std::time::Instant::now();
-                        let changes = current.changes(&candidate.config);
-                        // A plan names the components by the keys that changed; only a transaction compares sections.
-                        let affected = changes.iter().flat_map(|c| &c.components);
-                        let affected = affected.filter_map(|name| graph.index(name)).collect();
-                        let would_close = site.would_close(&current, &candidate.config);
-                        let plan = Plan::new(&graph, changes, affected, forced, would_close);
-                        (candidate, plan, started.elapsed(), graph)
-                    })
-                })
-                .await
-            };
-            let graph = match looked {
-                Ok(Ok((candidate, plan, elapsed, graph))) => {
-                    running.judged(Ok((candidate, plan, elapsed)));
-                    Some(graph)
-                }
-                Ok(Err(rejection)) => {
-                    running.judged(Err(rejection));
-                    None
-                }
-                Err(panic) => {
-                    running.judged(Err(running::judge_panicked(&panic)));
-                    None
-                }
-            };
-            Ok(Arc::new(running.planned(generation, &*site, graph.as_ref())))
-        })
+        let current = self.current.load_full();
+        let (budget, generation) = (current.budget(), self.generation);
+        let mut running = Running::dry(origin, budget, &*site, generation);
+        let compared_with = Arc::clone(&current);
+        let looking = async move {
+            let turn = turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?;
+            let looked = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                judging::look(&*source, &*site, &current, &which)
+            });
+            Ok(looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic))))
+        };
+        let planned = looking.into_actor(self).map(move |looked, act, _| {
+            let loaded = looked?.map(|looked| act.plan(&compared_with, looked));
+            let is_valid = loaded.is_ok();
+            running.judged(loaded);
+            Ok(Arc::new(running.planned(generation, &*act.site, is_valid.then_some(&act.graph))))
+        });
+        Box::pin(planned)
     }
 }
 

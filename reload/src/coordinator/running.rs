@@ -2,29 +2,47 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
+use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
 use crate::graph::{Graph, Index, Set};
+use crate::history::{ConfirmChange, Recorded};
 use crate::machine::{End, State};
-use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, Status, new_id};
+use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, new_id};
 use crate::plan::Plan;
 use crate::source::{Candidate, Rejection, Site};
-use crate::trigger::{Origin, Trigger};
+use crate::trigger::{Aim, Origin, Trigger};
 use crate::{Class, Generation, Problem, StepError, Transaction};
 
 /// How many problems an outcome tells.
 const MAX_PROBLEMS: usize = 100;
 
+/// How long after a failure of the machine's a step is tried again; doubled each time. Long enough for a descriptor to be
+/// closed somewhere, short against every budget.
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+/// The longest that it waits.
+const LAST_RETRY: Duration = Duration::from_millis(200);
+
+/// What judging brought: the configuration, the plan, and how long that took; or all that is wrong.
+pub(super) type Loaded<C> = Result<(Candidate<C>, Plan, Duration), Rejection>;
+
 pub(super) struct Running<C> {
     pub(super) transaction: Transaction,
     /// As the outcome names it.
     pub(super) id: String,
+    pub(super) aim: Aim,
+    /// Go back by itself after this long.
+    pub(super) confirm: Option<Duration>,
+    /// What its commit changed about that.
+    pub(super) confirm_change: ConfirmChange,
+    /// Why the program was not whole before a component was started again.
+    pub(super) degraded_before: Option<Option<String>>,
     pub(super) budget: Budget,
     /// Of the stage that runs.
     pub(super) deadline: Instant,
@@ -40,6 +58,10 @@ pub(super) struct Running<C> {
     /// The phase that runs, and since when.
     phase: (Phase, Instant),
     components: BTreeMap<Index, Report>,
+    /// How often the configuration could not be read.
+    readings: u32,
+    /// Steps that the machine failed, and that are tried again.
+    tries: BTreeMap<(Index, StepKind), Try>,
     warnings: Vec<Problem>,
     problems: Vec<Problem>,
     durable: bool,
@@ -55,6 +77,12 @@ enum Phase {
     Over,
 }
 
+/// A step that was tried and is tried again.
+struct Try {
+    failures: u32,
+    last: Problem,
+}
+
 #[derive(Default)]
 struct Report {
     prepare: Duration,
@@ -67,6 +95,7 @@ struct Report {
 impl<C: 'static> Running<C> {
     pub(super) fn new(
         transaction: Transaction,
+        aim: Aim,
         waiters: Vec<Waiter>,
         budget: Duration,
         site: &dyn Site<C>,
@@ -75,6 +104,8 @@ impl<C: 'static> Running<C> {
         let origin = waiters.first().map(|waiter| waiter.origin.clone());
         let mut running = Self::dry(origin.clone().unwrap_or_else(nobody), budget, site, from);
         running.transaction = transaction;
+        running.aim = aim;
+        running.confirm = waiters.iter().filter_map(|waiter| waiter.confirm).min();
         running.asked = origin.is_some();
         running.waiters = waiters;
         running
@@ -85,6 +116,10 @@ impl<C: 'static> Running<C> {
         Self {
             transaction: Transaction::NONE,
             id: new_id(),
+            aim: Aim::Files,
+            confirm: None,
+            degraded_before: None,
+            confirm_change: ConfirmChange::Keep,
             deadline: budget.end(),
             budget,
             plan: Plan::default(),
@@ -97,6 +132,8 @@ impl<C: 'static> Running<C> {
             phases: Phases::default(),
             phase: (Phase::Judge, Instant::now()),
             components: BTreeMap::new(),
+            readings: 0,
+            tries: BTreeMap::new(),
             warnings: Vec::new(),
             problems: Vec::new(),
             durable: false,
@@ -138,8 +175,9 @@ impl<C: 'static> Running<C> {
         self.switch(Phase::Record);
     }
 
-    pub(super) fn recorded(&mut self, durable: bool) {
-        self.durable = durable;
+    pub(super) fn recorded(&mut self, recorded: Recorded) {
+        self.durable = recorded.durable;
+        self.warnings.extend(bounded(recorded.warnings));
         self.switch(Phase::Over);
     }
 
@@ -162,7 +200,47 @@ impl<C: 'static> Running<C> {
         self.phase = (phase, now);
     }
 
-    pub(super) fn judged(&mut self, loaded: Result<(Candidate<C>, Plan, Duration), Rejection>) {
+    /// As it is shown while it runs.
+    pub(super) fn in_flight(&self, waiting_for: Vec<&'static str>) -> InFlight {
+        InFlight {
+            id: self.id.as_str().into(),
+            trigger: self.origin.trigger,
+            started: self.budget.started().into_std(),
+            budget: self.budget.end() - self.budget.started(),
+            phase: match self.phase.0 {
+                Phase::Judge => "validate",
+                Phase::Step(step) => step.as_str(),
+                Phase::Record | Phase::Over => "record",
+            },
+            deadline: self.deadline.into_std(),
+            waiting_for,
+        }
+    }
+
+    /// How long to wait before a step that the machine failed is tried again; `None` if its time is over by then.
+    pub(super) fn next_try(&mut self, component: Index, step: StepKind) -> Option<Duration> {
+        let failures = self.tries.get(&(component, step)).map_or(1, |tried| tried.failures);
+        if let Some(delay) = self.delay(failures) {
+            return Some(delay);
+        }
+        if let Some(tried) = self.tries.remove(&(component, step)) {
+            self.problems.push(tried.given_up());
+        }
+        None
+    }
+
+    /// The same for a configuration that could not be read.
+    pub(super) fn next_reading(&mut self) -> Option<Duration> {
+        self.readings += 1;
+        self.delay(self.readings)
+    }
+
+    fn delay(&self, failures: u32) -> Option<Duration> {
+        let delay = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY);
+        (Instant::now() + delay < self.deadline).then_some(delay)
+    }
+
+    pub(super) fn judged(&mut self, loaded: Loaded<C>) {
         match loaded {
             Ok((candidate, plan, planned)) => {
                 self.phases.read_ms = ms(candidate.read);
@@ -194,12 +272,16 @@ impl<C: 'static> Running<C> {
             StepKind::Commit => report.commit = elapsed,
             _ => {}
         }
-        let Err(error) = ack else { return };
-        let problem = error.into_problem(name);
-        match step {
+        let tried = self.tries.remove(&(component, step));
+        match (ack, step) {
+            (Ok(()), _) => self.warnings.extend(tried.map(Try::got_over)),
             // What could not be finished does not undo what stands; somebody should know.
-            StepKind::Finish => self.warnings.push(problem),
-            _ => self.problems.push(problem),
+            (Err(error), StepKind::Finish) => self.warnings.push(error.into_problem(name)),
+            (Err(error), StepKind::Prepare | StepKind::Rollback) if error.class == Class::System => {
+                let failures = tried.map_or(0, |tried| tried.failures) + 1;
+                self.tries.insert((component, step), Try { failures, last: error.into_problem(name) });
+            }
+            (Err(error), _) => self.problems.push(error.into_problem(name)),
         }
     }
 
@@ -220,6 +302,10 @@ impl<C: 'static> Running<C> {
         };
         for component in pending.iter() {
             let name = graph.names()[component];
+            if let Some(tried) = self.tries.remove(&(component, StepKind::Prepare)) {
+                self.problems.push(tried.given_up());
+                continue;
+            }
             let message = format!("did not answer {step}; given up after {after:.0} ms of the budget");
             let class = if stage == Stage::Replace { Class::Critical } else { Class::Component };
             let problem = Problem { component: Some(name.to_owned()), ..Problem::new(class, message) };
@@ -300,16 +386,7 @@ impl<C: 'static> Running<C> {
         let error = if kind.is_success() { None } else { Outcome::error_text(&self.problems) };
         Outcome {
             id: self.id,
-            status: if kind.is_success() { Status::Success } else { Status::Error },
-            outcome: kind,
-            message: Outcome::message_of(kind).to_owned(),
             error,
-            config_generation: generation,
-            from_generation: self.from,
-            timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-            trigger: self.origin.trigger,
-            actor: self.origin.actor,
-            note: self.origin.note,
             durable,
             duration_ms: ms(self.budget.started().elapsed()),
             phases: self.phases,
@@ -323,7 +400,26 @@ impl<C: 'static> Running<C> {
             },
             warnings: self.warnings,
             errors: self.problems,
+            ..Outcome::bare(kind, generation, self.from, self.origin)
         }
+    }
+}
+
+// === impl Try ===
+
+impl Try {
+    /// There was no time for another one.
+    fn given_up(self) -> Problem {
+        let Self { failures, last } = self;
+        let message = format!("{} (tried {failures} times within the budget)", last.message);
+        Problem { message, ..last }
+    }
+
+    /// Another one was good.
+    fn got_over(self) -> Problem {
+        let Self { failures, last } = self;
+        let message = format!("was tried {} times; before the last: {}", failures + 1, last.message);
+        Problem { message, ..last }
     }
 }
 
@@ -345,11 +441,4 @@ const fn nobody() -> Origin {
 fn ms(duration: Duration) -> f64 {
     // Microseconds are what the clock is good for; more digits would only make the audit log longer.
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// A reader that panicked has judged nothing.
-pub(super) fn judge_panicked(panic: &tokio::task::JoinError) -> Rejection {
-    let problem = Problem::new(Class::System, format!("reading the configuration panicked: {panic}"))
-        .hint("this is a bug; the running configuration was not touched");
-    Rejection { problems: vec![problem], ..Rejection::default() }
 }

@@ -33,7 +33,11 @@ impl Rig {
     }
 
     fn ack(&mut self, component: Index, step: StepKind, done: bool) -> Vec<Action> {
-        self.machine.on(Event::Acked { transaction: self.transaction, component, step, done })
+        self.answer(component, step, if done { Answer::Done } else { Answer::Failed })
+    }
+
+    fn answer(&mut self, component: Index, step: StepKind, answer: Answer) -> Vec<Action> {
+        self.machine.on(Event::Acked { transaction: self.transaction, component, step, answer })
     }
 
     fn send(&self, component: Index, step: StepKind) -> Action {
@@ -201,9 +205,19 @@ fn late_repeated_and_foreign_answers_change_nothing() {
     let before = rig.machine.clone();
     let old = Transaction::NONE;
     let late = [
-        Event::Acked { transaction: old, component: 0, step: StepKind::Prepare, done: true },
-        Event::Acked { transaction: rig.transaction, component: 1, step: StepKind::Prepare, done: true },
-        Event::Acked { transaction: rig.transaction, component: 0, step: StepKind::Commit, done: false },
+        Event::Acked { transaction: old, component: 0, step: StepKind::Prepare, answer: Answer::Done },
+        Event::Acked {
+            transaction: rig.transaction,
+            component: 1,
+            step: StepKind::Prepare,
+            answer: Answer::Done,
+        },
+        Event::Acked {
+            transaction: rig.transaction,
+            component: 0,
+            step: StepKind::Commit,
+            answer: Answer::Failed,
+        },
         Event::Judged(rig.transaction, Verdict::Rejected),
         Event::Expired(rig.transaction, Stage::Judge),
         Event::Expired(rig.transaction, Stage::Commit),
@@ -258,4 +272,40 @@ fn a_plan_without_components_is_recorded_at_once() {
         rig.machine.on(Event::Judged(rig.transaction, Verdict::Accepted(vec![]))),
         [Action::Arm(rig.transaction, Stage::Finish), Action::Record(rig.transaction)]
     );
+}
+
+#[test]
+fn what_the_machine_failed_is_tried_again_and_only_before_it_matters_or_on_the_way_back() {
+    let (mut rig, _) = Rig::accepted();
+    let again = |rig: &Rig, step| [Action::SendAgain(rig.transaction, 0, step)];
+    assert_eq!(rig.answer(0, StepKind::Prepare, Answer::Unavailable), again(&rig, StepKind::Prepare));
+    assert!(rig.machine.awaits(rig.transaction, 0, StepKind::Prepare));
+    assert_eq!(rig.ack(0, StepKind::Prepare, true).len(), 2, "the other try was good: the next level");
+    assert!(!rig.machine.awaits(rig.transaction, 0, StepKind::Prepare));
+    rig.ack(1, StepKind::Prepare, true);
+    rig.ack(2, StepKind::Prepare, true);
+    let back = rig.answer(0, StepKind::Commit, Answer::Unavailable);
+    assert_eq!(back[0], Action::Enter(State::RollingBack), "a commit is not tried twice");
+    for component in [1, 2] {
+        rig.ack(component, StepKind::Rollback, true);
+    }
+    assert_eq!(rig.answer(0, StepKind::Rollback, Answer::Unavailable), again(&rig, StepKind::Rollback));
+    assert_eq!(
+        rig.ack(0, StepKind::Rollback, true)[1],
+        Action::Conclude(rig.transaction, End::RolledBack),
+        "the other try was good: no successor is needed"
+    );
+}
+
+#[test]
+fn a_file_that_could_not_be_read_is_read_again() {
+    let mut rig = Rig::judging();
+    let unavailable = Event::Judged(rig.transaction, Verdict::Unavailable);
+    assert_eq!(rig.machine.on(unavailable), [Action::JudgeAgain(rig.transaction)]);
+    assert!(rig.machine.awaits_judgement(rig.transaction));
+    assert_eq!(
+        rig.machine.on(Event::Expired(rig.transaction, Stage::Judge))[1],
+        Action::Conclude(rig.transaction, End::Rejected)
+    );
+    assert!(!rig.machine.awaits_judgement(rig.transaction));
 }

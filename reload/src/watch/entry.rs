@@ -52,14 +52,12 @@ impl Entry {
         }
     }
 
-    /// The reader says what it has read.
-    pub(super) fn is_seen(&mut self, seen: Option<Seen>) {
+    /// The reader says what it has read, or is about to write: the file settles anew, and is compared then.
+    pub(super) fn is_seen(&mut self, seen: Option<Seen>, now: Instant) {
         if seen.is_some() && seen != self.seen {
             self.seen = seen;
             self.told = seen.map(State::Seen);
-            self.news = None;
-            // Compared again, as soon as it stands still.
-            self.open = true;
+            self.touch(now);
         }
     }
 
@@ -199,14 +197,14 @@ mod tests {
         let start = Instant::now();
         let mut entry = rested(1, start);
         // It read 2, and now there is 1 again.
-        entry.is_seen(Some(Seen::Content(2)));
+        entry.is_seen(Some(Seen::Content(2)), start);
         entry.rests(content(1), start + SETTLE * 2, COARSE);
         assert_eq!(entry.tell(), Some("/a".into()));
         // It refused 1 and says that it runs on 2: not told a second time.
-        entry.is_seen(Some(Seen::Content(2)));
+        entry.is_seen(Some(Seen::Content(2)), start);
         assert!(!entry.is_open());
         // It took it, later: nothing is new.
-        entry.is_seen(Some(Seen::Content(1)));
+        entry.is_seen(Some(Seen::Content(1)), start);
         entry.rests(content(1), start + SETTLE * 3, COARSE);
         assert_eq!(entry.tell(), None);
     }

@@ -88,7 +88,7 @@ impl Worker {
             }
             self.entries.push(match before.remove(&file.path) {
                 Some(mut entry) => {
-                    entry.is_seen(file.seen);
+                    entry.is_seen(file.seen, now);
                     entry
                 }
                 None => Entry::new(file, now),

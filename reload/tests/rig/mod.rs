@@ -10,12 +10,13 @@ use std::time::Duration;
 use actix::{Actor, Addr, Context, Handler, ResponseFuture, System};
 use arc_swap::ArcSwap;
 use reload::events::{Event, Sink};
-use reload::history::{Record, Recorder};
-use reload::outcome::{Connections, Kind, Phases, Status};
+use reload::history::{ConfirmChange, Record, Recorded, Recorder, Unconfirmed};
+use reload::outcome::Kind;
 use reload::{
-    Ack, ActorComponent, Board, Books, Candidate, Change, Closing, Configuration, Coordinator, DryRun,
-    Generation, Link, Origin, Outcome, Parts, Problem, Reconfigurable, Reconfigure, Refusal, Rejection,
-    Reload, Site, Snapshot, Source, StepError, StepFuture, Stop, Strategy, Trigger, Which, done,
+    Ack, ActorComponent, Aim, Board, Books, Candidate, Change, Class, Closing, Configuration, Confirm,
+    Coordinator, DryRun, Generation, Link, Origin, Outcome, Parts, Problem, Reconfigurable, Reconfigure,
+    Refusal, Rejection, Reload, Site, Snapshot, Source, StepError, StepFuture, Stop, Strategy, Trigger,
+    Which, done,
 };
 
 pub const BUDGET: Duration = Duration::from_secs(2);
@@ -43,6 +44,8 @@ pub enum Fault {
     Hang,
     /// Done, and answered when nobody waits any more.
     Late,
+    /// The machine fails it, so many times.
+    Unavailable(u32),
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +77,11 @@ struct World {
     /// Reading waits until this is gone.
     stuck: Option<std::sync::mpsc::Receiver<()>>,
     audited: Vec<Kind>,
+    /// What the generations said.
+    kept: BTreeMap<u64, Settings>,
+    unconfirmed: Option<Unconfirmed>,
+    /// How often reading fails for the machine's sake.
+    unreadable: u32,
 }
 
 #[derive(Clone, Default)]
@@ -98,6 +106,12 @@ impl Shared {
     ) -> StepFuture<T> {
         let fault = self.fault(name, step);
         match fault {
+            Fault::Unavailable(0) => {}
+            Fault::Unavailable(times) => {
+                let again = Fault::Unavailable(times - 1);
+                self.lock().faults.insert((name.to_owned(), step.to_owned()), again);
+                return done(Err(StepError::system("no descriptor left")));
+            }
             Fault::Refuse => return done(Err(StepError::component("refused"))),
             Fault::Panic => panic!("on command"),
             _ => {}
@@ -116,7 +130,7 @@ impl Shared {
                     tokio::time::sleep(4 * BUDGET).await;
                     Ok(result)
                 }
-                Fault::None | Fault::Refuse | Fault::Panic => Ok(result),
+                Fault::None | Fault::Refuse | Fault::Panic | Fault::Unavailable(_) => Ok(result),
             }
         })
     }
@@ -234,12 +248,23 @@ impl Configuration for Config {
 }
 
 impl Source<Config> for Shared {
-    fn load(&self, _: &Arc<Config>, _: &Which) -> Result<Candidate<Config>, Rejection> {
+    fn load(&self, _: &Arc<Config>, which: &Which) -> Result<Candidate<Config>, Rejection> {
+        {
+            let mut world = self.lock();
+            if world.unreadable > 0 {
+                world.unreadable -= 1;
+                let problems = vec![Problem::new(Class::System, "the disk does not answer")];
+                return Err(Rejection { problems, ..Rejection::default() });
+            }
+        }
         let stuck = self.lock().stuck.take();
         if let Some(stuck) = stuck {
             let _ = stuck.recv();
         }
-        let settings = self.lock().file.clone().unwrap();
+        let settings = match which {
+            Which::Generation(generation) => self.lock().kept[&generation.get()].clone(),
+            _ => self.lock().file.clone().unwrap(),
+        };
         if settings.wrong {
             let problems = vec![Problem::at("wrong", "is wrong").hint("make it right")];
             return Err(Rejection { problems, ..Rejection::default() });
@@ -254,9 +279,31 @@ impl Source<Config> for Shared {
 }
 
 impl Recorder<Config> for Shared {
-    fn record(&self, record: Record<Config>) -> bool {
-        self.lock().unwritten.push(record.generation.get());
-        self.retry()
+    fn record(&self, record: Record<Config>) -> Recorded {
+        {
+            let mut world = self.lock();
+            world.unwritten.push(record.generation.get());
+            world.kept.insert(record.generation.get(), record.config.settings.clone());
+            match record.confirm {
+                ConfirmChange::Keep => {}
+                ConfirmChange::Begin(awaited) => world.unconfirmed = Some(awaited),
+                ConfirmChange::End => world.unconfirmed = None,
+            }
+            if record.restore {
+                world.file = Some(record.config.settings.clone());
+            }
+        }
+        Recorded { durable: self.retry(), warnings: vec![] }
+    }
+
+    fn restore(&self, config: &Arc<Config>, _: Generation) -> Vec<Problem> {
+        self.lock().file = Some(config.settings.clone());
+        vec![]
+    }
+
+    fn confirmed(&self) -> bool {
+        self.lock().unconfirmed = None;
+        true
     }
 
     fn audit(&self, outcome: &Outcome) {
@@ -291,7 +338,7 @@ impl Sink for Shared {
     fn emit(&self, _: &Event<'_>) {}
 }
 
-type Asked = tokio::task::JoinHandle<Result<Arc<Outcome>, Refusal>>;
+pub type Asked = tokio::task::JoinHandle<Result<Arc<Outcome>, Refusal>>;
 
 pub struct Rig {
     shared: Shared,
@@ -305,6 +352,7 @@ impl Rig {
         let settings = Settings { log: 1, store: 1, server: 1, wrong: false, health_gate: true };
         let shared = Shared::default();
         shared.lock().file = Some(settings.clone());
+        shared.lock().kept.insert(1, settings.clone());
         let config = Config::of(settings);
         let log = Link::new(Log::start_with(Arc::clone(&config.log), shared.clone()));
         let store = Link::new(Store::start_with(Arc::clone(&config.store), shared.clone()));
@@ -330,6 +378,7 @@ impl Rig {
             board: Arc::clone(&board),
             current: Arc::new(ArcSwap::new(config)),
             generation: Generation::FIRST,
+            unconfirmed: None,
         });
         Self { shared, board, coordinator: coordinator.unwrap().start() }
     }
@@ -347,8 +396,39 @@ impl Rig {
     }
 
     pub fn ask_expecting(&self, expect: Option<Generation>) -> Asked {
-        let request = self.coordinator.send(Reload { origin: origin(), expect });
+        self.request(Reload { expect, ..Reload::new(origin()) })
+    }
+
+    fn request(&self, reload: Reload) -> Asked {
+        let request = self.coordinator.send(reload);
         tokio::task::spawn_local(async move { request.await.unwrap() })
+    }
+
+    pub fn ask_for(&self, generation: u64) -> Asked {
+        let aim = Aim::Generation(Generation::new(generation).unwrap());
+        self.request(Reload { aim, ..Reload::new(origin()) })
+    }
+
+    pub async fn reload_to_confirm(&self, within: Duration) -> Arc<Outcome> {
+        self.request(Reload { confirm: Some(within), ..Reload::new(origin()) }).await.unwrap().unwrap()
+    }
+
+    pub async fn confirm(&self) -> Result<Arc<Outcome>, Refusal> {
+        self.coordinator.send(Confirm { origin: origin(), expect: None }).await.unwrap()
+    }
+
+    /// What is on disk to be confirmed.
+    pub fn unconfirmed(&self) -> Option<Unconfirmed> {
+        self.shared.lock().unconfirmed
+    }
+
+    pub fn file(&self) -> Settings {
+        self.shared.lock().file.clone().unwrap()
+    }
+
+    /// So many readings fail.
+    pub fn unreadable(&self, times: u32) {
+        self.shared.lock().unreadable = times;
     }
 
     pub async fn reload(&self) -> Arc<Outcome> {
@@ -407,25 +487,5 @@ fn origin() -> Origin {
 }
 
 fn started() -> Outcome {
-    Outcome {
-        id: "start".into(),
-        status: Status::Success,
-        outcome: Kind::Committed,
-        message: String::new(),
-        error: None,
-        config_generation: Generation::FIRST,
-        from_generation: Generation::FIRST,
-        timestamp: 0,
-        trigger: Trigger::Startup,
-        actor: None,
-        note: None,
-        durable: true,
-        duration_ms: 0.0,
-        phases: Phases::default(),
-        changes: vec![],
-        components: vec![],
-        connections: Connections::default(),
-        warnings: vec![],
-        errors: vec![],
-    }
+    Outcome::bare(Kind::Committed, Generation::FIRST, Generation::FIRST, origin())
 }

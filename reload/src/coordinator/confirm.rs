@@ -1,0 +1,158 @@
+//! A generation that goes back by itself unless somebody confirms it.
+//!
+//! What is awaited is on disk before the generation is, and counted on at the next start: neither a node that lost its network
+//! nor one that was killed stays on a configuration that nobody could reach it any more to confirm.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix::{AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use tokio::sync::oneshot;
+
+use super::{Answered, Coordinator, Waiter};
+use crate::Generation;
+use crate::events;
+use crate::history::{ConfirmChange, Unconfirmed};
+use crate::machine::{End, Event};
+use crate::outcome::{Kind, Outcome};
+use crate::source::Configuration;
+use crate::trigger::{Aim, Confirm, Origin, Refusal, Trigger};
+
+/// How long after a way back that failed it is tried again; doubled each time.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest that it waits.
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// What is awaited, and what has become of it.
+#[derive(Debug, Default)]
+pub(super) struct Confirmation {
+    awaited: Option<Unconfirmed>,
+    timer: Option<SpawnHandle>,
+    /// The time is over: the way back is asked for, until it is gone.
+    expired: bool,
+    /// How often the way back failed.
+    failures: u32,
+}
+
+// === impl Confirmation ===
+
+impl Confirmation {
+    pub(super) fn new(awaited: Option<Unconfirmed>) -> Self {
+        Self { awaited, ..Self::default() }
+    }
+
+    /// What a commit changes: a reload while one is pending keeps deadline and target, and whoever goes back to the target by
+    /// hand has nothing left to confirm.
+    pub(super) fn change(&self, aim: Aim, confirm: Option<Duration>, from: Generation) -> ConfirmChange {
+        match (self.awaited, confirm) {
+            (Some(awaited), _) if aim == Aim::Generation(awaited.target) => ConfirmChange::End,
+            (None, Some(within)) => {
+                let by = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + within;
+                let by_unix_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+                ConfirmChange::Begin(Unconfirmed { target: from, by_unix_ms })
+            }
+            _ => ConfirmChange::Keep,
+        }
+    }
+}
+
+impl<C: Configuration> Coordinator<C> {
+    /// Takes note of what a commit changes.
+    pub(super) fn confirmation_changes(&mut self, change: ConfirmChange, ctx: &mut Context<Self>) {
+        match change {
+            ConfirmChange::Keep => {}
+            ConfirmChange::Begin(awaited) => {
+                self.confirmation = Confirmation::new(Some(awaited));
+                self.await_confirmation(ctx);
+            }
+            ConfirmChange::End => self.end_confirmation(ctx),
+        }
+    }
+
+    /// Counts what is left of the time. On the monotonic clock: that the wall clock is set meanwhile changes nothing.
+    pub(super) fn await_confirmation(&mut self, ctx: &mut Context<Self>) {
+        let Some(awaited) = self.confirmation.awaited else { return };
+        self.board.update(|board| board.unconfirmed = Some(awaited));
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_millis(awaited.by_unix_ms).saturating_sub(now);
+        let (generation, target) = (self.generation, awaited.target);
+        events::emit(&*self.sink, &events::Event::AwaitsConfirmation { generation, target, left });
+        self.confirmation.timer = Some(ctx.run_later(left, |act, ctx| {
+            act.confirmation.expired = true;
+            act.go_back(ctx);
+        }));
+    }
+
+    /// Asks for the generation before, as anybody else would.
+    fn go_back(&mut self, ctx: &mut Context<Self>) {
+        let Some(awaited) = self.confirmation.awaited.filter(|_| !self.machine.stopping()) else { return };
+        let note = "not confirmed in time".to_owned();
+        let origin = Origin { trigger: Trigger::Rollback, actor: None, note: Some(note) };
+        // Nobody waits for the answer; `back_where_it_was` sees how it ended.
+        let (reply, _) = oneshot::channel();
+        let aim = Aim::Generation(awaited.target);
+        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, reply });
+        self.on(Event::Trigger, ctx);
+    }
+
+    /// A transaction ended. Returns whether this leaves nothing to confirm that is still on disk.
+    pub(super) fn back_where_it_was(&mut self, aim: Aim, end: End, ctx: &mut Context<Self>) -> bool {
+        let Some(awaited) = self.confirmation.awaited.filter(|a| aim == Aim::Generation(a.target)) else {
+            return false;
+        };
+        if end == End::Unchanged {
+            self.end_confirmation(ctx);
+            return true;
+        }
+        if self.confirmation.expired {
+            let failures = self.confirmation.failures.min(16);
+            let delay = FIRST_RETRY.saturating_mul(1 << failures).min(LAST_RETRY);
+            self.confirmation.failures = failures + 1;
+            tracing::error!(
+                target_generation = awaited.target.get(),
+                retry_in_s = delay.as_secs(),
+                "an unconfirmed generation could not be left"
+            );
+            self.confirmation.timer = Some(ctx.run_later(delay, Self::go_back));
+        }
+        false
+    }
+
+    fn end_confirmation(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = std::mem::take(&mut self.confirmation).timer {
+            ctx.cancel_future(timer);
+        }
+        self.board.update(|board| board.unconfirmed = None);
+    }
+}
+
+impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
+    type Result = ResponseFuture<Answered>;
+
+    fn handle(&mut self, Confirm { origin, expect }: Confirm, ctx: &mut Context<Self>) -> Self::Result {
+        let current = self.generation;
+        let refusal = match expect {
+            _ if self.machine.stopping() => Some(Refusal::Stopping),
+            Some(expected) if expected != current => Some(Refusal::Mismatch { expected, current }),
+            _ if self.confirmation.awaited.is_none() || self.confirmation.expired => {
+                Some(Refusal::NothingToConfirm)
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            return Box::pin(std::future::ready(Err(refusal)));
+        }
+        self.end_confirmation(ctx);
+        events::emit(&*self.sink, &events::Event::Confirmed { generation: current });
+        let mut outcome = Outcome::bare(Kind::Unchanged, current, current, origin);
+        outcome.message = format!("Generation {current} confirmed");
+        let recorder = Arc::clone(&self.recorder);
+        let work = tokio::task::spawn_blocking(move || {
+            // A record that is still being written is before this in the recorder's line.
+            outcome.durable = recorder.confirmed();
+            recorder.audit(&outcome);
+            outcome
+        });
+        Box::pin(async move { work.await.map(Arc::new).map_err(|_| Refusal::Stopping) })
+    }
+}
