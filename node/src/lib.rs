@@ -18,3 +18,4 @@ pub mod node;
 pub mod notify;
 pub mod start_from;
 mod startup;
+mod watching;

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
 use crate::start_from::StartFrom;
 use crate::startup::{self, Began, Begun};
+use crate::watching::Watching;
 
 /// Actors that do not come to an end when they are told to are left behind after this long.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -152,6 +153,7 @@ impl Node {
             let (state, servers) = (Arc::clone(&state), servers.clone());
             move |section| Admin::take_office(section, Arc::clone(&state), servers.clone())
         };
+        let watching = Watching::default();
         let coordinator = Coordinator::start_apart(Parts {
             components: vec![
                 Box::new(
@@ -176,7 +178,7 @@ impl Node {
             source: Arc::new(Files { view: view.clone(), history: Arc::clone(&history) }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
-            sink: Arc::new(Listeners { metrics }),
+            sink: watching.beside(Listeners { metrics }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
             generation,
@@ -187,6 +189,7 @@ impl Node {
         servers
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        watching.start(Arc::clone(&current), coordinator.clone());
         tracing::info!(generation = generation.get(), "Node started successfully");
         notify(&Notice::Ready);
         Ok(Self {

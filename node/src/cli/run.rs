@@ -2,12 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
+
+use reload::signal::{Holder, Signals};
 
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
 use crate::config;
 use crate::logging;
 use crate::node::Node;
 use crate::start_from::{From, StartFrom};
+
+/// How long a stop waits for a start that has not read yet what `reload.budget` is: its default.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the node in the foreground.
 pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
@@ -23,31 +29,52 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
                 return INTERNAL;
             }
         };
-        let chosen = match choose(named, last_known_good) {
-            Ok(chosen) => chosen,
-            Err(code) => return code,
+        let (mut signals, holder) = Signals::new(signals, STOP_WITHIN);
+        let started = tokio::select! {
+            started = start(named, last_known_good, &holder) => started,
+            // Only where the start takes longer than a stop may be kept, or the stop is repeated.
+            _ = signals.stop() => return 0,
         };
-        fail::fail_point!("start::configured");
-        let handle = match logging::init(&chosen.loaded.config.logging) {
-            Ok(handle) => handle,
-            Err(error) => {
-                eprintln!("Error: {error}");
-                return REFUSED;
-            }
-        };
-        match Node::start(chosen, handle).await {
+        match started {
             Ok(node) => {
                 node.run(signals).await;
                 0
             }
-            Err(error) => {
-                eprintln!("Error: {error}");
-                REFUSED
-            }
+            Err(code) => code,
         }
     });
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
+}
+
+/// From the file to a node that serves.
+async fn start(named: Option<PathBuf>, last_known_good: bool, holder: &Holder) -> Result<Node, u8> {
+    // A generated key is written and then used, a pid file taken and given back, a generation written and then told: a stop does
+    // not cut these in two. Signals that come meanwhile are for the node, when it runs.
+    let _hold = holder.hold();
+    let chosen = tokio::task::spawn_blocking(move || choose(named, last_known_good)).await;
+    let chosen = chosen.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    holder.set_limit(chosen.loaded.config.reload.budget);
+    stall().await;
+    let handle = logging::init(&chosen.loaded.config.logging).map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })?;
+    Node::start(chosen, handle).await.map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })
+}
+
+/// The fault point of a start: `return(hang)` makes it one that never ends.
+async fn stall() {
+    let hang = || -> bool {
+        fail::fail_point!("start::configured", |command| command.as_deref() == Some("hang"));
+        false
+    };
+    if hang() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// What the node is started from.
