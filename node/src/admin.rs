@@ -8,6 +8,7 @@ pub mod state;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,9 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long requests that are under way may take when a server ends.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long a generation may wait to be confirmed: long enough to type the command, short enough for somebody to remember.
+pub const CONFIRM: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 60 * 60);
 
 /// Who is at the other end of the socket, as the kernel tells (SO_PEERCRED).
 #[derive(Clone, Copy, Debug)]
@@ -182,14 +186,34 @@ fn serve(listener: std::os::unix::net::UnixListener, state: Arc<AdminState>) -> 
 // === impl Admin ===
 
 impl Admin {
-    /// Starts the actor on an arbiter of its own; also a successor, which finds the servers running.
+    /// Starts the actor on an arbiter of its own. Its socket is served by whoever bound it.
+    #[must_use]
+    pub fn first(section: Arc<AdminSection>, state: Arc<AdminState>, servers: Servers) -> Addr<Self> {
+        Self::start_in_arbiter(&Arbiter::new().handle(), move |_| Self::new(section, state, servers))
+    }
+
+    /// Starts a successor, which finds the servers running, and serves again what its predecessor could not.
     #[must_use]
     pub fn take_office(section: Arc<AdminSection>, state: Arc<AdminState>, servers: Servers) -> Addr<Self> {
-        Self::start_in_arbiter(&Arbiter::new().handle(), move |_| Self {
-            books: Books::new(section),
-            servers,
-            state,
+        Self::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+            let successor = Self::new(section, state, servers);
+            successor.serve_again();
+            successor
         })
+    }
+
+    fn new(section: Arc<AdminSection>, state: Arc<AdminState>, servers: Servers) -> Self {
+        Self { books: Books::new(section), servers, state }
+    }
+
+    /// The probe tells if it cannot be.
+    fn serve_again(&self) {
+        let socket = self.books.section().socket.clone();
+        if !self.serves(&socket)
+            && let Err(error) = self.servers.open(socket.clone(), &self.state)
+        {
+            tracing::error!(path = %socket.display(), %error, "the admin socket cannot be served");
+        }
     }
 
     fn serves(&self, path: &PathBuf) -> bool {
@@ -223,7 +247,7 @@ impl Reconfigurable for Admin {
             return done(Ok(Prepared(None)));
         }
         let bound = Bound::new(next.socket.clone()).map_err(|error| {
-            StepError::component(format!("cannot listen on {}: {error}", next.socket.display()))
+            StepError::of_io(format!("cannot listen on {}: {error}", next.socket.display()), &error)
                 .key("admin.socket")
                 .hint("name a path in a folder that the node may write")
         });
@@ -232,7 +256,10 @@ impl Reconfigurable for Admin {
 
     fn commit(&mut self, prepared: Prepared, _: &Arc<AdminSection>, _: &mut Self::Context) -> StepFuture<()> {
         let served = prepared.0.map_or(Ok(()), |bound| self.servers.serve(bound, &self.state));
-        done(served.map_err(|error| StepError::system(format!("cannot serve the admin socket: {error}"))))
+        done(
+            served
+                .map_err(|error| StepError::of_io(format!("cannot serve the admin socket: {error}"), &error)),
+        )
     }
 
     fn restore(&mut self, before: &Arc<AdminSection>, _: &mut Self::Context) -> StepFuture<()> {
@@ -242,7 +269,11 @@ impl Reconfigurable for Admin {
         }
         let served =
             Bound::new(before.socket.clone()).and_then(|bound| self.servers.serve(bound, &self.state));
-        done(served.map_err(|error| StepError::system(format!("cannot serve the old socket again: {error}"))))
+        done(
+            served.map_err(|error| {
+                StepError::of_io(format!("cannot serve the old socket again: {error}"), &error)
+            }),
+        )
     }
 
     fn probe(&mut self) -> StepFuture<()> {

@@ -12,8 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use reload::Generation;
+use storage::document::units::Span;
 
 use crate::client::Client;
+use crate::config::Loose;
 
 /// The configuration where none is named.
 const DEFAULT_CONFIG: &str = "conf.yaml";
@@ -49,12 +52,18 @@ const EXAMPLES: &str = "Examples:
   fednode check --against running
                                what would change, and which connections would close
   fednode reload               make the running node take the edited files over, and wait
+  fednode reload --confirm 5m  the same, and go back by itself unless `fednode confirm` comes in time
+  fednode rollback             make the generation before current again
   fednode demo                 see a federation reload";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the node in the foreground (also without any subcommand)
-    Run,
+    Run {
+        /// Where the files are refused: start from the newest generation that runs, degraded
+        #[arg(long)]
+        last_known_good: bool,
+    },
     /// Write conf.yaml with a new key, and peers.yaml; never overwrites
     Init,
     /// Judge the configuration: every error at once
@@ -67,6 +76,27 @@ enum Command {
     Diff,
     /// Make the running node take its files over, and wait for the outcome
     Reload {
+        /// Only show what would happen
+        #[arg(long)]
+        dry_run: bool,
+        /// Go back by itself after this long (5m, 90s), unless `fednode confirm` comes in time
+        #[arg(long, value_name = "TIME", conflicts_with = "dry_run", value_parser = confirm_within)]
+        confirm: Option<Span>,
+        /// Why, for the audit log
+        #[arg(short, long, value_name = "WHY")]
+        message: Option<String>,
+    },
+    /// Keep what `reload --confirm` made current
+    Confirm {
+        /// Why, for the audit log
+        #[arg(short, long, value_name = "WHY")]
+        message: Option<String>,
+    },
+    /// Make an older generation current, and the files say what it said
+    Rollback {
+        /// Which one [default: the newest before this one with other contents]
+        #[arg(value_name = "N")]
+        generation: Option<Generation>,
         /// Only show what would happen
         #[arg(long)]
         dry_run: bool,
@@ -106,8 +136,8 @@ pub fn main() -> ExitCode {
         socket: socket.or_else(|| from_environment("FEDNODE_SOCKET")),
         json,
     };
-    match command.unwrap_or(Command::Run) {
-        Command::Run => run::run(common.config),
+    match command.unwrap_or(Command::Run { last_known_good: false }) {
+        Command::Run { last_known_good } => run::run(common.config, last_known_good),
         Command::Init => files::init(&common),
         Command::Id => files::id(&common),
         Command::Keygen => files::keygen(&common),
@@ -117,11 +147,26 @@ pub fn main() -> ExitCode {
         }
         Command::Check { against: Some(other) } => check::against_file(&common, Path::new(&other)),
         Command::Diff => on_runtime(ask::diff(&common)),
-        Command::Reload { dry_run, message } => on_runtime(ask::reload(&common, dry_run, message)),
+        Command::Reload { dry_run, confirm, message } => {
+            on_runtime(ask::reload(&common, dry_run, confirm, message))
+        }
+        Command::Confirm { message } => on_runtime(ask::confirm(&common, message)),
+        Command::Rollback { generation, dry_run, message } => {
+            on_runtime(ask::rollback(&common, generation, dry_run, message))
+        }
         Command::History { limit } => on_runtime(ask::history(&common, limit)),
         Command::Status => on_runtime(ask::status(&common)),
         Command::Demo => on_runtime(crate::demo::run(common.json)),
     }
+}
+
+/// A time to confirm in that is worth something.
+fn confirm_within(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error| format!("{error}"))?;
+    if crate::admin::CONFIRM.contains(&span.0) {
+        return Ok(span);
+    }
+    Err(format!("from {} to {}", Span(*crate::admin::CONFIRM.start()), Span(*crate::admin::CONFIRM.end())))
 }
 
 /// A path from the environment; set to nothing means not set.
@@ -172,13 +217,14 @@ impl Common {
         let config = self.config();
         let folder = config.parent().unwrap_or(Path::new("")).to_owned();
         let beside = folder.join("data").join("admin.sock");
-        let Some(configured) = configured_socket(&config, &folder) else { return vec![beside] };
+        let Some(said) = Loose::read(&config).filter(Loose::is_yaml) else { return vec![beside] };
         // An edited file may name the socket of a reload that is still to come. Only one node holds a data folder's lock, so
         // whatever socket is served in there is that node's.
-        let others = data_dir(&config, &folder).map(|data_dir| sockets_in(&data_dir)).unwrap_or_default();
-        let mut sockets = vec![configured];
-        sockets.extend(others.into_iter().filter(|socket| *socket != sockets[0]).collect::<Vec<_>>());
-        sockets
+        let others = sockets_in(&said.data_dir());
+        let configured = said.socket();
+        std::iter::once(configured.clone())
+            .chain(others.into_iter().filter(|other| *other != configured))
+            .collect()
     }
 
     /// A client of the first socket on which somebody listens.
@@ -189,8 +235,9 @@ impl Common {
             let given = self.socket.as_ref().map_or("not given".to_owned(), |s| s.display().to_string());
             let config = self.config();
             let folder = config.parent().unwrap_or(Path::new(""));
-            let said = configured_socket(&config, folder)
-                .map_or("cannot be read".to_owned(), |socket| socket.display().to_string());
+            let said = Loose::read(&config)
+                .filter(Loose::is_yaml)
+                .map_or("cannot be read".to_owned(), |said| said.socket().display().to_string());
             eprintln!(
                 "Error: no node answers. Looked at: --socket or FEDNODE_SOCKET ({given}); admin.socket in {} ({said}); {} \
                  beside it (is the node running?)",
@@ -202,13 +249,6 @@ impl Common {
     }
 }
 
-/// `admin.socket` as the file says, without judging the rest of it: an edited file need not be valid to be asked about.
-fn configured_socket(config: &Path, folder: &Path) -> Option<PathBuf> {
-    let root = read_loosely(config)?;
-    let socket = text_at(&root, "admin", "socket").unwrap_or("admin.sock").to_owned();
-    data_dir(config, folder).map(|data_dir| data_dir.join(socket))
-}
-
 /// The sockets in a folder, by name.
 fn sockets_in(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -216,19 +256,4 @@ fn sockets_in(folder: &Path) -> Vec<PathBuf> {
     let mut sockets: Vec<PathBuf> = sockets.map(|entry| entry.path()).collect();
     sockets.sort();
     sockets
-}
-
-/// `node.data_dir` as the file says.
-fn data_dir(config: &Path, folder: &Path) -> Option<PathBuf> {
-    let root = read_loosely(config)?;
-    Some(folder.join(text_at(&root, "node", "data_dir").unwrap_or("data")))
-}
-
-fn read_loosely(config: &Path) -> Option<serde_yaml::Value> {
-    let file = storage::document::source::read(config, storage::document::MAX_FILE).ok()?;
-    serde_yaml::from_slice(&file.bytes).ok()
-}
-
-fn text_at<'r>(root: &'r serde_yaml::Value, section: &str, key: &str) -> Option<&'r str> {
-    root.get(section)?.get(key)?.as_str()
 }

@@ -10,10 +10,12 @@ mod decode;
 mod default;
 pub mod files;
 mod fresh;
+mod held;
 mod judge;
 pub mod listen;
 pub mod load;
 pub mod logging;
+mod loose;
 mod own_files;
 mod pending;
 mod protocol;
@@ -30,8 +32,10 @@ use reload::Problem;
 use storage::{Digest, PeersSection};
 
 pub use default::{default_config_text, host_has_ipv6};
+pub use held::{HeldFiles, Instead};
 pub use load::{LoadOptions, Loaded, Rejection};
 pub use logging::{Level, LogFile, LogFormat, LoggingSection};
+pub use loose::Loose;
 pub use resources::resources;
 pub use sections::{AdminSection, NodeSection, ReloadSection};
 

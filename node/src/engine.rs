@@ -12,9 +12,11 @@ use reload::plan::{Change, Closing};
 use reload::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 
 use crate::config::{self, Config, LoadOptions, Loaded};
+use crate::history::History;
 use crate::limits;
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
+use crate::start_from::from_history;
 
 impl Configuration for Config {
     fn changes(&self, next: &Self) -> Vec<Change> {
@@ -34,16 +36,23 @@ impl Configuration for Config {
 pub struct Files {
     /// Tells which ports are the node's own.
     pub view: View,
+    /// What older generations said, and which files are held.
+    pub history: Arc<History>,
 }
 
 impl Source<Config> for Files {
     fn load(&self, current: &Arc<Config>, which: &Which) -> Result<Candidate<Config>, Rejection> {
-        let path = match which {
-            Which::Own | Which::OwnToLook => &current.source.path,
-            Which::Other(path) => path,
+        let own = &current.source.path;
+        let (held, options) = (self.history.held(), LoadOptions::default());
+        let loaded = match which {
+            Which::Own | Which::OwnToLook => Config::load_past(&held, own, Some(current), options),
+            Which::Other(path) => Config::load(path, Some(current), options),
+            Which::Generation(number) => from_history(&self.history, own, *number, Some(current)),
         };
-        let loaded = Config::load(path, Some(current), LoadOptions::default()).map_err(|rejection| {
-            Rejection { problems: rejection.problems, read: rejection.read, validate: rejection.validate }
+        let loaded = loaded.map_err(|rejection| Rejection {
+            problems: rejection.problems,
+            read: rejection.read,
+            validate: rejection.validate,
         })?;
         let began = Instant::now();
         let mut problems = config::resources(&loaded.config, Some(current), &self.view.listeners());
@@ -114,7 +123,10 @@ impl Sink for Listeners {
                 notify(&Notice::Reloaded(&status));
             }
             Event::Withdrawn => notify(&Notice::Reloaded("nothing was reloaded")),
-            Event::Entered(_) | Event::Stepped { .. } => {}
+            Event::Entered(_)
+            | Event::Stepped { .. }
+            | Event::AwaitsConfirmation { .. }
+            | Event::Confirmed { .. } => {}
         }
     }
 }

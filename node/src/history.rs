@@ -1,36 +1,37 @@
 //! The node's history on disk: generations and the audit log behind the engine's [`Recorder`], with what a full disk keeps
 //! back until there is room.
 
-use std::collections::VecDeque;
+mod books;
+
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use reload::history::{Record, Recorder};
-use reload::{Generation, Outcome};
+use reload::{ConfirmChange, Generation, Outcome, Problem, Record, Recorded, Recorder, Unconfirmed};
 use serde_json::Value;
-use storage::generations::{AppendError, Damaged, Meta, NewGeneration, Snapshot};
-use storage::{AuditLog, Generations};
+use storage::generations::{Damaged, Meta, NewGeneration, ReadError, Snapshot};
+use storage::standing::StandingError;
+use storage::{AuditLog, Generations, Standing};
 
-use crate::config::Config;
-
-/// How many generations and audit lines a full disk may keep back. Beyond it the oldest audit lines are given up; a
-/// generation is then kept by the newest alone, since numbers have no gaps.
-const MAX_KEPT_BACK: usize = 256;
+use crate::config::{Config, HeldFiles};
+use books::Books;
 
 /// How many audit lines are searched at a start for those that a kill cut short.
 const LOOK_BACK: usize = 64;
 
-/// Generations and audit log. Its methods block for file operations.
-pub struct History(Mutex<Books>);
+/// Generations, audit log, and what stands besides. Its methods block for file operations.
+pub struct History {
+    books: Mutex<Books>,
+    held: Arc<HeldFiles>,
+}
 
-struct Books {
-    generations: Generations,
-    audit: AuditLog,
-    /// Committed and not written yet, in order.
-    unwritten: VecDeque<NewGeneration>,
-    /// Audit lines that had no room, in order.
-    untold: VecDeque<Value>,
+/// What was found wrong when the history was opened.
+#[derive(Debug, Default)]
+pub struct Wrong {
+    /// Generations that cannot be used.
+    pub damaged: Vec<Damaged>,
+    /// What stood besides cannot.
+    pub standing: Option<StandingError>,
 }
 
 /// Why the history cannot be opened.
@@ -51,18 +52,49 @@ impl History {
     ///
     /// # Errors
     /// If the folder or the audit log cannot be opened.
-    pub fn open(data_dir: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), HistoryError> {
+    pub fn open(data_dir: &Path, keep: usize) -> Result<(Self, Wrong), HistoryError> {
         let (generations, damaged) = Generations::open(&data_dir.join("generations"), keep)?;
         let audit = AuditLog::open(&data_dir.join("audit.jsonl"))?;
-        let books = Books { generations, audit, unwritten: VecDeque::new(), untold: VecDeque::new() };
-        Ok((Self(Mutex::new(books)), damaged))
+        let (standing, wrong) = match Standing::read(data_dir) {
+            Ok(standing) => (standing, None),
+            Err(error) => (Standing::default(), Some(error)),
+        };
+        let held = Arc::new(HeldFiles::default());
+        let books = Books::new(data_dir.to_owned(), generations, audit, standing, &held);
+        Ok((Self { books: Mutex::new(books), held }, Wrong { damaged, standing: wrong }))
+    }
+
+    /// The files whose bytes are passed over.
+    #[must_use]
+    pub fn held(&self) -> Arc<HeldFiles> {
+        Arc::clone(&self.held)
+    }
+
+    /// The confirmation that is awaited.
+    #[must_use]
+    pub fn unconfirmed(&self) -> Option<Unconfirmed> {
+        self.lock().standing.unconfirmed
+    }
+
+    /// A generation with its files.
+    ///
+    /// # Errors
+    /// If it is not in the history or its file is damaged.
+    pub fn read(&self, generation: Generation) -> Result<Snapshot, ReadError> {
+        self.lock().generations.read(generation)
+    }
+
+    /// The numbers of the generations that can be gone back to, newest first.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<Generation> {
+        self.lock().generations.numbers().collect()
     }
 
     /// The newest generation with its files; `None` before the first.
     ///
     /// # Errors
     /// If its file was damaged after the history was opened.
-    pub fn latest(&self) -> Result<Option<Snapshot>, storage::generations::ReadError> {
+    pub fn latest(&self) -> Result<Option<Snapshot>, ReadError> {
         let books = self.lock();
         books.generations.latest().map(|latest| books.generations.read(latest)).transpose()
     }
@@ -134,87 +166,60 @@ impl History {
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Books ===
-
-impl Books {
-    /// Writes what was kept back, oldest first; `true` when nothing is left.
-    fn flush(&mut self) -> bool {
-        self.flush_generations() & self.flush_audit()
-    }
-
-    fn flush_generations(&mut self) -> bool {
-        while let Some(next) = self.unwritten.front() {
-            match self.generations.append(next) {
-                Ok(()) => {}
-                Err(AppendError::Write(error)) => {
-                    tracing::warn!(generation = next.meta.generation.get(), %error, "a generation waits to be written");
-                    return false;
-                }
-                // Time does not mend the others; the next generation must not wait for this one.
-                Err(error) => {
-                    tracing::error!(generation = next.meta.generation.get(), %error, "a generation cannot be kept");
-                }
-            }
-            self.unwritten.pop_front();
-        }
-        true
-    }
-
-    fn flush_audit(&mut self) -> bool {
-        while let Some(next) = self.untold.front() {
-            if let Err(error) = self.audit.append(next) {
-                tracing::warn!(%error, "the audit log waits to be written");
-                return false;
-            }
-            self.untold.pop_front();
-        }
-        true
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Recorder<Config> for History {
-    fn record(&self, record: Record<Config>) -> bool {
-        let snapshot = &record.config.source.snapshot;
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
-        let first = record.generation == Generation::FIRST;
-        let new = NewGeneration {
-            meta: Meta {
-                generation: record.generation,
-                from_generation: (!first).then_some(record.from),
-                id: record.id,
-                trigger: record.origin.trigger.as_str().to_owned(),
-                actor: record.origin.actor,
-                note: record.origin.note,
-                unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
-                changes: serde_json::to_value(&record.changes).unwrap_or_default(),
-            },
-            conf: snapshot.conf.clone(),
-            peers: snapshot.peers.clone(),
-        };
+    fn stage(&self, record: &Record<Config>) {
+        self.lock().stage(&generation_of(record));
+    }
+
+    /// In this order: what must stand before the generation does, the generation, then the files that are to say it. Killed
+    /// in between, the next start finds either generation whole, and knows what is left to do.
+    fn record(&self, record: Record<Config>) -> Recorded {
         let mut books = self.lock();
-        books.generations.set_keep(record.config.reload.history as usize);
-        if books.unwritten.len() >= MAX_KEPT_BACK {
-            books.unwritten.pop_front();
+        books.set_keep(record.config.reload.history as usize);
+        if let ConfirmChange::Begin(unconfirmed) = record.confirm {
+            books.await_confirmation(Some(unconfirmed));
         }
-        books.unwritten.push_back(new);
-        books.flush_generations()
+        if record.restore {
+            books.hold(&record.config, record.generation);
+        }
+        let mut durable = books.flush_standing();
+        durable &= books.keep_staged(&record.id) || books.keep(generation_of(&record));
+        let warnings = if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
+        if record.confirm == ConfirmChange::End {
+            books.await_confirmation(None);
+            durable &= books.flush_standing();
+        }
+        Recorded { durable, warnings }
+    }
+
+    fn restore(&self, config: &Arc<Config>, current: Generation) -> Vec<Problem> {
+        let mut books = self.lock();
+        books.hold(config, current);
+        books.flush_standing();
+        books.restore(config, current)
+    }
+
+    fn confirmed(&self) -> bool {
+        let mut books = self.lock();
+        books.await_confirmation(None);
+        books.flush_standing()
     }
 
     fn audit(&self, outcome: &Outcome) {
-        let line = match serde_json::to_value(outcome) {
-            Ok(line) => line,
-            Err(error) => return tracing::error!(%error, "an outcome cannot be written down"),
-        };
-        let mut books = self.lock();
-        if books.untold.len() >= MAX_KEPT_BACK {
-            books.untold.pop_front();
+        match serde_json::to_value(outcome) {
+            Ok(line) => {
+                let mut books = self.lock();
+                books.unstage(&outcome.id);
+                books.let_go_of_changed();
+                books.flush_standing();
+                books.tell(line);
+            }
+            Err(error) => tracing::error!(%error, "an outcome cannot be written down"),
         }
-        books.untold.push_back(line);
-        books.flush_audit();
     }
 
     fn tidy(&self) {
@@ -223,5 +228,26 @@ impl Recorder<Config> for History {
 
     fn retry(&self) -> bool {
         self.lock().flush()
+    }
+}
+
+/// What is kept of a record.
+fn generation_of(record: &Record<Config>) -> NewGeneration {
+    let snapshot = &record.config.source.snapshot;
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis());
+    let first = record.generation == Generation::FIRST;
+    NewGeneration {
+        meta: Meta {
+            generation: record.generation,
+            from_generation: (!first).then_some(record.from),
+            id: record.id.clone(),
+            trigger: record.origin.trigger.as_str().to_owned(),
+            actor: record.origin.actor.clone(),
+            note: record.origin.note.clone(),
+            unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
+            changes: serde_json::to_value(&record.changes).unwrap_or_default(),
+        },
+        conf: snapshot.conf.clone(),
+        peers: snapshot.peers.clone(),
     }
 }

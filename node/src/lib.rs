@@ -16,4 +16,6 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod notify;
+pub mod start_from;
 mod startup;
+mod watching;

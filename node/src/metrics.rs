@@ -144,7 +144,10 @@ fn plain(text: &str) -> String {
 impl Sink for Metrics {
     fn emit(&self, event: &Event<'_>) {
         match event {
-            Event::Entered(_) | Event::Withdrawn => {}
+            Event::Entered(_)
+            | Event::Withdrawn
+            | Event::AwaitsConfirmation { .. }
+            | Event::Confirmed { .. } => {}
             Event::Stepped { component, step, elapsed, .. } => {
                 let label = StepLabel { component: Label(component), phase: Label(step.as_str()) };
                 self.step.get_or_create(&label).observe(elapsed.as_secs_f64());

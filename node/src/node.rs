@@ -18,14 +18,16 @@ use tokio::sync::watch;
 
 use crate::admin::state::Check;
 use crate::admin::{self, Admin, AdminState, Bound, Requests, Servers};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, LoggingSection};
 use crate::engine::{Connections, Current, Files, Listeners};
-use crate::history::{History, HistoryError};
+use crate::history::History;
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
-use crate::startup::{self, Began};
+use crate::start_from::StartFrom;
+use crate::startup::{self, Began, Begun};
+use crate::watching::Watching;
 
 /// Actors that do not come to an end when they are told to are left behind after this long.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -52,9 +54,6 @@ pub struct Node {
 /// Why a node does not start. Nothing is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The history cannot be opened.
-    #[error(transparent)]
-    History(#[from] HistoryError),
     /// An address cannot be listened on.
     #[error(transparent)]
     Network(#[from] net::StartError),
@@ -78,8 +77,9 @@ impl Node {
     ///
     /// # Errors
     /// If something cannot be had: an address, the socket, the history.
-    pub async fn start(loaded: Loaded, data_dir: DataDir, handle: LoggingHandle) -> Result<Self, StartError> {
+    pub async fn start(chosen: StartFrom, handle: LoggingHandle) -> Result<Self, StartError> {
         let started = Instant::now();
+        let StartFrom { loaded, data_dir, history, wrong, from } = chosen;
         let config = loaded.config;
         let key = config.identity().public_key();
         tracing::info!(config = %config.source.path.display(), "BTC Federation Node starting with config");
@@ -92,10 +92,12 @@ impl Node {
         for warning in &warnings {
             tracing::warn!(%warning, "configuration");
         }
-        let (history, damaged) = History::open(data_dir.path(), config.reload.history as usize)?;
         let history = Arc::new(history);
-        for file in &damaged {
+        for file in &wrong.damaged {
             tracing::warn!(%file, "history");
+        }
+        if let Some(error) = &wrong.standing {
+            tracing::error!(%error, "history");
         }
 
         let members = Live::new(Arc::clone(&config.peers.members));
@@ -120,9 +122,9 @@ impl Node {
         // Bound, and served only when the start's own line is written: nobody sees a node that has no history yet.
         let socket = Bound::new(config.admin.socket.clone())
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
-        let began = Began { at: started, read: loaded.read, validate: loaded.validate, warnings };
-        let (generation, outcome) = startup::begin(&history, &config, began).await;
-        let board = Board::new(Arc::clone(&outcome), None);
+        let began = Began { at: started, read: loaded.read, validate: loaded.validate, warnings, from };
+        let Begun { generation, outcome, degraded } = startup::begin(&history, &config, began).await;
+        let board = Board::new(outcome, degraded);
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
         let metrics = Arc::new(Metrics::new(Arc::clone(&board), view.clone(), Arc::clone(&current)));
         let (stopping, stopped) = watch::channel(false);
@@ -146,16 +148,18 @@ impl Node {
             requests: requests.clone(),
             stopping: stopped,
         });
+        let admin = Link::new(Admin::first(Arc::clone(&config.admin), Arc::clone(&state), servers.clone()));
         let start_admin = {
             let (state, servers) = (Arc::clone(&state), servers.clone());
             move |section| Admin::take_office(section, Arc::clone(&state), servers.clone())
         };
-        let admin = Link::new(start_admin(Arc::clone(&config.admin)));
+        let watching = Watching::default();
         let coordinator = Coordinator::start_apart(Parts {
             components: vec![
                 Box::new(
                     ActorComponent::new(logging.clone(), &[], |c: &Config| &c.logging)
-                        .replaceable(move |section| Logging::start(section, &handle)),
+                        .replaceable(move |section| Logging::start(section, &handle))
+                        .minimal(LoggingSection::console_only),
                 ),
                 Box::new(
                     ActorComponent::new(peer_store, &["logging"], |c: &Config| &c.peers)
@@ -171,19 +175,21 @@ impl Node {
                         .replaceable(start_admin),
                 ),
             ],
-            source: Arc::new(Files { view: view.clone() }),
+            source: Arc::new(Files { view: view.clone(), history: Arc::clone(&history) }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
-            sink: Arc::new(Listeners { metrics }),
+            sink: watching.beside(Listeners { metrics }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
             generation,
+            unconfirmed: history.unconfirmed(),
         })?;
         // Nobody has asked yet: the socket is opened below, and with it the way to the coordinator.
         let _ = state.coordinator.set(coordinator.clone());
         servers
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        watching.start(Arc::clone(&current), coordinator.clone());
         tracing::info!(generation = generation.get(), "Node started successfully");
         notify(&Notice::Ready);
         Ok(Self {
@@ -218,7 +224,7 @@ impl Node {
                     self.admin.addr().do_send(admin::Reopen);
                     let origin =
                         Origin { trigger: Trigger::Signal, actor: Some(sender.to_string()), note: None };
-                    self.coordinator.do_send(Reload { origin, expect: None });
+                    self.coordinator.do_send(Reload::new(origin));
                 }
                 Some(Signal::Stop(sender)) => {
                     tracing::info!(%sender, "Shutting down...");
@@ -259,7 +265,7 @@ impl Node {
 
     async fn close(&self) {
         // The transaction ends within its budget whatever happens; the margin is for a machine under load.
-        let running = self.board.read().running.map_or(Duration::ZERO, |(_, budget)| budget);
+        let running = self.board.read().running.as_ref().map_or(Duration::ZERO, |running| running.budget);
         let _ = tokio::time::timeout(running + CLOSE_WITHIN, self.coordinator.send(Stop)).await;
         // A message that is on its way gets its answer, if the time for it leaves enough for the rest.
         let patience = self.current.load().node.shutdown_timeout.saturating_sub(2 * CLOSE_WITHIN);

@@ -1,17 +1,17 @@
 //! How a start is written down: its generation, its line in the audit log, and what a killed predecessor could not say any more.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use reload::history::{Record, Recorder as _};
-use reload::outcome::{Connections, Kind, Phases, Status, new_id};
+use reload::outcome::{Kind, Phases};
 use reload::plan::Change;
-use reload::{Generation, Origin, Outcome, Problem, Trigger};
+use reload::{ConfirmChange, Generation, Origin, Outcome, Problem, Record, Recorder as _, Trigger};
 use storage::Snapshot;
 use storage::generations::Meta;
 
 use crate::config::{self, Config};
 use crate::history::History;
+use crate::start_from::From;
 
 /// What is known about a start before it is written down.
 pub(crate) struct Began {
@@ -23,57 +23,106 @@ pub(crate) struct Began {
     pub(crate) validate: Duration,
     /// What was odd.
     pub(crate) warnings: Vec<Problem>,
+    /// Where the configuration comes from.
+    pub(crate) from: From,
+}
+
+/// A start, as it was written down.
+pub(crate) struct Begun {
+    /// The generation that runs.
+    pub(crate) generation: Generation,
+    /// The start's own outcome.
+    pub(crate) outcome: Arc<Outcome>,
+    /// Why the node is not whole.
+    pub(crate) degraded: Option<String>,
 }
 
 /// The generation that the node starts with (the newest one's, if that has the same effect), written down if it is new, and
-/// the start's own audit line.
-pub(crate) async fn begin(
-    history: &Arc<History>,
-    config: &Arc<Config>,
-    began: Began,
-) -> (Generation, Arc<Outcome>) {
+/// the start's own audit line. Files that a predecessor could not make say what came back are tried once more.
+pub(crate) async fn begin(history: &Arc<History>, config: &Arc<Config>, began: Began) -> Begun {
     let (history, config) = (Arc::clone(history), Arc::clone(config));
-    let work = move || {
-        catch_up(&history);
-        let before = history.latest().unwrap_or_else(|error| {
-            tracing::warn!(%error, "the newest generation cannot be read");
-            None
-        });
-        let kept = before.as_ref().map(|snapshot| snapshot.meta.generation);
-        let changes = before.map(|snapshot| changes_since(&config, snapshot));
-        let same = changes.as_ref().is_some_and(|changes| changes.as_ref().is_some_and(Vec::is_empty));
-        // What was told after it ran since, and is lost: the number is not taken up again.
-        let same = same && history.is_whole();
-        let generation = match kept {
-            Some(kept) if same => kept,
-            _ => history.next(),
-        };
-        let from = kept.unwrap_or(generation);
-        let changes = changes.flatten().unwrap_or_default();
-        let phases = Phases { read_ms: ms(began.read), validate_ms: ms(began.validate), ..Phases::default() };
-        let mut outcome = Outcome {
-            message: "Node started".to_owned(),
-            trigger: Trigger::Startup,
-            actor: Some(format!("uid:{} pid:{}", rustix::process::getuid().as_raw(), std::process::id())),
-            changes: changes.clone(),
-            phases,
-            warnings: began.warnings,
-            ..committed(generation, from)
-        };
-        if !same {
-            let origin = Origin { trigger: outcome.trigger, actor: outcome.actor.clone(), note: None };
-            let id = outcome.id.clone();
-            outcome.durable = history.record(Record { generation, from, id, origin, changes, config });
-        }
-        outcome.duration_ms = ms(began.at.elapsed());
-        history.audit(&outcome);
-        history.tidy();
-        (generation, Arc::new(outcome))
-    };
     // A panic in there is a bug; the node must not start with a history that nobody knows the state of.
-    tokio::task::spawn_blocking(work)
+    tokio::task::spawn_blocking(move || write_down(&history, config, began))
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
+    catch_up(history);
+    let before = history.latest().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the newest generation cannot be read");
+        None
+    });
+    let kept = before.as_ref().map(|snapshot| snapshot.meta.generation);
+    let changes = before.map(|snapshot| changes_since(&config, snapshot));
+    let same = changes.as_ref().is_some_and(|changes| changes.as_ref().is_some_and(Vec::is_empty));
+    // What was told after it ran since, and is lost: the number is not taken up again.
+    let same = same && history.is_whole();
+    let generation = match kept {
+        Some(kept) if same => kept,
+        _ => history.next(),
+    };
+    let from = kept.unwrap_or(generation);
+    let changes = changes.flatten().unwrap_or_default();
+    let (mut outcome, degraded) = told(&began, generation, from);
+    outcome.changes.clone_from(&changes);
+    outcome.phases = Phases { read_ms: ms(began.read), validate_ms: ms(began.validate), ..Phases::default() };
+    outcome.warnings.extend(began.warnings);
+    let went_back = matches!(began.from, From::Unconfirmed { .. });
+    if same {
+        if went_back || !history.held().paths().is_empty() {
+            outcome.warnings.extend(history.restore(&config, generation));
+        }
+        if went_back {
+            outcome.durable = history.confirmed();
+        }
+    } else {
+        let origin =
+            Origin { trigger: outcome.trigger, actor: outcome.actor.clone(), note: outcome.note.clone() };
+        let confirm = if went_back { ConfirmChange::End } else { ConfirmChange::Keep };
+        let id = outcome.id.clone();
+        let record = Record { generation, from, id, origin, changes, config, confirm, restore: went_back };
+        let recorded = history.record(record);
+        outcome.durable = recorded.durable;
+        outcome.warnings.extend(recorded.warnings);
+    }
+    outcome.duration_ms = ms(began.at.elapsed());
+    history.audit(&outcome);
+    history.tidy();
+    Begun { generation, outcome: Arc::new(outcome), degraded }
+}
+
+/// What a start tells of itself, and why the node is not whole.
+fn told(began: &Began, generation: Generation, from: Generation) -> (Outcome, Option<String>) {
+    let actor = format!("uid:{} pid:{}", rustix::process::getuid().as_raw(), std::process::id());
+    let origin = |trigger| Origin { trigger, actor: Some(actor.clone()), note: None };
+    match &began.from {
+        From::Files => {
+            let outcome = Outcome::bare(Kind::Committed, generation, from, origin(Trigger::Startup));
+            (Outcome { message: "Node started".to_owned(), ..outcome }, None)
+        }
+        From::Unconfirmed { target } => {
+            let outcome = Outcome::bare(Kind::Committed, generation, from, origin(Trigger::Rollback));
+            let message =
+                format!("Node started on generation {target}: the one after it was not confirmed in time");
+            tracing::warn!(target_generation = target.get(), "{message}");
+            (Outcome { message, note: Some("not confirmed in time".to_owned()), ..outcome }, None)
+        }
+        From::LastKnownGood { generation: good, problems } => {
+            let outcome = Outcome::bare(Kind::Rejected, generation, from, origin(Trigger::Startup));
+            let error = Outcome::error_text(problems);
+            let text = error.as_deref().unwrap_or_default();
+            let degraded =
+                format!("runs on the last known good generation {good}: the files are refused: {text}");
+            tracing::error!(
+                last_known_good = good.get(),
+                error = text,
+                "started from the last known good generation"
+            );
+            let message = format!("Node started on the last known good generation {good}");
+            (Outcome { message, error, errors: problems.clone(), ..outcome }, Some(degraded))
+        }
+    }
 }
 
 /// What the configuration changes against a kept generation; `None` if that cannot be read any more.
@@ -100,42 +149,15 @@ fn catch_up(history: &History) {
 fn told_late(meta: Meta) -> Outcome {
     let from = meta.from_generation.unwrap_or(meta.generation);
     let trigger = serde_json::from_value(meta.trigger.into()).unwrap_or(Trigger::Startup);
+    let origin = Origin { trigger, actor: meta.actor, note: meta.note };
     Outcome {
         id: meta.id,
         message:
             "Configuration reloaded successfully (told late: the node was killed before it could say so)"
                 .to_owned(),
         timestamp: meta.unix_ms / 1000,
-        trigger,
-        actor: meta.actor,
-        note: meta.note,
         changes: serde_json::from_value(meta.changes).unwrap_or_default(),
-        ..committed(meta.generation, from)
-    }
-}
-
-/// A bare outcome of a commit now.
-fn committed(generation: Generation, from: Generation) -> Outcome {
-    Outcome {
-        id: new_id(),
-        status: Status::Success,
-        outcome: Kind::Committed,
-        message: Outcome::message_of(Kind::Committed).to_owned(),
-        error: None,
-        config_generation: generation,
-        from_generation: from,
-        timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
-        trigger: Trigger::Startup,
-        actor: None,
-        note: None,
-        durable: true,
-        duration_ms: 0.0,
-        phases: Phases::default(),
-        changes: Vec::new(),
-        components: Vec::new(),
-        connections: Connections::default(),
-        warnings: Vec::new(),
-        errors: Vec::new(),
+        ..Outcome::bare(Kind::Committed, meta.generation, from, origin)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
 use crate::graph::{Graph, GraphError, Index};
 use crate::handle::Component;
-use crate::history::{Record, Recorder, Unconfirmed};
+use crate::history::{ConfirmChange, Recorder, Unconfirmed};
 use crate::machine::{Action, Answer, End, Event, Machine, State};
 use crate::outcome::Outcome;
 use crate::source::{Configuration, Site, Source};
@@ -81,6 +81,8 @@ pub struct Coordinator<C: Configuration> {
     halting: Vec<oneshot::Sender<()>>,
     retrying: bool,
     confirmation: Confirmation,
+    /// Why the program runs on something else than its file says, since its start.
+    degraded: Option<String>,
 }
 
 struct Waiter {
@@ -114,6 +116,7 @@ impl<C: Configuration> Coordinator<C> {
         let graph = Graph::new(&declared)?;
         let mut components = parts.components;
         components.sort_by_key(|component| graph.index(component.name()));
+        let degraded = parts.board.read().degraded.clone();
         Ok(Self {
             graph,
             components,
@@ -133,6 +136,7 @@ impl<C: Configuration> Coordinator<C> {
             halting: Vec::new(),
             retrying: false,
             confirmation: Confirmation::new(parts.unconfirmed),
+            degraded,
         })
     }
 
@@ -294,8 +298,8 @@ impl<C: Configuration> Coordinator<C> {
     ) -> Option<Event> {
         let name = self.graph.names()[component];
         tracing::warn!(component = name, "component could not be rolled back; a successor is started");
-        self.board.update(|board| board.degraded = Some(format!("{name} is being started again")));
         let running = self.running.as_mut()?;
+        self.board.update(|board| board.degraded = Some(format!("{name} is being started again")));
         running.replaced(component);
         let by = running.deadline.into_std();
         let current = self.current.load_full();
@@ -319,26 +323,29 @@ impl<C: Configuration> Coordinator<C> {
         None
     }
 
+    /// Lets the recorder begin while the components prepare: the disk is the slowest of them all.
+    fn stage(&self) {
+        let Some((running, config)) = self.running.as_ref().and_then(|r| r.candidate().map(|c| (r, c)))
+        else {
+            return;
+        };
+        if !running.plan.levels.is_empty() {
+            let record = running.record(self.generation, config, ConfirmChange::Keep);
+            let recorder = Arc::clone(&self.recorder);
+            tokio::task::spawn_blocking(move || recorder.stage(&record));
+        }
+    }
+
     fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
         let Some((running, config)) = self.running.as_mut().and_then(|r| r.candidate().map(|c| (r, c)))
         else {
             return;
         };
-        let from = self.generation;
-        self.generation = from.next();
-        self.current.store(Arc::clone(&config));
+        let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
+        let record = running.record(self.generation, Arc::clone(&config), confirm);
+        self.generation = record.generation;
+        self.current.store(config);
         running.recording();
-        let confirm = self.confirmation.change(running.aim, running.confirm, from);
-        let record = Record {
-            generation: self.generation,
-            from,
-            id: running.id.clone(),
-            origin: running.origin(),
-            changes: running.plan.changes.clone(),
-            config,
-            confirm,
-            restore: running.aim != Aim::Files,
-        };
         let recorder = Arc::clone(&self.recorder);
         let work = tokio::task::spawn_blocking(move || recorder.record(record));
         running.confirm_change = confirm;
@@ -392,8 +399,11 @@ impl<C: Configuration> Coordinator<C> {
             // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
             self.current.store(config);
         }
-        if self.machine.broken().is_empty() && end == End::RolledBack {
-            self.board.update(|board| board.degraded = None);
+        match end {
+            End::Committed | End::Unchanged => self.degraded = None,
+            // Everybody is whole again, also those who were broken before; why the program was degraded besides is not over.
+            End::RolledBack => self.board.update(|board| board.degraded.clone_from(&self.degraded)),
+            End::Rejected | End::Failed => {}
         }
         // Not before: whoever confirms is to find it written down.
         self.confirmation_changes(running.confirm_change, ctx);

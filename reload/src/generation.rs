@@ -32,6 +32,19 @@ impl Generation {
     }
 }
 
+impl std::str::FromStr for Generation {
+    type Err = NoGeneration;
+
+    fn from_str(text: &str) -> Result<Self, NoGeneration> {
+        text.parse().ok().and_then(Self::new).ok_or(NoGeneration)
+    }
+}
+
+/// A text that is not the number of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("generations are numbered from 1")]
+pub struct NoGeneration;
+
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -61,6 +61,13 @@ pub struct Recorded {
 
 /// Keeps generations and the audit log. Called on a thread that may block.
 pub trait Recorder<C>: Send + Sync + 'static {
+    /// What may become a generation, while the components prepare: a recorder that brings it to the disk now has less to do
+    /// in [`Recorder::record`]. It is no generation, whatever happens, until it is recorded; when an outcome with its id is
+    /// audited without that, it never will be. Only one at a time is.
+    fn stage(&self, record: &Record<C>) {
+        let _ = record;
+    }
+
     /// Writes a generation down. What cannot be written now is kept for [`Recorder::retry`].
     fn record(&self, record: Record<C>) -> Recorded;
 

@@ -27,10 +27,10 @@ pub mod machine;
 pub mod outcome;
 pub mod plan;
 pub mod redact;
-#[cfg(unix)]
 pub mod signal;
 pub mod source;
 pub mod trigger;
+pub mod watch;
 
 pub use board::{Board, InFlight, Snapshot};
 pub use component::{

@@ -1,16 +1,43 @@
-//! The signals of the process as a stream.
+//! The signals of the process as a stream, and how they are held back while something must not be cut in two.
 //!
-//! Registered as the first thing inside the runtime, before the configuration is read: a SIGHUP that comes while the program
-//! starts must neither kill it nor be lost. Signals of a burst may arrive as one; the last one is never lost, because it
-//! is read after the work that it asks for could have begun.
+//! [`listen`] registers the handlers as the first thing inside the runtime, before the configuration is read: a SIGHUP that
+//! comes while the program starts must neither kill it nor be lost. [`Signals`] is what a program reads. Any stream can stand
+//! for the real one, so that the whole path runs in a unit test.
+//!
+//! # Holding signals back
+//!
+//! A *critical section* is a change in several steps that makes sense only as a whole: a key is generated, written into a file and
+//! used; a record is written and then told. A reload or a stop in the middle of it would meet half of it. While a
+//! [`Hold`] lives, [`Signals`] yields neither:
+//!
+//! ```
+//! # use reload::signal::{Signal, Signals};
+//! # use std::time::Duration;
+//! # fn write_both_files() {}
+//! # fn example(listened: impl futures::Stream<Item = Signal> + Unpin) {
+//! let (signals, holder) = Signals::new(listened, Duration::from_secs(2));
+//! {
+//!     let _hold = holder.hold();
+//!     write_both_files();
+//! } // What came meanwhile is there now.
+//! # drop(signals);
+//! # }
+//! ```
+//!
+//! - Holds nest and are counted, from any thread. A guard lets go when it is dropped, by a panic too.
+//! - Nothing is lost: any number of reloads are one reload (of the newest sender), which is read after the last of them came.
+//! - A stop is kept for at most the limit, counted from when the stream saw it: a critical section that hangs does not keep a program alive. A
+//!   second stop means it, and lets both through at once; so does any that comes after the first was let through.
+//! - A stop overtakes reloads: what it stops has no use for them, and a flood of them cannot starve it.
+//! - A flood costs bounded work: one reload is kept whatever comes, and at most two stops.
+
+mod hold;
+mod listen;
 
 use std::fmt;
-use std::io;
 
-use futures::{Stream, StreamExt};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::exfiltrator::origin::WithOrigin;
-use signal_hook_tokio::SignalsInfo;
+pub use hold::{Hold, Holder, Signals};
+pub use listen::listen;
 
 /// What a signal asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,17 +64,5 @@ impl fmt::Display for Sender {
     }
 }
 
-/// Registers the handlers and returns the stream of signals.
-///
-/// # Errors
-/// If the handlers cannot be registered.
-///
-/// # Panics
-/// Outside a tokio runtime.
-pub fn listen() -> io::Result<impl Stream<Item = Signal> + Unpin> {
-    let signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT])?;
-    Ok(signals.map(|origin| {
-        let sender = Sender { process: origin.process.map(|p| (p.pid, p.uid)) };
-        if origin.signal == SIGHUP { Signal::Reload(sender) } else { Signal::Stop(sender) }
-    }))
-}
+#[cfg(test)]
+mod tests;

@@ -219,18 +219,17 @@ fn a_request_for_another_generation_does_nothing() {
         assert!(matches!(refusal, reload::Refusal::Mismatch { .. }));
         assert!(rig.told().is_empty());
         // Expected when asked, no longer when its turn comes: nothing is done, and nobody is told that the program stops.
-        rig.inject("store", "prepare", Fault::None);
-        let first = rig.ask();
-        tokio::task::yield_now().await;
+        let (first, under_way) = rig.ask_and_hold().await;
         let second = rig.ask_expecting(Some(Generation::FIRST));
+        drop(under_way);
         assert_eq!(first.await.unwrap().unwrap().outcome, Kind::Committed);
         assert!(matches!(second.await.unwrap().unwrap_err(), reload::Refusal::Mismatch { .. }));
         assert_eq!(rig.audited(), [Kind::Committed]);
         // Among others who do not mind, only the one who minds is sent away.
         rig.edit(|c| c.store = 3);
-        let first = rig.ask();
-        tokio::task::yield_now().await;
+        let (first, under_way) = rig.ask_and_hold().await;
         let (minds, does_not) = (rig.ask_expecting(Generation::new(2)), rig.ask());
+        drop(under_way);
         assert_eq!(first.await.unwrap().unwrap().outcome, Kind::Committed);
         assert!(matches!(minds.await.unwrap().unwrap_err(), reload::Refusal::Mismatch { .. }));
         assert_eq!(does_not.await.unwrap().unwrap().outcome, Kind::Unchanged);
@@ -417,10 +416,9 @@ fn different_aims_have_their_turns_one_after_the_other() {
         rig.edit(|c| c.store = 2);
         rig.reload().await;
         rig.edit(|c| c.store = 3);
-        rig.inject("store", "prepare", Fault::None);
-        let running = rig.ask();
-        tokio::task::yield_now().await;
+        let (running, under_way) = rig.ask_and_hold().await;
         let (back, files, back_too) = (rig.ask_for(1), rig.ask(), rig.ask_for(1));
+        drop(under_way);
         let generation = async |asked: rig::Asked| {
             let outcome = asked.await.unwrap().unwrap();
             (outcome.outcome, outcome.config_generation.get())

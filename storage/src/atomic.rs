@@ -54,11 +54,19 @@ pub enum Action {
     Write,
     /// Moving the temp file to its name.
     Rename,
+    /// Removing a file.
+    Remove,
     /// Making the new name durable.
     SyncFolder,
 }
 
 struct Remedy(Option<&'static str>);
+
+/// Contents that are on disk under a temporary name, and take their own with [`Staged::put_in_place`]. Dropped, they go.
+pub struct Staged {
+    temp: Temp,
+    target: PathBuf,
+}
 
 /// Writes `contents` to `path`, atomically and durably. A symlink stays one: the file that it points to is replaced.
 /// Blocks for the time of two fsyncs.
@@ -66,17 +74,23 @@ struct Remedy(Option<&'static str>);
 /// # Errors
 /// With the path, the step and the remedy; no temp file is left.
 pub fn write(path: &Path, contents: &[u8], mode: Mode) -> Result<(), WriteError> {
+    stage(path, contents, mode)?.put_in_place()
+}
+
+/// The first half of [`write()`]: what takes time and may fail for want of room. Blocks for the time of one fsync.
+///
+/// # Errors
+/// With the path, the step and the remedy; no temp file is left.
+pub fn stage(path: &Path, contents: &[u8], mode: Mode) -> Result<Staged, WriteError> {
     let target = follow(path).map_err(at(path, Action::Resolve))?;
-    let folder = folder_of(&target);
     let mode = match mode {
         Mode::OwnerOnly => 0o600,
         Mode::KeepOr(new) => fs::metadata(&target).map_or(new, |old| old.permissions().mode() & 0o777),
     };
-    let mut temp = Temp::create(folder, target.file_name(), mode).map_err(at(&target, Action::Create))?;
+    let temp =
+        Temp::create(folder_of(&target), target.file_name(), mode).map_err(at(&target, Action::Create))?;
     temp.fill(contents).map_err(at(&target, Action::Write))?;
-    fs::rename(&temp.path, &target).map_err(at(&target, Action::Rename))?;
-    temp.renamed = true;
-    sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+    Ok(Staged { temp, target })
 }
 
 /// Like [`write()`], for a file that must not be there yet (also not as a symlink); says so with
@@ -91,6 +105,19 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
     // A link fails where a rename would replace.
     fs::hard_link(&temp.path, path).map_err(at(path, Action::Rename))?;
     drop(temp);
+    sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+}
+
+/// Removes a file, durably. One that is not there is removed already.
+///
+/// # Errors
+/// With the path, the step and the remedy.
+pub fn remove(path: &Path) -> Result<(), WriteError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        removed => removed.map_err(at(path, Action::Remove))?,
+    }
+    let folder = folder_of(path);
     sync_folder(folder).map_err(at(folder, Action::SyncFolder))
 }
 
@@ -204,6 +231,27 @@ fn at(path: &Path, action: Action) -> impl FnOnce(io::Error) -> WriteError {
     move |source| WriteError { path, action, source }
 }
 
+// === impl Staged ===
+
+impl Staged {
+    /// The second half of [`write()`]. Blocks for the time of one fsync.
+    ///
+    /// # Errors
+    /// With the path, the step and the remedy; no temp file is left.
+    pub fn put_in_place(mut self) -> Result<(), WriteError> {
+        let folder = folder_of(&self.target);
+        fs::rename(&self.temp.path, &self.target).map_err(at(&self.target, Action::Rename))?;
+        self.temp.renamed = true;
+        sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+    }
+}
+
+impl fmt::Debug for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Staged").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
 /// A file under its temporary name, which is removed unless the file was given another.
 struct Temp {
     file: File,
@@ -256,6 +304,7 @@ impl fmt::Display for Action {
             Self::Create => "create a temporary file beside it",
             Self::Write => "write it",
             Self::Rename => "put it in place",
+            Self::Remove => "remove it",
             Self::SyncFolder => "make the folder durable",
         })
     }

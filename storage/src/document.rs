@@ -68,6 +68,12 @@ impl<'t> Document<'t> {
         Section::root(findings, &self.root)
     }
 
+    /// The text at a key of a section, unjudged; `None` if there is none.
+    #[must_use]
+    pub fn text_at(&self, section: &str, key: &str) -> Option<&str> {
+        self.root.get(section)?.get(key)?.as_str()
+    }
+
     /// The places of this document, for problems that name a second one.
     #[must_use]
     pub fn places(&self) -> place::Places<'t> {

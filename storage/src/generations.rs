@@ -26,6 +26,8 @@ use record::{MAX_INLINE, MAX_RECORD, Peers, Record};
 pub struct Generations {
     folder: PathBuf,
     keep: usize,
+    /// Kept however old it is.
+    pinned: Option<Generation>,
     /// The records that can be read, with the blob that each needs.
     index: BTreeMap<Generation, Option<Checksum>>,
     /// Blobs whose contents were seen to match their names, in the life of this store.
@@ -41,6 +43,14 @@ pub struct NewGeneration {
     pub conf: Arc<[u8]>,
     /// The bytes of `peers.yaml`; `None` if there was no such file.
     pub peers: Option<Arc<[u8]>>,
+}
+
+/// A generation on its way: on disk, and not in the history yet. Dropped, it goes.
+#[derive(Debug)]
+pub struct StagedGeneration {
+    generation: Generation,
+    record: atomic::Staged,
+    blob: Option<Checksum>,
 }
 
 /// A generation as it was kept.
@@ -150,8 +160,13 @@ impl Generations {
         let at = |source| OpenError { path: folder.into(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at)?;
         atomic::sweep(folder).map_err(at)?;
-        let mut store =
-            Self { folder: folder.into(), keep: keep.max(1), index: BTreeMap::new(), sound: BTreeSet::new() };
+        let mut store = Self {
+            folder: folder.into(),
+            keep: keep.max(1),
+            pinned: None,
+            index: BTreeMap::new(),
+            sound: BTreeSet::new(),
+        };
         let mut damaged = Vec::new();
         for entry in fs::read_dir(folder).map_err(at)? {
             let Some(generation) = number_of(&entry.map_err(at)?.file_name().to_string_lossy()) else {
@@ -181,9 +196,6 @@ impl Generations {
                 }
             }
         }
-        if damaged.is_empty() {
-            store.prune();
-        }
         Ok((store, damaged))
     }
 
@@ -202,6 +214,16 @@ impl Generations {
     /// How many generations are kept; a lower number takes effect with the next [`Generations::append`]. At least one is.
     pub fn set_keep(&mut self, keep: usize) {
         self.keep = keep.max(1);
+    }
+
+    /// Keeps one generation however old it gets: somebody may still have to go back to it.
+    pub const fn pin(&mut self, generation: Option<Generation>) {
+        self.pinned = generation;
+    }
+
+    /// The numbers of the whole generations, newest first.
+    pub fn numbers(&self) -> impl Iterator<Item = Generation> {
+        self.index.keys().rev().copied()
     }
 
     /// A generation with its files.
@@ -230,18 +252,23 @@ impl Generations {
         newest.filter_map(|&generation| self.load(generation, |record| record.meta).ok()).collect()
     }
 
-    /// Keeps a generation durably; the oldest go with [`Generations::prune`]. After `Ok` it is [`Generations::latest`], also after a power cut;
-    /// after an error it is not, also then. Blocks for one durable write, for two if a large `peers.yaml` is new.
+    /// Keeps a generation durably; the oldest go with [`Generations::prune`]. After `Ok` it is [`Generations::latest`], also after
+    /// a power cut; after an error it is not, also then. Blocks for one durable write, for two if a large `peers.yaml` is new.
     ///
     /// # Errors
     /// If the number is taken, the record is too large, or the disk refuses.
     pub fn append(&mut self, new: &NewGeneration) -> Result<(), AppendError> {
+        let staged = self.stage(new)?;
+        self.append_staged(staged)
+    }
+
+    /// Brings a generation to the disk that is not one yet, and may never be: what takes time of [`Generations::append`].
+    ///
+    /// # Errors
+    /// As [`Generations::append`].
+    pub fn stage(&mut self, new: &NewGeneration) -> Result<StagedGeneration, AppendError> {
         let generation = new.meta.generation;
-        let expected = self.next();
-        // Those between were lost with a full disk and a kill; their numbers were seen, and are not used again.
-        if generation < expected {
-            return Err(AppendError::Number { given: generation, expected });
-        }
+        self.check(generation)?;
         let blob = match &new.peers {
             Some(peers) if peers.len() > MAX_INLINE => Some((Checksum::of(peers), peers)),
             _ => None,
@@ -260,9 +287,26 @@ impl Generations {
         if let Some((checksum, peers)) = &blob {
             self.keep_blob(*checksum, peers)?;
         }
-        atomic::write(&self.path(generation), &bytes, Mode::OwnerOnly)?;
-        self.index.insert(generation, blob.map(|(checksum, _)| checksum));
+        let record = atomic::stage(&self.path(generation), &bytes, Mode::OwnerOnly)?;
+        Ok(StagedGeneration { generation, record, blob: blob.map(|(checksum, _)| checksum) })
+    }
+
+    /// The rest of [`Generations::append`].
+    ///
+    /// # Errors
+    /// As [`Generations::append`].
+    pub fn append_staged(&mut self, staged: StagedGeneration) -> Result<(), AppendError> {
+        let StagedGeneration { generation, record, blob } = staged;
+        self.check(generation)?;
+        record.put_in_place()?;
+        self.index.insert(generation, blob);
         Ok(())
+    }
+
+    /// Numbers rise. Those between were lost with a full disk and a kill; they were seen, and are not used again.
+    fn check(&self, given: Generation) -> Result<(), AppendError> {
+        let expected = self.next();
+        if given < expected { Err(AppendError::Number { given, expected }) } else { Ok(()) }
     }
 
     fn keep_blob(&mut self, checksum: Checksum, contents: &[u8]) -> Result<(), WriteError> {
@@ -280,7 +324,9 @@ impl Generations {
         let Some(latest) = self.latest() else { return };
         let keep = u64::try_from(self.keep).unwrap_or(u64::MAX);
         let oldest = latest.get().saturating_sub(keep).saturating_add(1);
-        self.index.retain(|generation, _| generation.get() >= oldest);
+        let pinned = self.pinned.map(Generation::get);
+        let is_kept = |number: u64| number >= oldest || Some(number) == pinned;
+        self.index.retain(|generation, _| is_kept(generation.get()));
         let needed: BTreeSet<_> = self.index.values().flatten().copied().collect();
         self.sound.retain(|blob| needed.contains(blob));
         let removed = fs::read_dir(&self.folder).and_then(|entries| {
@@ -288,7 +334,7 @@ impl Generations {
                 let entry = entry?;
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
-                let old = number_of(&name).is_some_and(|number| number.get() < oldest);
+                let old = number_of(&name).is_some_and(|number| !is_kept(number.get()));
                 let unneeded = blob_of(&name).is_some_and(|blob| !needed.contains(&blob));
                 if old || unneeded {
                     fs::remove_file(entry.path())?;

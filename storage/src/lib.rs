@@ -13,8 +13,10 @@ pub mod lock;
 pub mod peer_key;
 pub mod peer_store;
 pub mod peers_file;
+pub mod restore;
 pub mod section;
 pub mod socket_path;
+pub mod standing;
 
 pub use audit::AuditLog;
 pub use document::{Document, Findings};
@@ -24,3 +26,4 @@ pub use peer_key::{PeerKey, PeerKeyError};
 pub use peer_store::{MembersView, PeerStore};
 pub use peers_file::{Digest, PeersFile, PeersFileError};
 pub use section::{Member, Members, PeersSection};
+pub use standing::{Held, HeldFile, Standing};

@@ -55,17 +55,19 @@ async fn a_burst_of_200_signals_ends_in_the_last_files_state() {
     .await;
     // At rest, and every signal is dealt with.
     eventually("it comes to rest", async || (node.status().await["state"] == "idle").then_some(())).await;
-    let generations: Vec<u64> = node
-        .audit()
-        .iter()
-        .filter(|line| line["outcome"] == "committed")
-        .filter_map(|line| line["config_generation"].as_u64())
-        .collect();
+    // The audit line is written after `status` shows that it is over.
+    let generations = eventually("the last line is written", async || {
+        let lines = node.audit();
+        let committed = lines.iter().filter(|line| line["outcome"] == "committed");
+        let generations: Vec<u64> = committed.filter_map(|line| line["config_generation"].as_u64()).collect();
+        let last = json!(generations.last());
+        (node.status().await["generation"] == last).then_some(generations)
+    })
+    .await;
     assert!(
         generations.len() > 1 && generations.windows(2).all(|pair| pair[1] == pair[0] + 1),
         "{generations:?}"
     );
-    assert_eq!(node.status().await["generation"], json!(generations.last()));
 }
 
 #[tokio::test]

@@ -201,6 +201,14 @@ fn reserve(missing: &[Multiaddr], held: &[SocketAddr]) -> Result<Vec<Reservation
 }
 
 fn unavailable(error: ReserveError) -> StepError {
-    let hint = error.hint();
-    StepError::component(error.to_string()).key(ADDRESSES).hint(hint)
+    let (hint, message) = (error.hint(), error.to_string());
+    let refusal = match &error {
+        // It was free when the file was judged: whoever took it may let it go again.
+        ReserveError::InUse(_) => StepError::system(message),
+        ReserveError::Other(_, cause) => StepError::of_io(message, cause),
+        ReserveError::Form(_) | ReserveError::NoInterface(_) | ReserveError::Forbidden(_) => {
+            StepError::component(message)
+        }
+    };
+    refusal.key(ADDRESSES).hint(hint)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use net::{Protocol, View};
-use reload::{Ack, Board, Coordinator, Link};
+use reload::{Ack, Board, Coordinator, InFlight, Link};
 use serde_json::{Value, json};
 use storage::PeerKey;
 use tokio::sync::watch;
@@ -109,11 +109,10 @@ impl AdminState {
             "generation": board.generation,
             "degraded": board.degraded.is_some(),
             "degraded_reason": board.degraded,
-            "confirm_deadline": null,
-            "running_reload": board.running.map(|(since, budget)| json!({
-                "elapsed_ms": seconds(since.elapsed()) * 1e3,
-                "budget_ms": seconds(budget) * 1e3,
-            })),
+            "confirm_deadline": board.unconfirmed.map(|awaited| awaited.by_unix_ms.div_ceil(1000)),
+            "confirm_target": board.unconfirmed.map(|awaited| awaited.target),
+            "held": self.history.held().paths(),
+            "running_reload": board.running.as_ref().map(running),
             "in_sync": board.successful && !file_differs,
             "file_differs": file_differs,
             "listeners": self.view.listeners(),
@@ -166,6 +165,20 @@ impl AdminState {
         let version = env!("CARGO_PKG_VERSION");
         (ready, json!({"status": status, "version": version, "timestamp": timestamp, "checks": checks}))
     }
+}
+
+/// A transaction while it runs, with the deadline that it is in.
+fn running(running: &InFlight) -> Value {
+    let left = running.deadline.saturating_duration_since(Instant::now());
+    json!({
+        "id": *running.id,
+        "trigger": running.trigger,
+        "elapsed_ms": seconds(running.started.elapsed()) * 1e3,
+        "budget_ms": seconds(running.budget) * 1e3,
+        "phase": running.phase,
+        "phase_left_ms": seconds(left) * 1e3,
+        "waiting_for": running.waiting_for,
+    })
 }
 
 fn seconds(duration: Duration) -> f64 {

@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use reload::Outcome;
 use reload::outcome::Kind;
+use reload::{Generation, Outcome};
 use serde_json::{Value, json};
+use storage::document::units::Span;
 
 use super::{Common, INTERNAL, NO_NODE, REFUSED, on_runtime, print, print_json, render};
 use crate::client::{Answer, CLIENT_HEADER, Client, ClientError};
@@ -18,9 +19,38 @@ const AS_CLI: (&str, &str) = (CLIENT_HEADER, "cli");
 const LISTENERS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Asks for a reload and shows its outcome.
-pub(super) async fn reload(common: &Common, dry_run: bool, note: Option<String>) -> ExitCode {
+pub(super) async fn reload(
+    common: &Common,
+    dry_run: bool,
+    confirm: Option<Span>,
+    note: Option<String>,
+) -> ExitCode {
     let path = if dry_run { "/admin/reload?dry_run=true" } else { "/admin/reload" };
-    let body = note.map(|note| json!({"note": note}).to_string().into_bytes()).unwrap_or_default();
+    let confirm = confirm.map(|span| span.to_string());
+    send(common, path, &[("note", note.map(Value::from)), ("confirm", confirm.map(Value::from))]).await
+}
+
+/// Makes an older generation current.
+pub(super) async fn rollback(
+    common: &Common,
+    generation: Option<Generation>,
+    dry_run: bool,
+    note: Option<String>,
+) -> ExitCode {
+    let path = if dry_run { "/admin/rollback?dry_run=true" } else { "/admin/rollback" };
+    let generation = generation.map(|generation| generation.get().into());
+    send(common, path, &[("note", note.map(Value::from)), ("generation", generation)]).await
+}
+
+/// Keeps what was to be confirmed.
+pub(super) async fn confirm(common: &Common, note: Option<String>) -> ExitCode {
+    send(common, "/admin/confirm", &[("note", note.map(Value::from))]).await
+}
+
+async fn send(common: &Common, path: &str, fields: &[(&str, Option<Value>)]) -> ExitCode {
+    let given = fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
+    let body: serde_json::Map<String, Value> = given.collect();
+    let body = if body.is_empty() { Vec::new() } else { json!(body).to_string().into_bytes() };
     outcome(common, path, body).await.unwrap_or_else(|code| code)
 }
 

@@ -129,6 +129,29 @@ pub(crate) fn status(status: &Value) -> String {
     let degraded =
         status["degraded_reason"].as_str().map(|why| format!(" DEGRADED: {why}")).unwrap_or_default();
     let _ = writeln!(text, "generation  {} ({}){degraded}", status["generation"], text_of("state"));
+    if let Some(by) = status["confirm_deadline"].as_u64() {
+        let target = &status["confirm_target"];
+        let _ = writeln!(
+            text,
+            "unconfirmed goes back to generation {target} at {}",
+            utc(by.saturating_mul(1000))
+        );
+    }
+    for held in status["held"].as_array().into_iter().flatten() {
+        let _ =
+            writeln!(text, "held        {} is passed over until it changes", held.as_str().unwrap_or("-"));
+    }
+    if let Some(running) = status["running_reload"].as_object() {
+        let waiting: Vec<_> =
+            running["waiting_for"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let _ = writeln!(
+            text,
+            "reloading   {}, {:.0} ms left of it; waits for {}",
+            running["phase"].as_str().unwrap_or("-"),
+            running["phase_left_ms"].as_f64().unwrap_or(0.0),
+            if waiting.is_empty() { "nobody".to_owned() } else { waiting.join(", ") }
+        );
+    }
     let last = &status["last_reload"];
     let _ = writeln!(
         text,

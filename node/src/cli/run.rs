@@ -2,17 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use reload::Problem;
-use storage::DataDir;
+use reload::signal::{Holder, Signals};
 
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
-use crate::config::{self, Config, LoadOptions, Loaded};
+use crate::config;
 use crate::logging;
 use crate::node::Node;
+use crate::start_from::{From, StartFrom};
+
+/// How long a stop waits for a start that has not read yet what `reload.budget` is: its default.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs the node in the foreground.
-pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
+pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
     #[cfg(feature = "failpoints")]
     let _faults = fail::FailScenario::setup();
@@ -25,35 +29,56 @@ pub(super) fn run(named: Option<PathBuf>) -> ExitCode {
                 return INTERNAL;
             }
         };
-        let (loaded, data_dir) = match load(named) {
-            Ok(loaded) => loaded,
-            Err(code) => return code,
+        let (mut signals, holder) = Signals::new(signals, STOP_WITHIN);
+        let started = tokio::select! {
+            started = start(named, last_known_good, &holder) => started,
+            // Only where the start takes longer than a stop may be kept, or the stop is repeated.
+            _ = signals.stop() => return 0,
         };
-        fail::fail_point!("start::configured");
-        let handle = match logging::init(&loaded.config.logging) {
-            Ok(handle) => handle,
-            Err(error) => {
-                eprintln!("Error: {error}");
-                return REFUSED;
-            }
-        };
-        match Node::start(loaded, data_dir, handle).await {
+        match started {
             Ok(node) => {
                 node.run(signals).await;
                 0
             }
-            Err(error) => {
-                eprintln!("Error: {error}");
-                REFUSED
-            }
+            Err(code) => code,
         }
     });
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
 }
 
-/// The configuration, judged under the lock of its data folder.
-fn load(named: Option<PathBuf>) -> Result<(Loaded, DataDir), u8> {
+/// From the file to a node that serves.
+async fn start(named: Option<PathBuf>, last_known_good: bool, holder: &Holder) -> Result<Node, u8> {
+    // A generated key is written and then used, a pid file taken and given back, a generation written and then told: a stop does
+    // not cut these in two. Signals that come meanwhile are for the node, when it runs.
+    let _hold = holder.hold();
+    let chosen = tokio::task::spawn_blocking(move || choose(named, last_known_good)).await;
+    let chosen = chosen.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+    holder.set_limit(chosen.loaded.config.reload.budget);
+    stall().await;
+    let handle = logging::init(&chosen.loaded.config.logging).map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })?;
+    Node::start(chosen, handle).await.map_err(|error| {
+        eprintln!("Error: {error}");
+        REFUSED
+    })
+}
+
+/// The fault point of a start: `return(hang)` makes it one that never ends.
+async fn stall() {
+    let hang = || -> bool {
+        fail::fail_point!("start::configured", |command| command.as_deref() == Some("hang"));
+        false
+    };
+    if hang() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What the node is started from.
+fn choose(named: Option<PathBuf>, last_known_good: bool) -> Result<StartFrom, u8> {
     let path = match named {
         Some(path) => path,
         None => {
@@ -64,15 +89,17 @@ fn load(named: Option<PathBuf>) -> Result<(Loaded, DataDir), u8> {
             path
         }
     };
-    let loaded = Config::load(&path, None, LoadOptions { generate: true })
-        .map_err(|rejection| refuse(&rejection.problems))?;
-    let data_dir = DataDir::open(&loaded.config.node.data_dir).map_err(|error| {
-        eprintln!("Error: {error}");
+    let chosen = StartFrom::choose(&path, last_known_good).map_err(|refused| {
+        eprintln!("Error: {refused}");
         REFUSED
     })?;
-    // Only now: a port that another instance of this very node holds would have been the wrong thing to complain about.
-    let problems = config::resources(&loaded.config, None, &[]);
-    if problems.is_empty() { Ok((loaded, data_dir)) } else { Err(refuse(&problems)) }
+    if let From::LastKnownGood { generation, problems } = &chosen.from {
+        // Besides the log, which may go into a file: whoever starts it by hand must see it.
+        let text = config::problems_text(problems);
+        eprintln!("Error: configuration validation failed: {text}");
+        eprintln!("Warning: starting from the last known good generation {generation}, degraded");
+    }
+    Ok(chosen)
 }
 
 fn write_default(path: &Path) -> Result<(), u8> {
@@ -85,10 +112,4 @@ fn write_default(path: &Path) -> Result<(), u8> {
     // The file that the default one names; where there is one, it is kept. Without it the node runs alone just as well.
     let _ = storage::atomic::create(&path.with_file_name("peers.yaml"), config::DEFAULT_PEERS.as_bytes());
     Ok(())
-}
-
-fn refuse(problems: &[Problem]) -> u8 {
-    let text = config::problems_text(problems);
-    eprintln!("Error: configuration validation failed: {text}");
-    REFUSED
 }

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use net::{Identity, NetworkSection};
 use reload::Problem;
 use storage::document::place::{self, Spot};
-use storage::document::{Document, Findings, MAX_FILE, ReadError, source};
+use storage::document::{Document, Findings, ReadError};
 use storage::{Digest, Members, PeersSection};
 
 use super::decode::{self, Draft, Key};
 use super::sections::NodeSection;
-use super::{Config, ConfigSource, LoadOptions, Snapshot, files, own_files, write_back};
+use super::{Config, ConfigSource, HeldFiles, LoadOptions, Snapshot, files, own_files, write_back};
 
 mod members;
 
@@ -24,6 +24,7 @@ pub(super) struct Judge<'a> {
     named: &'a Path,
     current: Option<&'a Arc<Config>>,
     options: LoadOptions,
+    held: &'a HeldFiles,
     /// Files read while judging count as reading.
     pub(super) read: Duration,
 }
@@ -38,10 +39,23 @@ pub(super) struct Verdict {
 // === impl Judge ===
 
 impl<'a> Judge<'a> {
-    pub(super) fn new(named: &'a Path, current: Option<&'a Arc<Config>>, options: LoadOptions) -> Self {
+    pub(super) fn new(
+        named: &'a Path,
+        current: Option<&'a Arc<Config>>,
+        options: LoadOptions,
+        held: &'a HeldFiles,
+    ) -> Self {
         // Fails only for an empty path, which no file has: then reading fails as well.
         let path = std::path::absolute(named).unwrap_or_else(|_| named.to_owned());
-        Self { path, named, current, options, read: Duration::ZERO }
+        Self { path, named, current, options, held, read: Duration::ZERO }
+    }
+
+    /// The bytes of `conf.yaml`, or what it is taken to say.
+    pub(super) fn read_conf(&mut self) -> Result<Vec<u8>, ReadError> {
+        let started = Instant::now();
+        let read = self.held.read(&self.path);
+        self.read += started.elapsed();
+        read
     }
 
     /// Judges these bytes; `peers` stands for `peers.yaml`, which is read where it is not given.
@@ -131,8 +145,8 @@ impl<'a> Judge<'a> {
         let started = Instant::now();
         let same = match peers {
             Some(peers) => source.snapshot.peers == *peers,
-            None => match source::read(&current.peers.file, MAX_FILE) {
-                Ok(file) => source.snapshot.peers.as_deref() == Some(&file.bytes),
+            None => match self.held.read(&current.peers.file) {
+                Ok(bytes) => source.snapshot.peers.as_deref() == Some(&bytes),
                 Err(ReadError::Missing) => source.snapshot.peers.is_none(),
                 Err(_) => false,
             },

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reload::Problem;
-use storage::document::{MAX_FILE, source};
 
 use super::judge::{Judge, Verdict};
-use super::{Config, Snapshot, files, pending};
+use super::{Config, HeldFiles, Snapshot, files, pending};
 
 /// How a configuration is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,12 +56,24 @@ impl Config {
     /// # Errors
     /// With everything that is wrong, if anything is. What runs is not concerned.
     pub fn load(path: &Path, current: Option<&Arc<Self>>, options: LoadOptions) -> Result<Loaded, Rejection> {
+        Self::load_past(&HeldFiles::default(), path, current, options)
+    }
+
+    /// The same, with the bytes of files that are held passed over.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_past(
+        held: &HeldFiles,
+        path: &Path,
+        current: Option<&Arc<Self>>,
+        options: LoadOptions,
+    ) -> Result<Loaded, Rejection> {
         let started = Instant::now();
-        let mut judge = Judge::new(path, current, options);
-        let conf = source::read(path, MAX_FILE);
-        judge.read = started.elapsed();
+        let mut judge = Judge::new(path, current, options, held);
+        let conf = judge.read_conf();
         let outcome = match conf {
-            Ok(file) => judge.judge(file.bytes.into(), None),
+            Ok(bytes) => judge.judge(bytes.into(), None),
             Err(error) => {
                 let problems = vec![error.problem(&path.display().to_string())];
                 Err(Verdict { problems, warnings: Vec::new() })
@@ -82,7 +93,8 @@ impl Config {
         current: Option<&Arc<Self>>,
     ) -> Result<Loaded, Rejection> {
         let started = Instant::now();
-        let mut judge = Judge::new(path, current, LoadOptions::default());
+        let held = HeldFiles::default();
+        let mut judge = Judge::new(path, current, LoadOptions::default(), &held);
         let outcome = judge.judge(snapshot.conf, Some(snapshot.peers));
         report(&judge, started, outcome)
     }

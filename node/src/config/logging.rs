@@ -57,6 +57,16 @@ pub struct LogFile {
     pub max_backups: u32,
 }
 
+// === impl LoggingSection ===
+
+impl LoggingSection {
+    /// What is left where nothing else works (R15): the console.
+    #[must_use]
+    pub fn console_only(&self) -> Self {
+        Self { console: true, file: LogFile { output: false, ..self.file.clone() }, ..self.clone() }
+    }
+}
+
 // === impl Level ===
 
 impl Level {

@@ -12,7 +12,6 @@ pub(super) fn not_in_effect(config: &Config) -> Vec<Problem> {
         (!config.protocol.expose.is_empty(), "protocol.services.expose", "services"),
         (!config.protocol.connect.is_empty(), "protocol.services.connect", "services"),
         (config.admin.listen.is_some(), "admin.listen", "the admin API on a TCP address"),
-        (config.reload.watch, "reload.watch", "watching files"),
     ];
     asked
         .into_iter()

@@ -197,7 +197,5 @@ fn refusal(error: LogFileError) -> StepError {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on the file system",
         _ => "choose another logging.file_name",
     };
-    let is_machine = matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-    let class = if is_machine { StepError::system } else { StepError::component };
-    class(error.to_string()).key("logging.file_name").hint(hint)
+    StepError::of_io(error.to_string(), &error.source).key("logging.file_name").hint(hint)
 }

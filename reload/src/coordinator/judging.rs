@@ -143,6 +143,10 @@ impl<C: Configuration> Coordinator<C> {
             _ => return,
         }
         self.on(Event::Judged(transaction, verdict), ctx);
+        // After the first steps are on their way: they need not wait for it.
+        if self.running.as_ref().is_some_and(|running| running.transaction == transaction) {
+            self.stage();
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
 use crate::graph::{Graph, Index, Set};
-use crate::history::{ConfirmChange, Recorded};
+use crate::history::{ConfirmChange, Record, Recorded};
 use crate::machine::{End, State};
 use crate::outcome::{ComponentReport, ComponentResult, Connections, Kind, Outcome, Phases, new_id};
 use crate::plan::Plan;
@@ -144,8 +144,18 @@ impl<C: 'static> Running<C> {
         !self.asked
     }
 
-    pub(super) fn origin(&self) -> Origin {
-        self.origin.clone()
+    /// What is to be written down if it stands.
+    pub(super) fn record(&self, from: Generation, config: Arc<C>, confirm: ConfirmChange) -> Record<C> {
+        Record {
+            generation: from.next(),
+            from,
+            id: self.id.clone(),
+            origin: self.origin.clone(),
+            changes: self.plan.changes.clone(),
+            config,
+            confirm,
+            restore: self.aim != Aim::Files,
+        }
     }
 
     pub(super) fn candidate(&self) -> Option<Arc<C>> {

@@ -404,6 +404,16 @@ impl Rig {
         tokio::task::spawn_local(async move { request.await.unwrap() })
     }
 
+    /// Asks, and holds the reading of the file up until the sender is dropped.
+    pub async fn ask_and_hold(&self) -> (Asked, std::sync::mpsc::SyncSender<()>) {
+        let under_way = self.reading_hangs();
+        let asked = self.ask();
+        while self.board().state != reload::machine::State::Validating {
+            tokio::task::yield_now().await;
+        }
+        (asked, under_way)
+    }
+
     pub fn ask_for(&self, generation: u64) -> Asked {
         let aim = Aim::Generation(Generation::new(generation).unwrap());
         self.request(Reload { aim, ..Reload::new(origin()) })

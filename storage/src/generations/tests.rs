@@ -44,8 +44,13 @@ fn what_was_kept_is_read_after_a_restart_and_the_oldest_go() {
     for number in 1..=5 {
         store.append(&new(number, &format!("conf {number}"), Some(b"peers: []"))).unwrap();
     }
-    let store = open(&dir);
+    let mut store = open(&dir);
     assert_eq!(store.latest(), Generation::new(5));
+    store.pin(Generation::new(1));
+    store.prune();
+    assert_eq!(numbers(&store), [5, 4, 3, 1], "somebody may still go back to the first");
+    store.pin(None);
+    store.prune();
     assert_eq!(numbers(&store), [5, 4, 3]);
     let snapshot = store.read(Generation::new(4).unwrap()).unwrap();
     assert_eq!(snapshot.conf, b"conf 4");
@@ -153,8 +158,9 @@ fn leftovers_of_a_killed_process_are_removed() {
     child.wait().unwrap();
     fs::write(dir.path().join(format!(".00000002.gen.tmp-{}-1", child.id())), "half").unwrap();
     fs::write(dir.path().join(format!("peers-{}.yaml", "0".repeat(64))), "no record names it").unwrap();
-    let store = open(dir.path());
+    let mut store = open(dir.path());
     assert_eq!(store.latest(), Some(Generation::FIRST));
+    store.prune();
     assert_eq!(files(dir.path(), ""), ["00000001.gen"]);
 }
 

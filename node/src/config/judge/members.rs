@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use reload::Problem;
 use storage::document::place::Spot;
-use storage::document::{Findings, MAX_FILE, ReadError, source};
+use storage::document::{Findings, ReadError};
 use storage::peers_file::Context;
 use storage::{Members, PeersFile};
 
@@ -34,10 +34,10 @@ impl Judge<'_> {
             Some(text) => text,
             None => {
                 let started = Instant::now();
-                let read = source::read(&draft.peers.file, MAX_FILE);
+                let read = self.held.read(&draft.peers.file);
                 self.read += started.elapsed();
                 match read {
-                    Ok(file) => Some(file.bytes.into()),
+                    Ok(bytes) => Some(bytes.into()),
                     Err(ReadError::Missing) => None,
                     Err(error) => {
                         let problem =

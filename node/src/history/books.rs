@@ -1,0 +1,238 @@
+//! The files of the history, and what they have no room for yet.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use reload::{Class, Generation, Problem, Unconfirmed};
+use serde_json::Value;
+use storage::generations::{AppendError, NewGeneration, StagedGeneration};
+use storage::restore::{self, Restored};
+use storage::{AuditLog, Generations, Held, HeldFile, Standing};
+
+use crate::config::{Config, HeldFiles, Instead};
+
+/// How many generations and audit lines a full disk may keep back. Beyond it the oldest are given up.
+const MAX_KEPT_BACK: usize = 256;
+
+pub(super) struct Books {
+    data_dir: PathBuf,
+    pub(super) generations: Generations,
+    pub(super) audit: AuditLog,
+    pub(super) standing: Standing,
+    /// What stands is not what the file says.
+    standing_unwritten: bool,
+    /// What the loader passes over: what stands, with what to take instead.
+    held: Arc<HeldFiles>,
+    /// How many replaced files are kept, and generations.
+    keep: usize,
+    /// What may become a generation, by the id of its reload.
+    staged: Option<(String, StagedGeneration)>,
+    /// Committed and not written yet, in order.
+    unwritten: VecDeque<NewGeneration>,
+    /// Audit lines that had no room, in order.
+    untold: VecDeque<Value>,
+}
+
+// === impl Books ===
+
+impl Books {
+    /// The books with what was found on disk. Files that are held are taken to say what the newest generation does.
+    pub(super) fn new(
+        data_dir: PathBuf,
+        mut generations: Generations,
+        audit: AuditLog,
+        standing: Standing,
+        held: &Arc<HeldFiles>,
+    ) -> Self {
+        generations.pin(standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
+        let mut books = Self {
+            data_dir,
+            generations,
+            audit,
+            standing,
+            standing_unwritten: false,
+            held: Arc::clone(held),
+            keep: 1,
+            staged: None,
+            unwritten: VecDeque::new(),
+            untold: VecDeque::new(),
+        };
+        books.take_up_held();
+        books
+    }
+
+    /// What a predecessor held is held still, if the generation that came back is in the history: it was to be written next.
+    fn take_up_held(&mut self) {
+        let Some(held) = &self.standing.held else { return };
+        let latest = self.generations.latest();
+        let newest = latest.filter(|latest| *latest >= held.since);
+        let Some(Ok(snapshot)) = newest.map(|newest| self.generations.read(newest)) else {
+            self.standing.held = None;
+            self.standing_unwritten = true;
+            return;
+        };
+        let conf = held.conf.clone().map(|file| (file, Some(snapshot.conf.into())));
+        let peers = held.peers.clone().map(|file| (file, snapshot.peers.map(Arc::from)));
+        self.held.set([conf, peers].into_iter().flatten());
+    }
+
+    pub(super) fn set_keep(&mut self, keep: usize) {
+        self.keep = keep.max(1);
+        self.generations.set_keep(keep);
+    }
+
+    pub(super) fn await_confirmation(&mut self, unconfirmed: Option<Unconfirmed>) {
+        self.standing_unwritten |= self.standing.unconfirmed != unconfirmed;
+        self.standing.unconfirmed = unconfirmed;
+        self.generations.pin(unconfirmed.map(|unconfirmed| unconfirmed.target));
+    }
+
+    /// Passes the files' bytes of this moment over from `since` on, where they differ from what `config` says, until they
+    /// change.
+    pub(super) fn hold(&mut self, config: &Config, since: Generation) {
+        let [conf, peers] = files_of(config).map(|(path, wanted)| {
+            // What cannot be read cannot be told apart from what it becomes: it counts as missing.
+            let bytes = restore::bytes_of(&path).unwrap_or_default();
+            let differs = bytes.as_deref() != wanted.as_deref();
+            differs.then(|| (HeldFile::new(&path, bytes.as_deref()), wanted))
+        });
+        let file = |held: &Option<Instead>| held.as_ref().map(|(file, _)| file.clone());
+        let held = (conf.is_some() || peers.is_some()).then(|| Held {
+            since,
+            conf: file(&conf),
+            peers: file(&peers),
+        });
+        self.standing_unwritten |= self.standing.held != held;
+        self.standing.held = held;
+        self.held.set([conf, peers].into_iter().flatten());
+    }
+
+    /// A file that was seen with other bytes is held no longer, also after the next start.
+    pub(super) fn let_go_of_changed(&mut self) {
+        let Some(mut held) = self.standing.held.take() else { return };
+        let before = held.clone();
+        held.conf = held.conf.filter(|file| self.held.contains(&file.path));
+        held.peers = held.peers.filter(|file| self.held.contains(&file.path));
+        self.standing_unwritten |= held != before;
+        self.standing.held = (held.conf.is_some() || held.peers.is_some()).then_some(held);
+    }
+
+    /// Makes the files say what `config` does. Those that cannot be written stay held, and are told.
+    pub(super) fn restore(&mut self, config: &Config, replaced: Generation) -> Vec<Problem> {
+        let mut warnings = Vec::new();
+        for (path, wanted) in files_of(config) {
+            match restore::restore(&path, wanted.as_deref(), replaced.get(), self.keep) {
+                Ok(Restored::AsItWas) => {}
+                Ok(Restored::Written(kept)) => {
+                    let kept = kept.map(|kept| kept.display().to_string());
+                    tracing::info!(path = %path.display(), replaced = kept, "a file says what its generation said");
+                }
+                Err(error) => {
+                    let message =
+                        format!("does not say what runs, and is passed over until it changes: {error}");
+                    let problem = Problem::new(Class::System, message).file(path.display().to_string());
+                    warnings.push(problem.hint("let the node's user write it, or edit it yourself"));
+                }
+            }
+        }
+        if let Some(since) = self.standing.held.as_ref().map(|held| held.since) {
+            self.hold(config, since);
+            self.flush_standing();
+        }
+        warnings
+    }
+
+    /// Brings to the disk what may become a generation. What fails here fails again, and is told, when it does.
+    pub(super) fn stage(&mut self, new: &NewGeneration) {
+        self.staged = None;
+        if self.unwritten.is_empty() {
+            self.staged = self.generations.stage(new).ok().map(|staged| (new.meta.id.clone(), staged));
+        }
+    }
+
+    /// The reload of this id has ended: what it may have left is no generation.
+    pub(super) fn unstage(&mut self, id: &str) {
+        self.staged.take_if(|(staged, _)| staged == id);
+    }
+
+    /// Keeps what was staged for the reload of this id; `false` if there is nothing, or it cannot be.
+    pub(super) fn keep_staged(&mut self, id: &str) -> bool {
+        let staged = self.staged.take_if(|(staged, _)| staged == id).filter(|_| self.unwritten.is_empty());
+        staged.is_some_and(|(_, staged)| self.generations.append_staged(staged).is_ok())
+    }
+
+    /// Keeps a generation; `true` when this one and all before are on disk.
+    pub(super) fn keep(&mut self, new: NewGeneration) -> bool {
+        if self.unwritten.len() >= MAX_KEPT_BACK {
+            self.unwritten.pop_front();
+        }
+        self.unwritten.push_back(new);
+        self.flush_generations()
+    }
+
+    /// Adds a line to the audit log.
+    pub(super) fn tell(&mut self, line: Value) {
+        if self.untold.len() >= MAX_KEPT_BACK {
+            self.untold.pop_front();
+        }
+        self.untold.push_back(line);
+        self.flush_audit();
+    }
+
+    /// Writes what was kept back, oldest first; `true` when nothing is left.
+    pub(super) fn flush(&mut self) -> bool {
+        self.flush_standing() & self.flush_generations() & self.flush_audit()
+    }
+
+    pub(super) fn flush_standing(&mut self) -> bool {
+        if !self.standing_unwritten {
+            return true;
+        }
+        match self.standing.write(&self.data_dir) {
+            Ok(()) => self.standing_unwritten = false,
+            Err(error) => {
+                tracing::warn!(%error, "what has to be known at the next start waits to be written")
+            }
+        }
+        !self.standing_unwritten
+    }
+
+    fn flush_generations(&mut self) -> bool {
+        while let Some(next) = self.unwritten.front() {
+            match self.generations.append(next) {
+                Ok(()) => {}
+                Err(AppendError::Write(error)) => {
+                    tracing::warn!(generation = next.meta.generation.get(), %error, "a generation waits to be written");
+                    return false;
+                }
+                // Time does not mend the others; the next generation must not wait for this one.
+                Err(error) => {
+                    tracing::error!(generation = next.meta.generation.get(), %error, "a generation cannot be kept");
+                }
+            }
+            self.unwritten.pop_front();
+        }
+        true
+    }
+
+    fn flush_audit(&mut self) -> bool {
+        while let Some(next) = self.untold.front() {
+            if let Err(error) = self.audit.append(next) {
+                tracing::warn!(%error, "the audit log waits to be written");
+                return false;
+            }
+            self.untold.pop_front();
+        }
+        true
+    }
+}
+
+/// `conf.yaml` and `peers.yaml`, with what `config` was made from.
+fn files_of(config: &Config) -> [(PathBuf, Option<Arc<[u8]>>); 2] {
+    let snapshot = &config.source.snapshot;
+    [
+        (config.source.path.clone(), Some(Arc::clone(&snapshot.conf))),
+        (config.peers.file.clone(), snapshot.peers.clone()),
+    ]
+}

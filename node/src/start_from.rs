@@ -1,0 +1,189 @@
+//! Which configuration a start runs: what the files say, the generation that an unconfirmed one goes back to, or, if the
+//! operator says so, the last known good one (R18).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use reload::{Generation, Problem};
+use storage::standing::STANDING;
+use storage::{DataDir, DataDirError};
+
+use crate::config::{self, Config, HeldFiles, LoadOptions, Loaded, Loose, Rejection, Snapshot};
+use crate::history::{History, HistoryError, Wrong};
+
+/// How many generations are kept until the configuration says so.
+const KEEP_ALL: usize = usize::MAX;
+
+/// What a node is started from. The data folder is locked.
+pub struct StartFrom {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// The data folder.
+    pub data_dir: DataDir,
+    /// What it knows.
+    pub history: History,
+    /// What of that cannot be used.
+    pub wrong: Wrong,
+    /// Where the configuration comes from.
+    pub from: From,
+}
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug)]
+pub enum From {
+    /// The files.
+    Files,
+    /// This generation: the one after it was not confirmed in time.
+    Unconfirmed {
+        /// The generation that nobody confirmed went back to this one.
+        target: Generation,
+    },
+    /// The newest generation that can run: the files are refused.
+    LastKnownGood {
+        /// Its number.
+        generation: Generation,
+        /// What is wrong with the files.
+        problems: Vec<Problem>,
+    },
+}
+
+/// Why nothing is started.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The configuration is wrong.
+    #[error("configuration validation failed: {}", config::problems_text(.0))]
+    Configuration(Vec<Problem>),
+    /// Another instance runs, or the folder cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The history cannot be opened.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+/// A data folder under its lock, with its history.
+struct Place {
+    data_dir: DataDir,
+    history: History,
+    wrong: Wrong,
+}
+
+// === impl StartFrom ===
+
+impl StartFrom {
+    /// Chooses for the configuration at `path`. Blocks on files.
+    ///
+    /// # Errors
+    /// If there is nothing that can run.
+    pub fn choose(path: &Path, last_known_good: bool) -> Result<Self, Refused> {
+        let place = Place::known_before_the_file(path, last_known_good)?;
+        if let Some(place) = place {
+            return place.choose(path, last_known_good);
+        }
+        let loaded = load(path, &HeldFiles::default())?;
+        let place = Place::open(&loaded.config.node.data_dir)?;
+        place.start(loaded, From::Files)
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn open(data_dir: &Path) -> Result<Self, Refused> {
+        let data_dir = DataDir::open(data_dir)?;
+        let (history, wrong) = History::open(data_dir.path(), KEEP_ALL)?;
+        Ok(Self { data_dir, history, wrong })
+    }
+
+    /// The data folder has a say if something stands in it, or if the operator asks for what it remembers.
+    fn known_before_the_file(path: &Path, last_known_good: bool) -> Result<Option<Self>, Refused> {
+        let said = Loose::read(path).unwrap_or_else(|| Loose::nothing(path)).data_dir();
+        let data_dir = std::path::absolute(&said).unwrap_or(said);
+        let is_known =
+            data_dir.join(STANDING).exists() || (last_known_good && data_dir.join("generations").is_dir());
+        is_known.then(|| Self::open(&data_dir)).transpose()
+    }
+
+    fn choose(self, path: &Path, last_known_good: bool) -> Result<StartFrom, Refused> {
+        if let Some(target) = self.overdue() {
+            match self.generation(path, target) {
+                Ok(loaded) => return self.start(loaded, From::Unconfirmed { target }),
+                Err(rejection) => eprintln!(
+                    "Warning: generation {target} was to come back, and cannot: {}",
+                    config::problems_text(&rejection.problems)
+                ),
+            }
+        }
+        match load(path, &self.history.held()) {
+            Ok(loaded) if loaded.config.node.data_dir == self.data_dir.path() => {
+                self.start(loaded, From::Files)
+            }
+            Ok(_) => {
+                // Another folder than it seemed: what stands in this one is about another node.
+                drop(self);
+                let loaded = load(path, &HeldFiles::default())?;
+                Self::open(&loaded.config.node.data_dir)?.start(loaded, From::Files)
+            }
+            Err(Refused::Configuration(problems)) if last_known_good => {
+                let newest = self.history.numbers().into_iter().find_map(|generation| {
+                    self.generation(path, generation).ok().map(|loaded| (generation, loaded))
+                });
+                match newest {
+                    Some((generation, loaded)) => {
+                        self.start(loaded, From::LastKnownGood { generation, problems })
+                    }
+                    None => Err(Refused::Configuration(problems)),
+                }
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// The generation to go back to, if the time to confirm the one after it is over.
+    fn overdue(&self) -> Option<Generation> {
+        let awaited = self.history.unconfirmed()?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        (Duration::from_millis(awaited.by_unix_ms) <= now).then_some(awaited.target)
+    }
+
+    fn generation(&self, path: &Path, generation: Generation) -> Result<Loaded, Rejection> {
+        from_history(&self.history, path, generation, None)
+    }
+
+    fn start(self, loaded: Loaded, from: From) -> Result<StartFrom, Refused> {
+        // Under the lock only: a port that another instance of this very node holds would have been the wrong thing to
+        // complain about.
+        let problems = config::resources(&loaded.config, None, &[]);
+        if !problems.is_empty() {
+            return Err(Refused::Configuration(problems));
+        }
+        let Self { data_dir, history, wrong } = self;
+        Ok(StartFrom { loaded, data_dir, history, wrong, from })
+    }
+}
+
+fn load(path: &Path, held: &HeldFiles) -> Result<Loaded, Refused> {
+    Config::load_past(held, path, None, LoadOptions { generate: true })
+        .map_err(|rejection| Refused::Configuration(rejection.problems))
+}
+
+/// Loads what a generation said, for the configuration at `path`.
+///
+/// # Errors
+/// If it is not in the history, or would not be accepted today.
+pub fn from_history(
+    history: &History,
+    path: &Path,
+    generation: Generation,
+    current: Option<&Arc<Config>>,
+) -> Result<Loaded, Rejection> {
+    let snapshot = history.read(generation).map_err(|error| Rejection {
+        problems: vec![Problem::new(reload::Class::Validation, error.to_string())],
+        warnings: Vec::new(),
+        read: Duration::ZERO,
+        validate: Duration::ZERO,
+    })?;
+    let snapshot = Snapshot { conf: snapshot.conf.into(), peers: snapshot.peers.map(Into::into) };
+    Config::from_snapshot(path, snapshot, current)
+}

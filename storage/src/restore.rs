@@ -1,0 +1,192 @@
+//! Files of people that are made to say what a generation said, with what they said before kept beside them (contract:
+//! "Rollback and the file").
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::atomic::{self, Action, Mode, WriteError};
+use crate::document::MAX_FILE;
+use crate::document::source::{self, ReadError};
+
+/// Names that are tried for what one number replaced.
+const MAX_SAME: u32 = 64;
+
+/// What was to be done about a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// It said so already.
+    AsItWas,
+    /// It says so now. What it said before is in the file named; nothing where there was no file.
+    Written(Option<PathBuf>),
+}
+
+/// Why a file does not say what it should. What it said is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// What is there cannot be kept, so it is not replaced.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ReadError,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// The bytes of a file; `None` where there is none.
+///
+/// # Errors
+/// If there is one and it cannot be read.
+pub fn bytes_of(path: &Path) -> Result<Option<Vec<u8>>, RestoreError> {
+    match source::read(path, MAX_FILE) {
+        Ok(file) => Ok(Some(file.bytes)),
+        Err(ReadError::Missing) => Ok(None),
+        Err(source) => Err(RestoreError::Read { path: path.to_owned(), source }),
+    }
+}
+
+/// Makes the file at `path` say `wanted` (`None`: not be there), and keeps what it replaces as `NAME.replaced-N`, of which
+/// at most `keep` are left. Blocks for two durable writes.
+///
+/// # Errors
+/// If the file cannot be read, kept or written. It is then as it was.
+pub fn restore(
+    path: &Path,
+    wanted: Option<&[u8]>,
+    number: u64,
+    keep: usize,
+) -> Result<Restored, RestoreError> {
+    let before = bytes_of(path)?;
+    if before.as_deref() == wanted {
+        return Ok(Restored::AsItWas);
+    }
+    let kept = match &before {
+        Some(before) => Some(keep_replaced(path, before, number)?),
+        None => None,
+    };
+    match wanted {
+        Some(wanted) => atomic::write(path, wanted, Mode::KeepOr(0o600))?,
+        None => atomic::remove(path)?,
+    }
+    prune(path, keep);
+    Ok(Restored::Written(kept))
+}
+
+/// Writes what is replaced to `NAME.replaced-N`, or to the next `NAME.replaced-N.M` where that holds something else.
+fn keep_replaced(path: &Path, bytes: &[u8], number: u64) -> Result<PathBuf, RestoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".replaced-{number}"));
+    let first = PathBuf::from(&name);
+    for more in 0..MAX_SAME {
+        let kept = if more == 0 { first.clone() } else { with_suffix(&first, &format!(".{more}")) };
+        match bytes_of(&kept) {
+            Ok(None) => {
+                // A copy of a file with a key in it; and what is replaced may be unreadable for others for a reason.
+                atomic::write(&kept, bytes, Mode::OwnerOnly)?;
+                return Ok(kept);
+            }
+            Ok(Some(same)) if same == bytes => return Ok(kept),
+            Ok(Some(_)) | Err(_) => {}
+        }
+    }
+    let source = io::Error::from(io::ErrorKind::AlreadyExists);
+    Err(WriteError { path: first, action: Action::Create, source }.into())
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Lets the oldest go. They are copies of what generations hold as well, in most cases; that they are left is no error.
+fn prune(path: &Path, keep: usize) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return;
+    };
+    let prefix = format!("{name}.replaced-");
+    let numbered = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry.ok()?;
+        let name = entry.file_name();
+        let (number, more) = match name.to_str()?.strip_prefix(&prefix)?.split_once('.') {
+            Some((number, more)) => (number.parse::<u64>().ok()?, more.parse::<u64>().ok()?),
+            None => (name.to_str()?.strip_prefix(&prefix)?.parse::<u64>().ok()?, 0),
+        };
+        Some(((number, more), entry.path()))
+    };
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut kept: Vec<_> = entries.filter_map(numbered).collect();
+    kept.sort();
+    for (_, old) in kept.iter().rev().skip(keep) {
+        if let Err(error) = fs::remove_file(old) {
+            tracing::warn!(path = %old.display(), %error, "a replaced file could not be let go");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_says_what_it_should_and_what_it_said_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("conf.yaml");
+        fs::write(&path, "new").unwrap();
+        let kept = folder.path().join("conf.yaml.replaced-7");
+        assert_eq!(restore(&path, Some(b"old"), 7, 9).unwrap(), Restored::Written(Some(kept.clone())));
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&kept).unwrap()), (b"old".to_vec(), b"new".to_vec()));
+        assert_eq!(restore(&path, Some(b"old"), 8, 9).unwrap(), Restored::AsItWas);
+        // Another time under the same number: nothing that was kept is lost.
+        fs::write(&path, "other").unwrap();
+        restore(&path, Some(b"old"), 7, 9).unwrap();
+        assert_eq!(names(folder.path()), ["conf.yaml", "conf.yaml.replaced-7", "conf.yaml.replaced-7.1"]);
+        // The same bytes are kept once.
+        fs::write(&path, "new").unwrap();
+        restore(&path, Some(b"old"), 7, 9).unwrap();
+        assert_eq!(names(folder.path()).len(), 3);
+    }
+
+    #[test]
+    fn a_file_that_should_not_be_there_goes_and_one_that_should_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peers.yaml");
+        assert_eq!(restore(&path, None, 1, 9).unwrap(), Restored::AsItWas);
+        assert_eq!(restore(&path, Some(b"x"), 1, 9).unwrap(), Restored::Written(None));
+        let kept = folder.path().join("peers.yaml.replaced-2");
+        assert_eq!(restore(&path, None, 2, 9).unwrap(), Restored::Written(Some(kept)));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn only_the_newest_replaced_files_are_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        for number in 8..13 {
+            fs::write(&path, format!("{number}")).unwrap();
+            restore(&path, Some(b"old"), number, 3).unwrap();
+        }
+        assert_eq!(names(folder.path()), ["c", "c.replaced-10", "c.replaced-11", "c.replaced-12"]);
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        fs::create_dir(&path).unwrap();
+        let error = restore(&path, Some(b"old"), 1, 3).unwrap_err();
+        assert!(matches!(error, RestoreError::Read { .. }), "{error}");
+        assert!(path.is_dir());
+    }
+}
