@@ -589,9 +589,12 @@ impl<'a> Walk<'a> {
 
     fn record(&mut self, run: &Run, aim: Aim, next: &Settings) -> Verdict<(bool, ConfirmChange)> {
         let entry = self.peek()?.ok_or("the log ends where a record should be")?;
+        if matches!(entry.what, What::Recording { .. }) {
+            self.at += 1;
+        }
         let late = self.case.hangs() && self.is_deadline(entry.at, run.record_by());
-        let begun = self.log[self.at..].iter().find(|entry| matches!(entry.what, What::Recording { .. }));
-        let entry = begun.filter(|_| late).unwrap_or(entry);
+        let begun = || self.log[self.at..].iter().find(|entry| matches!(entry.what, What::Recording { .. }));
+        let entry = if late && matches!(entry.what, What::Entered(_)) { begun().unwrap_or(entry) } else { entry };
         let What::Recording { generation, from, settings, confirm, restore } = &entry.what else {
             return Err("what was committed is not written down".to_owned());
         };
@@ -624,7 +627,12 @@ impl<'a> Walk<'a> {
         loop {
             let entry = self.peek()?.ok_or("the log ends in the middle of a record")?;
             match &entry.what {
-                What::Recorded { durable: written, .. } => durable = *written,
+                What::Recorded { durable: written, .. } => {
+                    durable = *written;
+                    if *restore {
+                        self.file = next.clone();
+                    }
+                }
                 What::Acked { .. } => {}
                 What::Entered(_) => {
                     let written = matches!(
@@ -645,9 +653,6 @@ impl<'a> Walk<'a> {
             self.at += 1;
         }
         self.records = false;
-        if *restore && !self.case.hangs() {
-            self.file = next.clone();
-        }
         Ok((durable, *confirm))
     }
 
