@@ -21,10 +21,12 @@ pub struct Case {
 #[derive(Clone, Debug)]
 pub struct Part {
     /// A component depends only on such of a lower rank, so that no circle can come about.
-    rank: u8,
-    needs: u8,
+    pub rank: u8,
+    pub needs: u8,
     pub replaceable: bool,
     pub minimal: bool,
+    /// What it changes is not guarded against a predecessor (`reload::Live` would be the guard).
+    pub unguarded: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -39,7 +41,12 @@ pub enum Op {
     /// A component's thread stands still from now on.
     Block(usize, Share),
     /// Edits, faults and a request that meets them.
-    Reload { edits: Vec<Edit>, faults: Vec<Injected>, ask: Ask, then: Then },
+    Reload {
+        edits: Vec<Edit>,
+        faults: Vec<Injected>,
+        ask: Ask,
+        then: Then,
+    },
     /// Several at once.
     Burst(Vec<Ask>),
     Confirm(Expect),
@@ -104,6 +111,8 @@ pub enum Fault {
     Blocked(Share),
     /// The thread stands still once it is done.
     Stuck(Share),
+    /// Done, and the same message comes once more, so much later.
+    Repeated(Share),
 }
 
 #[derive(Clone, Debug)]
@@ -126,6 +135,15 @@ pub enum Then {
     Await,
     Yield(u8),
     Wait(Share),
+}
+
+// === impl Part ===
+
+impl Part {
+    /// One that depends on nothing.
+    pub const fn alone() -> Self {
+        Self { rank: 0, needs: 0, replaceable: false, minimal: false, unguarded: false }
+    }
 }
 
 // === impl Case ===
@@ -151,12 +169,20 @@ pub fn any_case() -> BoxedStrategy<Case> {
     let budget = prop_oneof![Just(200), Just(400), Just(2000)];
     let stop = prop_oneof![4 => Just(None), 1 => (0..3_usize).prop_map(Some)];
     (vec(part(), 1..=MOST), budget, vec(op(), 1..8), stop)
-        .prop_map(|(parts, budget_ms, ops, stop_before)| Case { parts, budget_ms, ops, stop_before }).boxed()
+        .prop_map(|(parts, budget_ms, ops, stop_before)| Case { parts, budget_ms, ops, stop_before })
+        .boxed()
 }
 
 fn part() -> impl Strategy<Value = Part> {
-    (0..4_u8, any::<u8>(), prop::bool::weighted(0.7), prop::bool::weighted(0.3))
-        .prop_map(|(rank, needs, replaceable, minimal)| Part { rank, needs, replaceable, minimal })
+    (0..4_u8, any::<u8>(), prop::bool::weighted(0.7), prop::bool::weighted(0.3), any::<bool>()).prop_map(
+        |(rank, needs, replaceable, minimal, unguarded)| Part {
+            rank,
+            needs,
+            replaceable,
+            minimal,
+            unguarded,
+        },
+    )
 }
 
 fn op() -> BoxedStrategy<Op> {
@@ -179,11 +205,13 @@ fn op() -> BoxedStrategy<Op> {
 /// A case in which the disk hangs: rarer, because each takes longer.
 pub fn any_case_with_a_disk_that_hangs() -> BoxedStrategy<Case> {
     let hang = (prop_oneof![Just(Io::Read), Just(Io::Write)], share(), any::<prop::sample::Index>());
-    (any_case(), hang).prop_map(|(mut case, (io, share, at))| {
-        let at = at.index(case.ops.len());
-        case.ops.insert(at, Op::Hang(io, share));
-        case
-    }).boxed()
+    (any_case(), hang)
+        .prop_map(|(mut case, (io, share, at))| {
+            let at = at.index(case.ops.len());
+            case.ops.insert(at, Op::Hang(io, share));
+            case
+        })
+        .boxed()
 }
 
 fn index() -> impl Strategy<Value = usize> {
@@ -223,6 +251,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         3 => share().prop_map(Fault::Slow),
         1 => share().prop_map(Fault::Blocked),
         1 => share().prop_map(Fault::Stuck),
+        1 => share().prop_map(Fault::Repeated),
     ]
 }
 

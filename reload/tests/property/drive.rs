@@ -204,6 +204,12 @@ impl<'a> Driver<'a> {
     async fn come_to_rest(&mut self) -> Vec<AskId> {
         self.shared.heal();
         tokio::time::sleep(QUIET).await;
+        {
+            let running = self.shared.running();
+            let mut world = self.shared.lock();
+            let held = world.held();
+            world.log(What::Healed { running, held });
+        }
         if !self.stopped {
             // The first one may find a component that is still on its way back; it is what gets it there.
             for value in [5, 6] {

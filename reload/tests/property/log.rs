@@ -21,34 +21,95 @@ pub type AskId = usize;
 #[derive(Clone, Debug)]
 pub enum What {
     // What is asked.
-    AskedReload { id: AskId, expect: Option<Generation>, aim: Aim, confirm: Option<Duration> },
-    AskedConfirm { id: AskId, expect: Option<Generation> },
-    AskedDryRun { id: AskId },
-    Answered { id: AskId, answer: Result<Arc<Outcome>, Refusal> },
+    AskedReload {
+        id: AskId,
+        expect: Option<Generation>,
+        aim: Aim,
+        confirm: Option<Duration>,
+    },
+    AskedConfirm {
+        id: AskId,
+        expect: Option<Generation>,
+    },
+    AskedDryRun {
+        id: AskId,
+    },
+    Answered {
+        id: AskId,
+        answer: Result<Arc<Outcome>, Refusal>,
+    },
     StopAsked,
     StopAnswered,
     /// The file now says this.
     Edited(Settings),
+    /// Nothing goes wrong from now on, and everything has had time to come to rest. What runs, and what is still held of
+    /// what was prepared.
+    Healed {
+        running: Vec<u8>,
+        held: Vec<usize>,
+    },
     // What the coordinator does to components.
-    Sent { transaction: u64, part: usize, step: StepKind },
-    Acked { transaction: u64, part: usize, step: StepKind, error: Option<Class> },
+    Sent {
+        transaction: u64,
+        part: usize,
+        step: StepKind,
+    },
+    Acked {
+        transaction: u64,
+        part: usize,
+        step: StepKind,
+        error: Option<Class>,
+    },
     /// `None` if that is not possible.
-    Replace { part: usize, possible: bool },
-    Replaced { transaction: u64, part: usize, done: bool },
+    Replace {
+        part: usize,
+        possible: bool,
+    },
+    Replaced {
+        transaction: u64,
+        part: usize,
+        done: bool,
+    },
     // What it reads and writes.
-    Reading { number: u64, which: Which, current: Settings },
-    Read { number: u64, result: Result<Settings, Class> },
-    Recording { generation: u64, from: u64, settings: Settings, confirm: ConfirmChange, restore: bool },
-    Recorded { generation: u64, durable: bool },
+    Reading {
+        number: u64,
+        which: Which,
+        current: Settings,
+    },
+    Read {
+        number: u64,
+        result: Result<Settings, Class>,
+    },
+    Recording {
+        generation: u64,
+        from: u64,
+        settings: Settings,
+        confirm: ConfirmChange,
+        restore: bool,
+    },
+    Recorded {
+        generation: u64,
+        durable: bool,
+    },
     Restored(Settings),
     NotAwaitedOnDisk,
     Audited(String),
     // What it tells.
     Entered(State),
-    Awaits { generation: Generation, target: Generation, left: Duration },
-    Confirmed { generation: Generation },
+    Awaits {
+        generation: Generation,
+        target: Generation,
+        left: Duration,
+    },
+    Confirmed {
+        generation: Generation,
+    },
     Withdrawn,
-    Finished { outcome: Box<Outcome>, board: Arc<Snapshot>, running: Vec<u8> },
+    Finished {
+        outcome: Box<Outcome>,
+        board: Arc<Snapshot>,
+        running: Vec<u8>,
+    },
 }
 
 /// What is left when everything has come to rest.
@@ -73,7 +134,10 @@ pub fn tail(log: &[Entry], upto: usize, lines: usize) -> String {
         let what = match &entry.what {
             What::Finished { outcome, running, board } => {
                 let (kind, errors, degraded) = (outcome.outcome, &outcome.error, &board.degraded);
-                format!("Finished {kind:?} {} {errors:?} running {running:?} degraded {degraded:?}", outcome.id)
+                format!(
+                    "Finished {kind:?} {} {errors:?} running {running:?} degraded {degraded:?}",
+                    outcome.id
+                )
             }
             What::Answered { id, answer: Ok(outcome) } => {
                 format!("Answered {id} {:?} {}", outcome.outcome, outcome.id)

@@ -59,6 +59,8 @@ struct Walk<'a> {
     kept: BTreeMap<u64, Settings>,
     awaited: Option<Awaited>,
     successors: Vec<u32>,
+    /// Nothing goes wrong any more.
+    healed: bool,
     file: Settings,
     /// From when at the earliest, and from when at the latest, which generation was current.
     was_current: Vec<(usize, usize, u64)>,
@@ -100,6 +102,8 @@ struct Run {
     health_gate: bool,
     /// What was awaited when it began.
     awaited: Option<Awaited>,
+    /// Somebody was broken when it began.
+    was_broken: bool,
     told: BTreeSet<usize>,
     replaced: BTreeSet<usize>,
 }
@@ -151,6 +155,7 @@ impl<'a> Walk<'a> {
             degraded: false,
             awaited: None,
             successors: vec![0; case.parts.len()],
+            healed: false,
             was_current: vec![(0, 0, 1)],
             was_awaited: vec![(0, None)],
             concluded: vec![],
@@ -191,6 +196,13 @@ impl<'a> Walk<'a> {
     fn aside(&mut self, entry: &Entry) -> Verdict<bool> {
         match &entry.what {
             What::Edited(file) => self.file = file.clone(),
+            What::Healed { running, held } => {
+                self.healed = true;
+                self.run_what_they_should(running)?;
+                for (part, held) in held.iter().enumerate() {
+                    ensure!(self.broken.contains(&part) || *held == 0, "{} still holds {held}", NAMES[part]);
+                }
+            }
             What::StopAsked => self.stop_asked = Some((self.at, entry.at)),
             What::StopAnswered => {
                 let (_, asked) = self.stop_asked.ok_or("a stop was answered that nobody asked for")?;
@@ -254,15 +266,13 @@ impl<'a> Walk<'a> {
     fn one(&mut self, began: Duration) -> Verdict {
         self.transaction += 1;
         let stopping = self.stop_asked.map(|(_, at)| at);
-        ensure!(
-            stopping.is_none_or(|stopping| stopping >= began),
-            "a transaction begins after a stop"
-        );
+        ensure!(stopping.is_none_or(|stopping| stopping >= began), "a transaction begins after a stop");
         let mut run = Run {
             began,
             budget: Duration::from_millis(self.current.budget_ms),
             health_gate: self.current.health_gate,
             awaited: self.awaited,
+            was_broken: !self.broken.is_empty(),
             told: BTreeSet::new(),
             replaced: BTreeSet::new(),
         };
@@ -310,10 +320,7 @@ impl<'a> Walk<'a> {
                         _ => Aim::Files,
                     };
                     ensure!(aim.is_none_or(|aim| aim == this), "a transaction changes its aim");
-                    ensure!(
-                        matches!(last, None | Some(Err(Class::System))),
-                        "what was read is read again"
-                    );
+                    ensure!(matches!(last, None | Some(Err(Class::System))), "what was read is read again");
                     ensure!(*current == self.current, "compared with something that does not run");
                     (aim, last) = (Some(this), None);
                 }
@@ -487,7 +494,11 @@ impl<'a> Walk<'a> {
             let begins = self.peek()?.ok_or("the log ends where a rollback begins")?.at;
             let share = end.saturating_sub(begins) / u32::try_from(count - number + 1).unwrap();
             let deadline = begins + share;
-            self.sent_to(&mut Run { told: BTreeSet::new(), replaced: BTreeSet::new(), ..*run }, StepKind::Rollback, &level)?;
+            self.sent_to(
+                &mut Run { told: BTreeSet::new(), replaced: BTreeSet::new(), ..*run },
+                StepKind::Rollback,
+                &level,
+            )?;
             self.level_back(&level, deadline, &mut lost)?;
         }
         let lost: Vec<usize> = order.iter().copied().filter(|part| lost.contains(part)).collect();
@@ -594,7 +605,8 @@ impl<'a> Walk<'a> {
         }
         let late = self.case.hangs() && self.is_deadline(entry.at, run.record_by());
         let begun = || self.log[self.at..].iter().find(|entry| matches!(entry.what, What::Recording { .. }));
-        let entry = if late && matches!(entry.what, What::Entered(_)) { begun().unwrap_or(entry) } else { entry };
+        let entry =
+            if late && matches!(entry.what, What::Entered(_)) { begun().unwrap_or(entry) } else { entry };
         let What::Recording { generation, from, settings, confirm, restore } = &entry.what else {
             return Err("what was committed is not written down".to_owned());
         };
@@ -718,6 +730,7 @@ impl<'a> Walk<'a> {
             return Err("a transaction ends without an outcome".to_owned());
         };
         self.runs = false;
+        ensure!(kind.is_success() || !self.healed || run.was_broken, "nothing is wrong, and it is {kind:?}");
         ensure!(outcome.outcome == kind, "the outcome is {:?}, not {kind:?}", outcome.outcome);
         ensure!(outcome.config_generation.get() == self.generation, "the outcome names another generation");
         let took = (ended - run.began).as_secs_f64() * 1e3;
@@ -797,14 +810,12 @@ impl<'a> Walk<'a> {
         }
         let awaited = run.awaited.ok_or("something goes back that nobody awaited")?;
         ensure!(run.began + TICK >= awaited.until, "it goes back before its time");
-        ensure!(
-            is_back || outcome.outcome != Kind::Unchanged,
-            "it went back, and is still awaited"
-        );
+        ensure!(is_back || outcome.outcome != Kind::Unchanged, "it went back, and is still awaited");
         let late = run.began.saturating_sub(awaited.until);
-        let first = !self.concluded.iter().any(|c| {
-            c.began >= awaited.until.saturating_sub(TICK) && c.outcome.trigger == Trigger::Rollback
-        });
+        let first = !self
+            .concluded
+            .iter()
+            .any(|c| c.began >= awaited.until.saturating_sub(TICK) && c.outcome.trigger == Trigger::Rollback);
         let idle = !self.concluded.iter().any(|c| c.began <= awaited.until && c.ended >= awaited.until);
         ensure!(
             !first || !idle || late <= self.slack() + TICK,
@@ -866,13 +877,14 @@ impl<'a> Walk<'a> {
     ) -> Verdict {
         match ask {
             What::AskedDryRun { .. } => {
-                ensure!(matches!(outcome.outcome, Kind::Planned | Kind::Rejected), "a look that does something");
+                ensure!(
+                    matches!(outcome.outcome, Kind::Planned | Kind::Rejected),
+                    "a look that does something"
+                );
                 ensure!(!audited.contains_key(outcome.id.as_str()), "a look is audited");
                 let told = outcome.components.iter().any(|c| c.result != ComponentResult::NotReached);
                 ensure!(!told, "a look reaches somebody");
-                let rank = |name: &str| {
-                    in_order(&self.levels).iter().position(|part| NAMES[*part] == name)
-                };
+                let rank = |name: &str| in_order(&self.levels).iter().position(|part| NAMES[*part] == name);
                 ensure!(outcome.components.is_sorted_by_key(|c| rank(&c.name)), "a look in another order");
                 for change in outcome.changes.iter().filter(|change| change.path != "reload") {
                     let named = outcome.components.iter().any(|c| c.name == change.path);
