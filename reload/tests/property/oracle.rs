@@ -634,7 +634,11 @@ impl<'a> Walk<'a> {
         // It is current before another thread begins to write it down.
         let since = self.log[..self.at]
             .iter()
-            .rposition(|entry| matches!(entry.what, What::Acked { .. } | What::Read { .. }));
+            .rposition(|entry| match entry.what {
+                What::Acked { transaction, .. } => transaction == self.transaction,
+                What::Read { number, .. } => self.readings.contains(&number),
+                _ => false,
+            });
         self.was_current.push((since.unwrap_or(0), self.at, *generation));
         let mut durable = false;
         self.records = true;
