@@ -299,9 +299,14 @@ fn admit_prepare<A: Reconfigurable>(
     next: Arc<A::Section>,
     by: Instant,
 ) -> Result<Option<Work<A::Prepared>>, StepError> {
+    let was_restoring = actor.books().fence.is_restoring();
     match actor.books().fence.prepare(transaction, Arc::clone(&next))? {
         Admit::Done => Ok(None),
         Admit::Run(()) => {
+            if was_restoring {
+                // Given up long ago, and from now on too late.
+                cancel(actor);
+            }
             let work = guarded(A::NAME, StepKind::Prepare, tenure, || actor.prepare(&next, by));
             Ok(Some(Box::pin(work.map(Done::Prepared))))
         }

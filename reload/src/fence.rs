@@ -84,7 +84,8 @@ impl<S, P> Fence<S, P> {
         &self.section
     }
 
-    /// A `Prepare` came. A newer one ends a committed transaction: the coordinator runs one at a time.
+    /// A `Prepare` came. A newer one ends a committed transaction, because the coordinator runs one at a time; and one that is
+    /// still on its way back, because the coordinator gave that up: its commit heals, and its rollback goes on with it.
     ///
     /// # Errors
     /// If the transaction is over, out of order, or another one is still open.
@@ -92,7 +93,11 @@ impl<S, P> Fence<S, P> {
         self.open(transaction)?;
         match &self.stage {
             Stage::Prepared { transaction: held, .. } if *held == transaction => return Ok(Admit::Done),
-            Stage::Committed { transaction: held, .. } if *held < transaction => self.closed = *held,
+            Stage::Committed { transaction: held, .. } | Stage::Restoring { transaction: held }
+                if *held < transaction =>
+            {
+                self.closed = *held;
+            }
             Stage::Rest => {}
             _ => return Err(unfinished("prepare", transaction)),
         }
@@ -206,6 +211,11 @@ impl<S, P> Fence<S, P> {
         self.torn = true;
         self.stage = Stage::Restoring { transaction };
         Admit::Run(Arc::clone(&self.section))
+    }
+
+    /// Whether a restoration is under way.
+    pub const fn is_restoring(&self) -> bool {
+        matches!(self.stage, Stage::Restoring { .. })
     }
 
     /// Whether a later transaction is open.
@@ -334,6 +344,23 @@ mod tests {
         assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
         fence.restored(transaction(2), Ok(())).unwrap();
         assert_eq!(fence.rollback(transaction(2)), Admit::Done);
+    }
+
+    #[test]
+    fn a_restoration_that_hangs_does_not_keep_the_next_transaction_from_healing() {
+        let mut fence = committed();
+        fence.rollback(transaction(1));
+        assert!(fence.is_restoring());
+        assert_eq!(fence.prepare(transaction(2), Arc::new("newer")).unwrap(), Admit::Run(()));
+        fence.restored(transaction(1), Ok(())).expect_err("it was given up");
+        fence.prepared(transaction(2), Ok("socket")).unwrap();
+        // Nobody knows what runs: the rollback restores, although nothing was committed.
+        assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
+        fence.prepare(transaction(3), Arc::new("newest")).unwrap();
+        fence.prepared(transaction(3), Ok("socket")).unwrap();
+        fence.commit(transaction(3)).unwrap();
+        fence.committed(transaction(3), Ok(())).unwrap();
+        assert_eq!(**fence.section(), "newest");
     }
 
     #[test]

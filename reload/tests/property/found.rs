@@ -133,3 +133,16 @@ fn degraded_names_those_who_are_broken_also_after_another_failure() {
     let log = passes(vec![Part::alone(), Part::alone()], vec![reload(&[0], broken), reload(&[1], other)]);
     assert_eq!(kinds(&log)[..2], [Kind::Failed, Kind::Failed]);
 }
+
+/// Each was refused by the first that was still on its way back, and did no more than to get that one there.
+#[test]
+fn one_good_reload_leads_out_of_emergency_however_many_hang() {
+    let parts = vec![Part { rank: 1, needs: 2, ..Part::alone() }, Part::alone()];
+    let faults = vec![
+        fault(0, Point::Probe, Fault::Refuse),
+        fault(0, Point::Rollback, Fault::Hang),
+        fault(1, Point::Rollback, Fault::Hang),
+    ];
+    let log = passes(parts, vec![reload(&[0, 1], faults)]);
+    assert_eq!(kinds(&log), [Kind::Failed, Kind::Committed, Kind::Committed]);
+}
