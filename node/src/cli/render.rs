@@ -83,7 +83,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     if matches!(outcome.outcome, Kind::Committed | Kind::RolledBack | Kind::Failed) {
         let told: Vec<_> =
             outcome.components.iter().map(|c| format!("{} {}", c.name, short_result(c))).collect();
-        let _ = writeln!(text, "  components: {}", told.join(", "));
+        // Nobody is told where only the coordinator's own keys changed.
+        let told = if told.is_empty() { "none".to_owned() } else { told.join(", ") };
+        let _ = writeln!(text, "  components: {told}");
         let _ = writeln!(text, "  time: {}", phases(&outcome.phases));
         let connections = &outcome.connections;
         let _ = writeln!(
