@@ -132,18 +132,25 @@ fn main() -> ExitCode {
         let Some(file) = file else {
             #[cfg(unix)]
             demo::run(signals).await;
+            #[cfg(not(unix))]
+            println!("the demo sends itself SIGHUP, which there is not here; name a file to serve");
             return ExitCode::SUCCESS;
         };
-        match start(file, mpsc::channel(1).0) {
-            Ok((coordinator, _)) => {
-                #[cfg(unix)]
-                obey(signals, coordinator).await;
-                ExitCode::SUCCESS
-            }
+        let coordinator = match start(file, mpsc::channel(1).0) {
+            Ok((coordinator, _)) => coordinator,
             Err(problems) => {
                 problems.iter().for_each(|problem| eprintln!("{problem}"));
-                ExitCode::FAILURE
+                return ExitCode::FAILURE;
             }
+        };
+        #[cfg(unix)]
+        obey(signals, coordinator).await;
+        // Without SIGHUP `/reload` is the way (R26); Ctrl-C stops.
+        #[cfg(not(unix))]
+        {
+            let _ = tokio::signal::ctrl_c().await;
+            let _ = coordinator.send(reload::Stop).await;
         }
+        ExitCode::SUCCESS
     })
 }
