@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, Arbiter, Context, Handler, ResponseFuture};
 use reload::{
@@ -20,6 +20,12 @@ use crate::phrasebook::Phrase;
 
 /// The most that one connection may send: a line that never ends does not fill the memory.
 const MAX_SENT: u64 = 64 << 10;
+
+/// The most connections at a time.
+const MAX_OPEN: usize = 256;
+
+/// How long nobody is accepted after the machine failed to.
+const PAUSE: Duration = Duration::from_millis(100);
 
 pub(crate) struct Greeter {
     books: Books<GreeterSection, Option<std::net::TcpListener>>,
@@ -81,10 +87,18 @@ impl Greeter {
             .map_err(|error| StepError::of_io(format!("cannot serve {address}: {error}"), &error))?;
         let shared = self.shared.clone();
         let accepting = actix::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else {
+                    // No descriptor left, or a caller who is gone already: a pause, and not the end of the door.
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                };
+                if shared.open.load(Ordering::Relaxed) >= MAX_OPEN {
+                    continue;
+                }
+                shared.open.fetch_add(1, Ordering::Relaxed);
                 let shared = shared.clone();
                 actix::spawn(async move {
-                    shared.open.fetch_add(1, Ordering::Relaxed);
                     // A caller that went away is no error.
                     let _ = greet(stream, &shared).await;
                     shared.open.fetch_sub(1, Ordering::Relaxed);
