@@ -28,7 +28,7 @@ use reload::events::{Event, Sink};
 use reload::outcome::Kind;
 use reload::{
     ActorComponent, Board, Closing, Coordinator, Generation, Link, Live, Origin, Outcome, Parts, Problem,
-    Reload, Site, Trigger,
+    Site, Trigger,
 };
 use tokio::sync::mpsc;
 
@@ -114,6 +114,7 @@ async fn obey(
     coordinator: ToCoordinator,
 ) {
     use futures::StreamExt as _;
+    use reload::Reload;
     use reload::signal::Signal;
 
     while let Some(Signal::Reload(sender)) = signals.next().await {
