@@ -260,6 +260,8 @@ pub fn reconfigure<A: Reconfigurable>(
             });
             let handle = ctx.spawn(finished);
             if cancellable {
+                // One at a time: a step that is repeated while it is under way takes its own place.
+                cancel(actor, ctx);
                 actor.books().running = Some(handle);
             }
         }

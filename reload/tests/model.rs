@@ -19,21 +19,10 @@ mod model {
 
 use std::time::Instant;
 
+use model::mutation::Mutation;
 use model::world::{Content, Fuel, Model};
-use stateright::{Checker, Model as _};
-
-fn content(sections: &[u8], own: u8) -> Content {
-    Content { sections: sections.to_vec(), own, valid: true }
-}
-
-fn walk(model: Model) {
-    let name = model.name;
-    let started = Instant::now();
-    let checker = model.checker().spawn_bfs().join();
-    println!("{name}: {} states ({} generated), depth {}, {:?}", checker.unique_state_count(), checker.state_count(), checker.max_depth(), started.elapsed());
-    checker.assert_properties();
-}
-
+use reload::graph::Set;
+use stateright::{Checker, HasDiscoveries, Model as _};
 
 type Shape = &'static [(&'static str, &'static [&'static str])];
 
@@ -45,29 +34,192 @@ const FAN: Shape = &[("a", &[]), ("b", &["a"]), ("c", &["a"]), ("d", &["a"])];
 const FREE3: Shape = &[("a", &[]), ("b", &[]), ("c", &[])];
 const FREE4: Shape = &[("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])];
 
+fn says<const N: usize>(sections: [u8; N]) -> Content {
+    Content { sections: sections.to_vec(), own: 0, valid: true }
+}
+
+/// How much may happen, in the order of [`Fuel`]'s fields: usually, and with `MODEL=full`.
+fn fuel(usually: [u8; 5], full: [u8; 5]) -> Fuel {
+    let is_full = std::env::var("MODEL").is_ok_and(|value| value == "full");
+    let [triggers, faults, expiries, stops, kills] = if is_full { full } else { usually };
+    Fuel { triggers, faults, expiries, stops, kills }
+}
+
+/// Walks through every state; every property must hold in each.
+fn walk(model: Model) {
+    let (name, fuel) = (model.name, model.fuel);
+    let started = Instant::now();
+    let checker = model.checker().spawn_bfs().join();
+    let (states, steps, depth) = (checker.unique_state_count(), checker.state_count(), checker.max_depth());
+    println!("{name}: {states} states, {steps} steps, depth {depth}, {:.1?}; {fuel:?}", started.elapsed());
+    checker.assert_properties();
+}
+
 #[test]
-fn explore() {
-    let f = |triggers, faults, expiries, stops, kills| Fuel { triggers, faults, expiries, stops, kills };
-    let one = || vec![content(&[1], 0), content(&[2], 0), content(&[3], 0)];
-    let two = || vec![content(&[1, 1], 0), content(&[2, 2], 0), content(&[3, 1], 0)];
-    let three = || vec![content(&[1; 3], 0), content(&[2; 3], 0), content(&[3, 1, 3], 0)];
-    let four = || vec![content(&[1; 4], 0), content(&[2; 4], 0), content(&[3, 1, 3, 1], 0)];
-    for (name, shape, contents, fuel) in [
-        ("one", ONE, one(), f(2, 3, 3, 1, 1)),
-        ("one", ONE, one(), f(3, 2, 2, 1, 1)),
-        ("chain2", CHAIN2, two(), f(2, 2, 2, 0, 0)),
-        ("chain2", CHAIN2, two(), f(2, 2, 2, 1, 0)),
-        ("chain3", CHAIN3, three(), f(2, 1, 1, 0, 0)),
-        ("chain3", CHAIN3, three(), f(2, 2, 1, 0, 0)),
-        ("diamond", DIAMOND, four(), f(1, 1, 1, 0, 0)),
-        ("diamond", DIAMOND, four(), f(1, 2, 2, 0, 0)),
-        ("diamond", DIAMOND, four(), f(2, 1, 1, 0, 0)),
-        ("fan", FAN, four(), f(1, 1, 1, 0, 0)),
-        ("free3", FREE3, three(), f(1, 1, 1, 0, 0)),
-        ("free4", FREE4, four(), f(1, 1, 1, 0, 0)),
-    ] {
-        let model = Model::new(name, shape, contents, fuel);
-        println!("{fuel:?}");
-        walk(model);
+fn one_component_and_everything_that_can_happen() {
+    let contents = vec![says([1]), says([2]), says([3])];
+    let fuel = fuel([2, 3, 3, 1, 1], [3, 4, 3, 1, 1]);
+    let sometimes = &[
+        "commits",
+        "commits without being durable",
+        "finds nothing to do",
+        "rolls back",
+        "rolls back a commit",
+        "falls into emergency",
+        "is led out of emergency",
+        "has a successor",
+        "leaves a commit behind",
+        "hears of the last transaction during the next",
+        "works on a finish during the next transaction",
+        "stops in the middle",
+        "halts",
+        "is started again",
+    ];
+    walk(Model { sometimes, ..Model::new("one", ONE, contents, fuel) });
+}
+
+#[test]
+fn one_component_three_requests_and_two_kills() {
+    let mut contents = vec![says([1]), says([2]), says([3]), says([2])];
+    contents[2].valid = false;
+    let fuel = fuel([3, 2, 1, 0, 2], [3, 3, 3, 0, 2]);
+    let sometimes = &["commits without being durable", "is refused", "is started again"];
+    walk(Model { sometimes, ..Model::new("one, killed", ONE, contents, fuel) });
+}
+
+#[test]
+fn a_chain_of_two() {
+    let contents = vec![says([1, 1]), says([2, 2]), says([3, 2])];
+    let fuel = fuel([2, 2, 2, 1, 0], [2, 3, 3, 1, 0]);
+    let sometimes = &[
+        "rolls back a commit",
+        "is led out of emergency",
+        "has a successor",
+        "leaves a commit behind",
+        "hears of the last transaction during the next",
+        "works on a finish during the next transaction",
+        "halts",
+    ];
+    walk(Model { sometimes, ..Model::new("chain of 2", CHAIN2, contents, fuel) });
+}
+
+/// As the network actor: the second cannot be replaced while the process lives.
+#[test]
+fn a_chain_of_two_of_which_one_cannot_be_replaced() {
+    let contents = vec![says([1, 1]), says([2, 2]), says([2, 3])];
+    let fuel = fuel([3, 1, 2, 0, 0], [3, 2, 3, 1, 0]);
+    let sometimes = &["falls into emergency", "is led out of emergency"];
+    let model = Model::new("chain of 2, one irreplaceable", CHAIN2, contents, fuel);
+    walk(Model { sometimes, replaceable: Set::of(0), ..model });
+}
+
+#[test]
+fn two_components_with_minimal_sections_and_no_health_gate() {
+    let contents = vec![says([1, 1]), says([2, 2]), says([3, 3])];
+    let fuel = fuel([2, 2, 2, 0, 0], [3, 3, 2, 0, 0]);
+    let sometimes = &["falls into emergency", "is led out of emergency", "has a successor"];
+    let model = Model::new("chain of 2, minimal sections, no probes", CHAIN2, contents, fuel);
+    walk(Model { sometimes, minimal: true, health_gate: false, ..model });
+}
+
+/// Files that concern some, only the coordinator, or nobody, and one that is refused.
+#[test]
+fn a_chain_of_three_and_files_that_concern_some() {
+    let mut contents = vec![says([1, 1, 1]), says([2, 1, 2]), says([2, 1, 2]), says([0; 3])];
+    contents[2].own = 1;
+    contents[3].valid = false;
+    let fuel = fuel([3, 1, 1, 0, 0], [4, 2, 1, 1, 0]);
+    let sometimes = &["commits", "is refused", "finds nothing to do", "rolls back"];
+    walk(Model { sometimes, ..Model::new("chain of 3, some concerned", CHAIN3, contents, fuel) });
+}
+
+#[test]
+fn a_chain_of_three() {
+    let contents = vec![says([1; 3]), says([2; 3]), says([3, 2, 3])];
+    let fuel = fuel([2, 2, 1, 0, 0], [2, 2, 2, 1, 0]);
+    let sometimes = &["rolls back a commit", "hears of the last transaction during the next"];
+    walk(Model { sometimes, ..Model::new("chain of 3", CHAIN3, contents, fuel) });
+}
+
+#[test]
+fn a_diamond_twice() {
+    let contents = vec![says([1; 4]), says([2; 4]), says([2, 3, 2, 3])];
+    let fuel = fuel([2, 1, 1, 0, 0], [2, 2, 1, 0, 0]);
+    let sometimes = &["rolls back a commit", "hears of the last transaction during the next"];
+    walk(Model { sometimes, ..Model::new("diamond, two requests", DIAMOND, contents, fuel) });
+}
+
+#[test]
+fn a_diamond_once_and_more_faults() {
+    let contents = vec![says([1; 4]), says([2; 4])];
+    let fuel = fuel([1, 2, 2, 0, 0], [1, 3, 3, 1, 0]);
+    let sometimes = &["rolls back a commit", "falls into emergency", "has a successor"];
+    walk(Model { sometimes, ..Model::new("diamond", DIAMOND, contents, fuel) });
+}
+
+#[test]
+fn a_fan_of_four() {
+    let contents = vec![says([1; 4]), says([2; 4]), says([3; 4])];
+    let fuel = fuel([1, 1, 1, 0, 0], [1, 2, 2, 1, 0]);
+    let sometimes = &["rolls back a commit"];
+    walk(Model { sometimes, ..Model::new("fan of 4", FAN, contents, fuel) });
+}
+
+#[test]
+fn three_that_depend_on_nobody() {
+    let contents = vec![says([1; 3]), says([2; 3]), says([2, 2, 3])];
+    let fuel = fuel([2, 1, 1, 0, 0], [2, 2, 1, 1, 0]);
+    let sometimes = &["rolls back a commit", "hears of the last transaction during the next"];
+    walk(Model { sometimes, ..Model::new("3 independent", FREE3, contents, fuel) });
+}
+
+#[test]
+fn four_that_depend_on_nobody() {
+    let contents = vec![says([1; 4]), says([2; 4])];
+    let fuel = fuel([1, 1, 1, 0, 0], [1, 2, 1, 0, 0]);
+    let sometimes = &["rolls back a commit"];
+    walk(Model { sometimes, ..Model::new("4 independent", FREE4, contents, fuel) });
+}
+
+/// A checker that finds nothing may look at nothing. Every deliberate bug is found, by the property that it is against.
+#[test]
+fn deliberate_bugs_are_found() {
+    const CURRENT: &str = "1: whoever is not being changed runs its section of the current generation";
+    let found = [
+        (Mutation::Unfenced, CURRENT),
+        (Mutation::FencedByGeneration, "nothing goes back without a cause"),
+        (Mutation::CommitsReversed, "a component commits after those it depends on"),
+        (Mutation::LateAnswersCount, "all have prepared before any commits"),
+        (Mutation::NotReapplied, CURRENT),
+        (Mutation::NothingCancelled, CURRENT),
+        (Mutation::OneSlotForAll, CURRENT),
+        (Mutation::NoTerms, CURRENT),
+        (Mutation::JoinsTheRunning, "at rest nobody waits, and the newest file was judged"),
+        (Mutation::NoDeadline, "2: deadlines alone bring it to rest"),
+        (Mutation::BrokenForgotten, "1: a success is whole"),
+        (Mutation::EverybodyTold, "3: whose section did not change hears nothing"),
+        (Mutation::DurableTooSoon, "6: what was told to be durable is found at the next start"),
+    ];
+    for (mutation, property) in found {
+        let length = shortest_counterexample(mutation, property);
+        println!("{mutation:?}: found after {length} steps, by \"{property}\"");
+    }
+}
+
+/// How many steps lead to a state in which the property does not hold.
+fn shortest_counterexample(mutation: Mutation, property: &'static str) -> usize {
+    let contents = vec![says([1, 1]), says([2, 2]), says([3, 2])];
+    let fuel = Fuel { triggers: 2, faults: 2, expiries: 2, stops: 0, kills: 1 };
+    let model = Model { mutation: Some(mutation), ..Model::new("mutated", CHAIN2, contents, fuel) };
+    let mut shortest = None;
+    loop {
+        let checker = model.clone().checker().finish_when(HasDiscoveries::AnyOf([property].into()));
+        // The last that is found is not the shortest: look again for one that is shorter still.
+        let checker =
+            if let Some(length) = shortest { checker.target_max_depth(length + 1) } else { checker };
+        let Some(path) = checker.spawn_bfs().join().discovery(property) else {
+            return shortest.unwrap_or_else(|| panic!("{mutation:?} was not found by {property:?}"));
+        };
+        shortest = Some(path.into_actions().len());
     }
 }

@@ -13,6 +13,7 @@ struct Slow {
     books: Books<u32, u32>,
     live: Arc<AtomicU32>,
     commits: Vec<Gate>,
+    probes: Vec<Gate>,
     finish: Option<Gate>,
 }
 
@@ -47,6 +48,14 @@ impl Reconfigurable for Slow {
         done(Ok(()))
     }
 
+    fn probe(&mut self) -> StepFuture<()> {
+        let gate = self.probes.pop();
+        Box::pin(async move {
+            pass(gate).await;
+            Ok(())
+        })
+    }
+
     fn finish(&mut self, _: &mut Context<Self>) -> StepFuture<()> {
         let gate = self.finish.take();
         Box::pin(async move {
@@ -78,6 +87,7 @@ struct Finishing {
     finish: tokio::task::JoinHandle<Ack>,
     /// Lets the second commit go on.
     let_commit: oneshot::Sender<()>,
+    let_probes: [oneshot::Sender<()>; 2],
 }
 
 const FIRST: Transaction = Transaction::NONE.next();
@@ -89,11 +99,14 @@ impl Finishing {
         let (let_commit, second) = oneshot::channel();
         let (open, first) = oneshot::channel();
         let _ = open.send(());
+        let (let_probe, probe) = oneshot::channel();
+        let (let_later_probe, later_probe) = oneshot::channel();
         let live = Arc::new(AtomicU32::new(1));
         let addr = Slow {
             books: Books::new(Arc::new(1)),
             live: Arc::clone(&live),
             commits: vec![second, first],
+            probes: vec![later_probe, probe],
             finish: Some(finish),
         }
         .start();
@@ -102,7 +115,7 @@ impl Finishing {
         tell(Step::Commit).await.unwrap().unwrap();
         let finish = tell(Step::Finish);
         let finish = tokio::spawn(async move { finish.await.unwrap() });
-        Self { addr, live, let_finish, finish, let_commit }
+        Self { addr, live, let_finish, finish, let_commit, let_probes: [let_probe, let_later_probe] }
     }
 }
 
@@ -113,7 +126,7 @@ fn prepare(next: u32) -> Step<u32> {
 #[test]
 fn a_finish_that_ends_during_the_next_commit_does_not_save_that_from_its_rollback() {
     System::new().block_on(async {
-        let Finishing { addr, live, let_finish, finish, let_commit } = Finishing::new().await;
+        let Finishing { addr, live, let_finish, finish, let_commit, .. } = Finishing::new().await;
         let tell = |step| addr.send(Reconfigure::new(SECOND, step));
         tell(prepare(3)).await.unwrap().unwrap();
         let commit = tell(Step::Commit);
@@ -135,5 +148,20 @@ fn a_rollback_of_the_next_transaction_does_not_cancel_a_finish() {
         addr.send(Reconfigure::new(SECOND, Step::Rollback)).await.unwrap().unwrap();
         let_finish.send(()).expect("the finish still waits");
         finish.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_step_that_is_repeated_while_it_is_under_way_takes_its_own_place() {
+    System::new().block_on(async {
+        let Finishing { addr, live, let_probes: [first, second], .. } = Finishing::new().await;
+        let tell = |step| addr.send(Reconfigure::new(FIRST, step));
+        let probes = [tell(Step::Probe), tell(Step::Probe)];
+        tell(Step::Rollback).await.unwrap().unwrap();
+        for (let_probe, probe) in [first, second].into_iter().zip(probes) {
+            let_probe.send(()).expect_err("the probe was cancelled");
+            probe.await.unwrap().expect_err("cancelled");
+        }
+        assert_eq!(live.load(Ordering::SeqCst), 1);
     });
 }

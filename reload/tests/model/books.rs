@@ -135,7 +135,11 @@ fn ask(fence: &mut Real, call: Call) -> Reply {
             Err(_) => Reply::Refused,
         },
         Call::IsPast(transaction) => {
-            if fence.is_past(transaction) { Reply::Done } else { Reply::Refused }
+            if fence.is_past(transaction) {
+                Reply::Done
+            } else {
+                Reply::Refused
+            }
         }
         Call::Rollback(transaction) => match fence.rollback(transaction) {
             Admit::Run(before) => Reply::Run(Some(*before)),
@@ -209,7 +213,11 @@ impl Unfenced {
                 Reply::Run(Some(before))
             }
             Call::Committed(_, done) | Call::Restored(_, done) => {
-                if done { Reply::Done } else { Reply::Refused }
+                if done {
+                    Reply::Done
+                } else {
+                    Reply::Refused
+                }
             }
         }
     }

@@ -107,30 +107,37 @@ impl Part {
             StepKind::Rollback if books.call(Call::IsPast(key)) == Reply::Done => Reply::Done,
             StepKind::Rollback => {
                 let admitted = books.call(Call::Rollback(key));
-                if !matches!(mutation, Some(Mutation::Unfenced | Mutation::NothingCancelled)) {
-                    answers.extend(self.cancel());
-                }
+                answers.extend(self.cancel());
                 admitted
             }
         };
         match admitted {
             Reply::Refused => answers.push((transaction, kind, Answer::Failed)),
             Reply::Done => answers.push((transaction, kind, Answer::Done)),
-            Reply::Run(target) => self.begin(step, target, mutation),
+            Reply::Run(target) => answers.extend(self.begin(step, target, mutation)),
         }
         answers
     }
 
-    fn begin(&mut self, step: Step, target: Option<Section>, mutation: Option<Mutation>) {
+    /// Returns the answer to a step whose place it takes: one that is repeated while it is under way.
+    fn begin(&mut self, step: Step, target: Option<Section>, mutation: Option<Mutation>) -> Option<Answered> {
         let term = self.actor.term;
-        // What cannot be undone is not undone by the next transaction's rollback either.
-        let cancellable = step.kind != StepKind::Finish || mutation == Some(Mutation::OneSlotForAll);
-        if cancellable {
-            self.actor.works.iter_mut().for_each(|work| work.cancellable = false);
+        // A finish stands whatever becomes of the next transaction.
+        let mut cancellable = step.kind != StepKind::Finish;
+        let mut cancelled = None;
+        match mutation {
+            Some(Mutation::Unfenced | Mutation::NothingCancelled) => cancellable = false,
+            Some(Mutation::OneSlotForAll) => {
+                cancellable = true;
+                self.actor.works.iter_mut().for_each(|work| work.cancellable = false);
+            }
+            _ if cancellable => cancelled = self.cancel(),
+            _ => {}
         }
         let work = Work { step, target, term, cancellable };
         self.take_effect(&work, TORN, mutation);
         self.actor.works.push(work);
+        cancelled
     }
 
     fn cancel(&mut self) -> Option<Answered> {
@@ -142,7 +149,7 @@ impl Part {
     /// A work is over, well or not. Returns whether the component says that it is done.
     pub fn complete(&mut self, at: usize, well: bool, mutation: Option<Mutation>) -> (Step, bool) {
         let work = self.actor.works.remove(at);
-        if work.step.kind != StepKind::Finish || mutation == Some(Mutation::OneSlotForAll) {
+        if mutation == Some(Mutation::OneSlotForAll) {
             self.actor.works.iter_mut().for_each(|other| other.cancellable = false);
         }
         self.take_effect(&work, work.target.filter(|_| well).unwrap_or(TORN), mutation);
@@ -153,7 +160,11 @@ impl Part {
             StepKind::Commit => books.call(Call::Committed(key, well)),
             StepKind::Rollback => books.call(Call::Restored(key, well)),
             StepKind::Probe | StepKind::Finish => {
-                if well { Reply::Done } else { Reply::Refused }
+                if well {
+                    Reply::Done
+                } else {
+                    Reply::Refused
+                }
             }
         };
         (work.step, reply == Reply::Done)
@@ -184,7 +195,8 @@ impl Part {
         let old = std::mem::replace(&mut self.actor, Actor { books, mailbox, works: Vec::new(), term: 0 });
         // Only what changes what runs is worth following.
         let works = old.works.into_iter();
-        self.left_behind.extend(works.filter(|w| matches!(w.step.kind, StepKind::Commit | StepKind::Rollback)));
+        self.left_behind
+            .extend(works.filter(|w| matches!(w.step.kind, StepKind::Commit | StepKind::Rollback)));
     }
 
     /// The successor starts: it takes office, and what it starts on is what runs. Asked at once to close the transaction in its

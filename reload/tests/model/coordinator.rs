@@ -393,10 +393,7 @@ impl World {
         let failed = matches!(end, End::RolledBack | End::Failed);
         self.note(failed && !self.seen.cause, Wrong::FailedWithoutCause);
         let success = matches!(end, End::Committed | End::Unchanged);
-        self.note(
-            success && !self.desk.machine.broken().is_empty(),
-            Wrong::SuccessThatIsNotWhole,
-        );
+        self.note(success && !self.desk.machine.broken().is_empty(), Wrong::SuccessThatIsNotWhole);
         if end == End::Committed && running.is_some_and(|running| running.durable) {
             self.seen.durable = Some((self.desk.generation, self.desk.current));
         }

@@ -12,18 +12,17 @@ type Condition = fn(&Model, &World) -> bool;
 
 /// Every one is checked in every state of every configuration. The numbers are those of DESIGN.md's invariants.
 const ALWAYS: &[(&str, Condition)] = &[
-    ("1: whoever is not being changed runs its section of the current generation", everybody_runs_the_current),
+    (
+        "1: whoever is not being changed runs its section of the current generation",
+        everybody_runs_the_current,
+    ),
     ("1: an emergency is a broken component, shown as failed", broken_is_failed),
     ("1: a success is whole", |_, w| !w.seen.wrong.contains(&Wrong::SuccessThatIsNotWhole)),
     ("2: deadlines alone bring it to rest", deadlines_bring_rest),
     ("2: without another fault it comes to rest by itself, and nothing is held", comes_to_rest),
-    ("3: whose section did not change hears nothing", |_, w| {
-        !w.seen.wrong.contains(&Wrong::ToldUnconcerned)
-    }),
+    ("3: whose section did not change hears nothing", |_, w| !w.seen.wrong.contains(&Wrong::ToldUnconcerned)),
     ("6: what was told to be durable is found at the next start", durable_is_found),
-    ("all have prepared before any commits", |_, w| {
-        !w.seen.wrong.contains(&Wrong::CommitBeforePrepared)
-    }),
+    ("all have prepared before any commits", |_, w| !w.seen.wrong.contains(&Wrong::CommitBeforePrepared)),
     ("a component commits after those it depends on", |_, w| {
         !w.seen.wrong.contains(&Wrong::CommitBeforeDependency)
     }),
@@ -56,9 +55,7 @@ const SOMETIMES: &[(&str, Condition)] = &[
     ("falls into emergency", |_, w| w.seen.ended == Some((End::Failed, false))),
     ("is led out of emergency", |_, w| w.seen.ended == Some((End::Committed, true))),
     ("has a successor", |_, w| w.rests() && w.parts.iter().any(|part| part.term > 0)),
-    ("leaves a commit behind", |_, w| {
-        w.rests() && w.parts.iter().any(|part| !part.left_behind.is_empty())
-    }),
+    ("leaves a commit behind", |_, w| w.rests() && w.parts.iter().any(|part| !part.left_behind.is_empty())),
     ("hears of the last transaction during the next", |_, w| w.has_leftovers()),
     ("works on a finish during the next transaction", |_, w| {
         let now = w.desk.running.map(|running| running.transaction);
@@ -102,7 +99,8 @@ fn deadlines_bring_rest(model: &Model, world: &World) -> bool {
     // The stage that runs, each level back, successors; or finish and record. Then the judgement of the one that waits.
     for _ in 0..levels + 3 {
         if machine.at_rest() {
-            return armed.is_none() && (world.desk.halted || !world.desk.machine.stopping() || !world.rests());
+            return armed.is_none()
+                && (world.desk.halted || !world.desk.machine.stopping() || !world.rests());
         }
         let Some((transaction, stage)) = armed.take() else { return false };
         let mut actions = machine.on(Event::Expired(transaction, stage));

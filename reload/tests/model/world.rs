@@ -143,9 +143,9 @@ impl Model {
         let mut needs = vec![Set::EMPTY; declared.len()];
         for (name, direct) in declared {
             assert_eq!(graph.names().len(), contents[0].sections.len());
-            let all = direct.iter().fold(Set::EMPTY, |all, need| {
-                all.with(Set::of(index(need))).with(needs[index(need)])
-            });
+            let all = direct
+                .iter()
+                .fold(Set::EMPTY, |all, need| all.with(Set::of(index(need))).with(needs[index(need)]));
             needs[index(name)] = all;
         }
         let replaceable = (0..declared.len()).collect();
