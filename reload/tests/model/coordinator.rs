@@ -24,12 +24,10 @@ pub struct Desk {
     /// What runs, and its number.
     pub current: usize,
     pub generation: u8,
-    /// The transaction that began last.
-    begun: Transaction,
     pub armed: Option<(Transaction, Stage)>,
     pub running: Option<Running>,
-    /// Those who wait for the next transaction: each with the transaction that had begun last when it asked.
-    pub waiting: Vec<Transaction>,
+    /// How many wait for the next transaction.
+    pub waiting: u8,
     /// Files that are being read, with what they said when that began.
     pub readings: Vec<(Transaction, usize)>,
     /// What is to be tried again after a while.
@@ -69,6 +67,10 @@ pub struct Seen {
     pub cause: bool,
     /// It began in emergency.
     pub emergency: bool,
+    /// Somebody asked after the file was last looked at.
+    pub unheard: bool,
+    /// Those who could not be brought back: irreplaceable, or with a successor that was not well or did not answer.
+    pub gone: Set,
     /// How the last one ended, and whether it led out of emergency.
     pub ended: Option<(End, bool)>,
     /// What was last told to be durable: a generation and what it says.
@@ -84,7 +86,6 @@ pub enum Wrong {
     CommitBeforeDependency,
     BackBeforeDependent,
     NotAnswered,
-    AnsweredByEarlier,
     FailedWithoutCause,
     SuccessThatIsNotWhole,
 }
@@ -97,10 +98,9 @@ impl Desk {
             machine: Machine::default(),
             current,
             generation,
-            begun: Transaction::NONE,
             armed: None,
             running: None,
-            waiting: Vec::new(),
+            waiting: 0,
             readings: Vec::new(),
             again: Vec::new(),
             late: Vec::new(),
@@ -127,10 +127,11 @@ impl World {
         if self.desk.machine.stopping() {
             return;
         }
+        self.seen.unheard = true;
         if model.mutation == Some(Mutation::JoinsTheRunning) && self.desk.running.is_some() {
             return;
         }
-        self.desk.waiting.push(self.desk.begun);
+        self.desk.waiting += 1;
         self.on(model, Event::Trigger, true);
     }
 
@@ -158,6 +159,7 @@ impl World {
             Action::Send(transaction, component, step) => {
                 return self.send(model, transaction, component, step);
             }
+            Action::SendAgain(..) if again && model.mutation == Some(Mutation::NotTriedAgain) => {}
             Action::SendAgain(transaction, component, step) if again => {
                 self.desk.again.push(Again::Send(transaction, component, step));
             }
@@ -169,20 +171,18 @@ impl World {
             }
             Action::Replace(transaction, component) => return self.replace(model, transaction, component),
             Action::Record(transaction) => self.record(model, transaction),
-            Action::Conclude(transaction, end) => self.conclude(transaction, end),
-            Action::DismissWaiting => self.desk.waiting.clear(),
-            Action::Halt => self.desk.halted = true,
+            Action::Conclude(transaction, end) => self.conclude(model, transaction, end),
+            Action::DismissWaiting => self.desk.waiting = 0,
+            Action::Halt => self.desk.halted = model.mutation != Some(Mutation::HaltForgotten),
         }
         None
     }
 
     fn judge(&mut self, transaction: Transaction) {
-        self.desk.begun = transaction;
-        // Whoever waited for one that runs was never answered; whoever is answered by one that began before was not heard.
+        // Whoever waited for one that runs is never answered; and one that nobody asked for is too many.
         self.note(self.desk.running.is_some(), Wrong::NotAnswered);
         let waiters = std::mem::take(&mut self.desk.waiting);
-        self.note(waiters.is_empty(), Wrong::NotAnswered);
-        self.note(waiters.iter().any(|after| *after >= transaction), Wrong::AnsweredByEarlier);
+        self.note(waiters == 0, Wrong::NotAnswered);
         self.desk.running = Some(Running { transaction, candidate: None, durable: false });
         let quiet = self.parts.iter().all(|part| part.is_quiet() && part.left_behind.is_empty());
         let emergency = !self.desk.machine.broken().is_empty();
@@ -191,6 +191,7 @@ impl World {
     }
 
     pub fn load(&mut self, transaction: Transaction) {
+        self.seen.unheard = false;
         self.desk.readings.push((transaction, self.file));
     }
 
@@ -350,7 +351,11 @@ impl World {
     pub fn expire(&mut self, model: &Model) {
         let Some((transaction, stage)) = self.desk.armed.take() else { return };
         self.seen.cause = true;
-        self.seen.back = self.seen.back.with(self.desk.machine.pending());
+        let silent = self.desk.machine.pending();
+        self.seen.back = self.seen.back.with(silent);
+        if stage == Stage::Replace {
+            self.seen.gone = self.seen.gone.with(silent);
+        }
         self.on(model, Event::Expired(transaction, stage), true);
     }
 
@@ -358,6 +363,7 @@ impl World {
         self.seen.touched = self.seen.touched.with(Set::of(component));
         self.note(!self.seen.affected.contains(component), Wrong::ToldUnconcerned);
         if !model.replaceable.contains(component) {
+            self.seen.gone = self.seen.gone.with(Set::of(component));
             return Some(Event::Replaced { transaction, component, done: false });
         }
         let section = model.contents[self.desk.current].sections[component];
@@ -368,7 +374,9 @@ impl World {
     fn record(&mut self, model: &Model, transaction: Transaction) {
         let Some(running) = &mut self.desk.running else { return };
         let Some(content) = running.candidate else { return };
-        self.desk.generation += 1;
+        if model.mutation != Some(Mutation::NumberUsedTwice) {
+            self.desk.generation += 1;
+        }
         self.desk.current = content;
         // From here on everybody runs the new one.
         self.seen.touched = Set::EMPTY;
@@ -386,14 +394,20 @@ impl World {
         self.on(model, Event::Recorded(transaction), true);
     }
 
-    fn conclude(&mut self, transaction: Transaction, end: End) {
+    fn conclude(&mut self, model: &Model, transaction: Transaction, end: End) {
         self.desk.armed = None;
-        let running = self.desk.running.take();
+        let running = self.desk.running;
+        if model.mutation != Some(Mutation::AnswerForgotten) || end != End::RolledBack {
+            self.desk.running = None;
+        }
         self.note(running.is_none_or(|running| running.transaction != transaction), Wrong::NotAnswered);
         let failed = matches!(end, End::RolledBack | End::Failed);
         self.note(failed && !self.seen.cause, Wrong::FailedWithoutCause);
         let success = matches!(end, End::Committed | End::Unchanged);
         self.note(success && !self.desk.machine.broken().is_empty(), Wrong::SuccessThatIsNotWhole);
+        if end == End::Committed {
+            self.seen.gone = Set::EMPTY;
+        }
         if end == End::Committed && running.is_some_and(|running| running.durable) {
             self.seen.durable = Some((self.desk.generation, self.desk.current));
         }
@@ -404,8 +418,9 @@ impl World {
 
     /// Nothing is known of a transaction that has not begun.
     fn forget(&mut self, cause: bool, emergency: bool) {
+        let Seen { durable, unheard, gone, .. } = self.seen;
         let wrong = std::mem::take(&mut self.seen.wrong);
-        self.seen = Seen { wrong, cause, emergency, durable: self.seen.durable, ..Seen::default() };
+        self.seen = Seen { cause, emergency, durable, unheard, gone, wrong, ..Seen::default() };
     }
 }
 

@@ -29,4 +29,14 @@ pub enum Mutation {
     EverybodyTold,
     /// A generation is reported durable when it was handed to the disk.
     DurableTooSoon,
+    /// Those who depend on others go back after them.
+    RollbacksReversed,
+    /// What is to be tried again is not.
+    NotTriedAgain,
+    /// Whoever asked for a transaction that is rolled back is not told.
+    AnswerForgotten,
+    /// A generation is written under the number of the one before.
+    NumberUsedTwice,
+    /// A stop waits for a halt that nobody reports.
+    HaltForgotten,
 }

@@ -171,13 +171,14 @@ impl Model {
         }
     }
 
-    /// Whom a step goes to, and from whom its answer comes: whoever it is for, unless commits are reversed.
+    /// Whom a step goes to, and from whom its answer comes: whoever it is for, unless the order is reversed.
     pub fn really_to(&self, component: Index, step: StepKind) -> Index {
-        if self.mutation == Some(Mutation::CommitsReversed) && step == StepKind::Commit {
-            self.needs.len() - 1 - component
-        } else {
-            component
-        }
+        let reversed = match self.mutation {
+            Some(Mutation::CommitsReversed) => step == StepKind::Commit,
+            Some(Mutation::RollbacksReversed) => step == StepKind::Rollback,
+            _ => false,
+        };
+        if reversed { self.needs.len() - 1 - component } else { component }
     }
 
     /// The program as it starts on what `disk` and `file` say.
@@ -431,6 +432,12 @@ impl World {
             (false, false) => TORN,
         };
         part.start(runs, key);
+        let one = Set::of(component);
+        if !well {
+            self.seen.gone = self.seen.gone.with(one);
+        } else if asked && model.awaits_successor(self, transaction, component) {
+            self.seen.gone = self.seen.gone.without(one);
+        }
         if asked {
             self.on(model, Event::Replaced { transaction, component, done: well }, true);
         }
@@ -439,7 +446,7 @@ impl World {
     /// Whether nothing is asked for and nothing is owed.
     pub fn rests(&self) -> bool {
         let desk = &self.desk;
-        desk.machine.at_rest() && desk.running.is_none() && desk.waiting.is_empty()
+        desk.machine.at_rest() && desk.running.is_none() && desk.waiting == 0
     }
 
     /// Something is on its way of a transaction before the one that runs.
