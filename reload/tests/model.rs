@@ -8,12 +8,15 @@
 //! `cargo test -p reload --test model -- --nocapture` prints the number of states; `MODEL=full` in the environment gives every
 //! configuration more of everything that may happen.
 
+#[allow(unreachable_pub, reason = "modules of a test are not seen from outside")]
 mod model {
     pub mod books;
     pub mod component;
     pub mod coordinator;
+    pub mod happening;
     pub mod mutation;
     pub mod properties;
+    pub mod seen;
     pub mod world;
 }
 

@@ -5,7 +5,8 @@ use reload::machine::{Action, End, Event, State};
 use stateright::Property;
 
 use super::component::Part;
-use super::coordinator::Wrong;
+use super::coordinator::Desk;
+use super::seen::Wrong;
 use super::world::{Model, World};
 
 type Condition = fn(&Model, &World) -> bool;
@@ -77,7 +78,7 @@ pub fn all(sometimes: &[&'static str]) -> Vec<Property<Model>> {
     always.chain(named).collect()
 }
 
-/// In every state, not only at rest: a message of a transaction that is over changes nothing during the next one either.
+/// In every state, not only at rest, but of those who were told to commit or have a successor: a message of a transaction that is over changes nothing during the next one either.
 fn everybody_runs_the_current(model: &Model, world: &World) -> bool {
     let sections = &model.contents[world.desk.current].sections;
     let excused = world.desk.machine.broken().with(world.seen.touched);
@@ -91,17 +92,16 @@ fn broken_is_failed(_: &Model, world: &World) -> bool {
 }
 
 /// Whatever components, disk and reader do from here on, which may be nothing: each wait has a deadline, and as many of them
-/// as there are levels, and a few more, end the transaction and the one that waits behind it.
+/// as there are levels, and a few more, end the transaction and the one that waits behind it; after a stop, in a halt.
 fn deadlines_bring_rest(model: &Model, world: &World) -> bool {
     let mut machine = world.desk.machine.clone();
-    let mut armed = world.desk.armed;
+    let Desk { mut armed, mut halted, .. } = world.desk;
     let everybody: Set = (0..world.parts.len()).collect();
     let levels = model.graph.levels(everybody).len();
     // The stage that runs, each level back, successors; or finish and record. Then the judgement of the one that waits.
     for _ in 0..levels + 3 {
         if machine.at_rest() {
-            return armed.is_none()
-                && (world.desk.halted || !world.desk.machine.stopping() || !world.rests());
+            break;
         }
         let Some((transaction, stage)) = armed.take() else { return false };
         let mut actions = machine.on(Event::Expired(transaction, stage));
@@ -111,6 +111,7 @@ fn deadlines_bring_rest(model: &Model, world: &World) -> bool {
                 match action {
                     Action::Arm(transaction, stage) => armed = Some((transaction, stage)),
                     Action::Conclude(..) => armed = None,
+                    Action::Halt => halted = true,
                     Action::Replace(transaction, component) if !model.replaceable.contains(component) => {
                         more.extend(machine.on(Event::Replaced { transaction, component, done: false }));
                     }
@@ -120,7 +121,7 @@ fn deadlines_bring_rest(model: &Model, world: &World) -> bool {
             actions = more;
         }
     }
-    machine.at_rest()
+    machine.at_rest() && armed.is_none() && halted == machine.stopping()
 }
 
 /// Stated over the states in which nothing happens by itself any more: `eventually` is unsound on cycles.
