@@ -5,6 +5,13 @@
 //! [`reload::fence::Fence`] itself, plans and levels come from [`reload::plan`] and [`reload::graph`]. What is mirrored, in as
 //! few lines as it takes, is what performs their decisions: `model/coordinator.rs` and `model/component.rs`.
 //!
+//! Any number of messages, answers, works and deadlines may be late by any time; what need not happen at all (requests, faults,
+//! deadlines that pass, a stop, kills) happens as often as a configuration's [`Fuel`](model::world::Fuel) lasts, at any moment.
+//!
+//! Not in it: how long anything takes (`reload::budget` has its own tests), `rollback N`, `--confirm` and dry runs, mailboxes that
+//! are full, several keys within one section, a torn write of a generation (`storage` writes them whole or not at all),
+//! and a start on a file that components refuse.
+//!
 //! `cargo test -p reload --test model -- --nocapture` prints the number of states; `MODEL=full` in the environment gives every
 //! configuration more of everything that may happen.
 

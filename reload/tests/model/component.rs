@@ -200,7 +200,8 @@ impl Part {
     }
 
     /// The successor starts: it takes office, and what it starts on is what runs. Asked at once to close the transaction in its
-    /// books, unless nobody waits for it any more.
+    /// books, unless nobody waits for it any more. (The components of the node take office a little earlier, when their successor
+    /// is made: here a predecessor may change what runs for longer.)
     pub fn start(&mut self, runs: Section, key: Option<Transaction>) {
         self.actor.mailbox.pop_front();
         self.term += 1;
