@@ -141,7 +141,8 @@ impl<S: Send + Sync + 'static> Reconfigure<S> {
     }
 }
 
-/// Where the glue keeps its books inside the actor: the [`Fence`] and the step that is under way.
+/// Where the glue keeps its books inside the actor: the [`Fence`] and the step that is under way, as long as a rollback would
+/// cancel it.
 #[derive(Debug)]
 pub struct Books<S, P> {
     fence: Fence<S, P>,
@@ -238,10 +239,12 @@ pub fn reconfigure<A: Reconfigurable>(
             let _ = answer.send(Ok(()));
         }
         Ok(Some(work)) => {
-            let in_transaction = transaction != Transaction::NONE;
+            // A finish stands whatever becomes of the next transaction, and may last into it: it is not what a rollback cancels,
+            // nor does its end mean that nothing is under way.
+            let cancellable = transaction != Transaction::NONE && kind != StepKind::Finish;
             let finished = work.into_actor(actor).map(move |outcome, actor: &mut A, _| {
                 let books = actor.books();
-                if in_transaction {
+                if cancellable {
                     books.running = None;
                 }
                 let ack = match outcome {
@@ -256,7 +259,9 @@ pub fn reconfigure<A: Reconfigurable>(
                 let _ = answer.send(ack);
             });
             let handle = ctx.spawn(finished);
-            if in_transaction {
+            if cancellable {
+                // One at a time: a step that is repeated while it is under way takes its own place.
+                cancel(actor, ctx);
                 actor.books().running = Some(handle);
             }
         }
@@ -388,3 +393,6 @@ fn panicked(kind: StepKind, panic: &(dyn Any + Send)) -> StepError {
         .unwrap_or_else(|| "no message".to_owned());
     StepError::component(format!("panicked in {}: {text}", kind.as_str()))
 }
+
+#[cfg(test)]
+mod tests;
