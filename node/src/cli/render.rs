@@ -42,9 +42,10 @@ pub(crate) fn changes(changes: &[Change]) -> String {
 pub(crate) fn outcome(outcome: &Outcome) -> String {
     let mut text = match outcome.outcome {
         Kind::Committed => format!(
-            "committed: generation {} -> {} in {:.2} ms{}\n",
+            "committed: generation {} -> {}{} in {:.2} ms{}\n",
             outcome.from_generation,
             outcome.config_generation,
+            outcome.restored_generation.map(|back| format!(" (what {back} said)")).unwrap_or_default(),
             outcome.duration_ms,
             if outcome.durable { "" } else { " (NOT on disk yet: is the disk full?)" }
         ),
@@ -52,13 +53,17 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
         Kind::Unchanged if outcome.message != Outcome::message_of(Kind::Unchanged) => {
             format!("{}\n", outcome.message)
         }
-        Kind::Unchanged => {
-            format!("unchanged: generation {} runs what the files say\n", outcome.config_generation)
-        }
+        Kind::Unchanged => match outcome.restored_generation {
+            None => format!("unchanged: generation {} runs what the files say\n", outcome.config_generation),
+            Some(back) => {
+                format!("unchanged: generation {} runs what {back} said\n", outcome.config_generation)
+            }
+        },
         Kind::Planned => format!(
-            "planned: {} against generation {}; nothing was changed\n",
+            "planned: {} against generation {}{}; nothing was changed\n",
             count(outcome.changes.len(), "change"),
-            outcome.config_generation
+            outcome.config_generation,
+            outcome.restored_generation.map(|back| format!(", to what {back} said")).unwrap_or_default(),
         ),
         Kind::Rejected => format!(
             "rejected: {}; generation {} runs on, untouched\n",

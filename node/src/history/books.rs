@@ -127,6 +127,11 @@ impl Books {
                 Ok(Restored::Written(kept)) => {
                     let kept = kept.map(|kept| kept.display().to_string());
                     tracing::info!(path = %path.display(), replaced = kept, "a file says what its generation said");
+                    let before = kept.map_or("there was none".to_owned(), |kept| {
+                        format!("{kept} has what it said before")
+                    });
+                    let message = format!("was written to say what runs; {before}");
+                    warnings.push(Problem::new(Class::System, message).file(path.display().to_string()));
                 }
                 Err(error) => {
                     let message =

@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::running::Running;
 use super::{Answered, Coordinator, Waiter, judging};
 use crate::machine::Event;
-use crate::source::Configuration;
-use crate::trigger::{DryRun, Refusal, Reload, Stop};
+use crate::source::{Configuration, Which};
+use crate::trigger::{Aim, DryRun, Refusal, Reload, Stop};
 
 /// How many requests may wait for the next reload. Each is a caller with an open connection; more are told to come back.
 const MAX_WAITING: usize = 1024;
@@ -45,6 +45,9 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
         let current = self.current.load_full();
         let (budget, generation) = (current.budget(), self.generation);
         let mut running = Running::dry(origin, budget, &*site, generation);
+        if let Which::Generation(generation) = which {
+            running.aim = Aim::Generation(generation);
+        }
         let compared_with = Arc::clone(&current);
         let looking = async move {
             let turn = turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?;
