@@ -137,7 +137,9 @@ impl Reconfigurable for Network {
         for _ in &expelled {
             self.view.counters().closed_by_reload();
         }
-        for key in trial.before.members.keys().filter(|key| !self.applied.members.contains_key(key)) {
+        let (old, members) = (&trial.before.members, &self.applied.members);
+        let same = Arc::ptr_eq(old, members);
+        for key in old.keys().filter(|key| !same && !members.contains_key(key)) {
             let peer = key.peer_id();
             self.post.forget(&peer);
             // A dial that was overtaken by a connection may still be under way; it ends with the connection.

@@ -61,7 +61,8 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
             inside.add_ms(line["duration_ms"].as_f64().unwrap_or_default());
             outside.add(elapsed);
             for error in line["errors"].as_array().into_iter().flatten() {
-                let (component, message) = (&error["component"], error["message"].as_str().unwrap_or_default());
+                let (component, message) =
+                    (&error["component"], error["message"].as_str().unwrap_or_default());
                 let step = message.split(';').next().unwrap_or_default();
                 let place = format!("{}: {step}", component.as_str().unwrap_or("-"));
                 *stages.entry(place).or_default() += 1;
@@ -108,7 +109,10 @@ fn report(
     for (name, samples) in [("duration_ms", inside), ("signal to outcome", outside)] {
         let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(|q| samples.quantile(q));
         let over = samples.over(limit);
-        let _ = write!(table, "\n{name:18} {p50:>8.1}  {p90:>8.1}  {p99:>8.1}  {max:>8.1}   {over} (> {limit} ms)");
+        let _ = write!(
+            table,
+            "\n{name:18} {p50:>8.1}  {p90:>8.1}  {p99:>8.1}  {max:>8.1}   {over} (> {limit} ms)"
+        );
     }
     let _ = write!(table, "\noutcomes: {}", json!(outcomes));
     for (what, count) in stages {

@@ -1,6 +1,7 @@
 //! A node that is looked at from outside: its files are written, its audit log is watched.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -75,14 +76,22 @@ impl Audit {
             std::thread::sleep(PAUSE);
         }
         loop {
-            self.size = size(&self.path);
-            let text = fs::read_to_string(&self.path).unwrap_or_default();
-            if text.ends_with('\n')
-                && let Some(line) = text.lines().last()
-            {
-                return serde_json::from_str(line).expect("a line is JSON");
+            let line = self.last_line();
+            if let Some(line) = line {
+                return serde_json::from_str(&line).expect("a line is JSON");
             }
         }
+    }
+
+    /// What was written since the last look, if it is whole lines.
+    fn last_line(&mut self) -> Option<String> {
+        let mut file = File::open(&self.path).ok()?;
+        let from = if file.metadata().ok()?.size() < self.size { 0 } else { self.size };
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(from)).and_then(|_| file.read_to_string(&mut text)).ok()?;
+        let line = text.strip_suffix('\n')?.lines().last()?.to_owned();
+        self.size = from + text.len() as u64;
+        Some(line)
     }
 
     /// Waits until it grows.
@@ -147,11 +156,8 @@ pub(crate) fn peers_text(peers: &[Value], shape: Shape) -> String {
     for peer in peers {
         let addresses: Vec<String> =
             peer["addresses"].as_array().into_iter().flatten().map(ToString::to_string).collect();
-        text += &format!(
-            "  - public_key: {}\n    addresses: [{}]\n",
-            peer["public_key"],
-            addresses.join(", ")
-        );
+        text +=
+            &format!("  - public_key: {}\n    addresses: [{}]\n", peer["public_key"], addresses.join(", "));
     }
     text
 }

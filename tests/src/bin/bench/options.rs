@@ -63,8 +63,7 @@ impl Options {
             json: false,
         };
         while let Some(argument) = arguments.next() {
-            let mut value =
-                || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
+            let mut value = || arguments.next().ok_or_else(|| format!("{argument} wants a value"));
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--json" => options.json = true,
@@ -78,7 +77,9 @@ impl Options {
                     options.budget_ms = u64::try_from(number).unwrap_or(u64::MAX);
                 }
                 "--members" => options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?,
-                "--changed" => options.changed = value()?.split(',').map(changed).collect::<Result<_, _>>()?,
+                "--changed" => {
+                    options.changed = value()?.split(',').map(changed).collect::<Result<_, _>>()?
+                }
                 "--shape" => {
                     options.shape = match value()?.as_str() {
                         "block" => Shape::Block,

@@ -133,7 +133,8 @@ fn table(rows: &[Value]) -> String {
         );
     }
     if cfg!(debug_assertions) {
-        table += "\nThis bench was built without --release: the parser of its floor is slower than it could be.";
+        table +=
+            "\nThis bench was built without --release: the parser of its floor is slower than it could be.";
     }
     table
 }

@@ -20,7 +20,8 @@ const LOOKS: usize = 20;
 const TOLERANCE: f64 = 0.02;
 
 /// Where the node was built with fault points, some reloads are rolled back as well.
-const FAULTS: &str = "network::commit=3%return(error);protocol::prepare=3%return(error);admin::probe=3%return(error)";
+const FAULTS: &str =
+    "network::commit=3%return(error);protocol::prepare=3%return(error);admin::probe=3%return(error)";
 
 /// What the process holds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -169,7 +170,8 @@ fn report(looks: &[Look], counts: &Counts, elapsed: Duration) -> (Value, String,
         // Less than before is no leak.
         let flat = after as f64 <= before as f64 * (1.0 + tolerance);
         is_flat &= flat;
-        verdicts.insert(name.to_owned(), json!({"second_quarter": before, "last_quarter": after, "flat": flat}));
+        verdicts
+            .insert(name.to_owned(), json!({"second_quarter": before, "last_quarter": after, "flat": flat}));
         let word = if flat { "flat" } else { "NOT FLAT" };
         let _ = write!(table, "\n{name:12} second quarter {before}, last quarter {after}: {word}");
     }
