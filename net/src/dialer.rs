@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
-use storage::{Member, Members, PeerKey};
+use storage::{Member, Members, PeerKey, side_by_side};
 
 use agenda::{Agenda, Standing};
 
@@ -124,26 +124,29 @@ impl Dialer {
         connected: impl Fn(&PeerId) -> bool,
     ) {
         self.set_pace(pace);
-        let wanted = self.entries.iter().filter(|(_, entry)| entry.wanted);
-        let removed: Vec<_> =
-            wanted.filter(|(key, _)| !members.contains_key(*key)).map(|(key, _)| *key).collect();
-        for key in removed {
-            let dropped = self.change(&key, |entry| {
-                entry.wanted = false;
-                entry.interrupt(now)
-            });
-            self.aborts.extend(dropped.flatten());
-        }
-        for (key, member) in members {
-            match self.entries.get(key) {
-                None => self.insert(member, now, &connected),
-                // Most are as they were, and cost no more than this look.
-                Some(entry) if entry.wanted && entry.member == *member => {}
-                Some(_) => {
-                    let dropped = self.change(key, |entry| entry.take(member, now));
-                    self.aborts.extend(dropped.flatten());
+        // Most are as they were, and cost no more than this look.
+        let differs = |entry: Option<&Entry>, member: Option<&Member>| match (entry, member) {
+            (Some(entry), Some(member)) => !entry.wanted || entry.member != *member,
+            (Some(entry), None) => entry.wanted,
+            (None, _) => true,
+        };
+        let others: Vec<_> = side_by_side(&self.entries, members)
+            .filter(|(_, entry, member)| differs(*entry, *member))
+            .map(|(key, entry, member)| (key, entry.is_some(), member))
+            .collect();
+        for (key, is_known, member) in others {
+            let dropped = match member {
+                Some(member) if is_known => self.change(&key, |entry| entry.take(member, now)),
+                Some(member) => {
+                    self.insert(member, now, &connected);
+                    None
                 }
-            }
+                None => self.change(&key, |entry| {
+                    entry.wanted = false;
+                    entry.interrupt(now)
+                }),
+            };
+            self.aborts.extend(dropped.flatten());
         }
     }
 

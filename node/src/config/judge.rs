@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use net::{Identity, NetworkSection};
 use reload::Problem;
 use storage::document::place::{self, Spot};
-use storage::document::{Document, Findings, MAX_FILE, ReadError, source};
+use storage::document::{Document, Findings, ReadError};
 use storage::{Digest, Members, PeersSection};
 
 use super::decode::{self, Draft, Key};
@@ -130,9 +130,9 @@ impl<'a> Judge<'a> {
         }
         let started = Instant::now();
         let same = match peers {
-            Some(peers) => source.snapshot.peers == *peers,
-            None => match source::read(&current.peers.file, MAX_FILE) {
-                Ok(file) => source.snapshot.peers.as_deref() == Some(&file.bytes),
+            Some(peers) => same_bytes(source.snapshot.peers.as_ref(), peers.as_ref()),
+            None => match members::read(&current.peers.file, self.current) {
+                Ok(text) => same_bytes(source.snapshot.peers.as_ref(), Some(&text)),
                 Err(ReadError::Missing) => source.snapshot.peers.is_none(),
                 Err(_) => false,
             },
@@ -268,6 +268,14 @@ impl<'a> Judge<'a> {
 impl Verdict {
     fn of(problem: Problem) -> Self {
         Self { problems: vec![problem], warnings: Vec::new() }
+    }
+}
+
+/// Whether two files hold the same; what was not read anew is the same without a look at it.
+fn same_bytes(one: Option<&Arc<[u8]>>, other: Option<&Arc<[u8]>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `peers.yaml` beside `conf.yaml`: who the members are.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,12 +10,20 @@ use storage::document::{Findings, MAX_FILE, ReadError, source};
 use storage::peers_file::Context;
 use storage::{Members, PeersFile};
 
-use super::{Draft, Judge, Verdict};
+use super::{Config, Draft, Judge, Verdict, same_bytes};
 
 /// The members with the bytes that they were read from.
 pub(super) struct Peers {
     pub(super) members: Arc<Members>,
     pub(super) text: Option<Arc<[u8]>>,
+}
+
+/// Reads `peers.yaml`. Where it holds what it held for `current`, these are that one's bytes.
+pub(super) fn read(path: &Path, current: Option<&Arc<Config>>) -> Result<Arc<[u8]>, ReadError> {
+    match current.and_then(|current| current.source.snapshot.peers.as_ref()) {
+        Some(before) => source::read_again(path, MAX_FILE, before),
+        None => source::read(path, MAX_FILE).map(|file| file.bytes.into()),
+    }
 }
 
 // === impl Judge ===
@@ -34,10 +43,10 @@ impl Judge<'_> {
             Some(text) => text,
             None => {
                 let started = Instant::now();
-                let read = source::read(&draft.peers.file, MAX_FILE);
+                let read = read(&draft.peers.file, self.current);
                 self.read += started.elapsed();
                 match read {
-                    Ok(file) => Some(file.bytes.into()),
+                    Ok(text) => Some(text),
                     Err(ReadError::Missing) => None,
                     Err(error) => {
                         let problem =
@@ -50,7 +59,7 @@ impl Judge<'_> {
             }
         };
         let reusable = self.current.filter(|current| {
-            current.source.snapshot.peers == text
+            same_bytes(current.source.snapshot.peers.as_ref(), text.as_ref())
                 && current.source.peers_name == name
                 && own == Some(&current.node.identity.public_key())
         });

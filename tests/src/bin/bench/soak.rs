@@ -79,7 +79,7 @@ pub(crate) async fn run(options: &Options, count: usize) -> (Value, String, bool
 /// Six good ones, which change a key of each component and the members, and four bad ones.
 fn edit(files: &mut Files, node: &Node, free: &Port, taken: &Port, number: usize) {
     let first = node.spec().port.loopback();
-    let even = number / 10 % 2 == 0;
+    let even = (number / 10).is_multiple_of(2);
     files.conf["network"]["addresses"] = if even { json!([first, free.loopback()]) } else { json!([first]) };
     match number % 10 {
         1 => files.conf["logging"]["targets"] = if even { json!({}) } else { json!({"net": "error"}) },
