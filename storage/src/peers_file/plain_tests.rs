@@ -236,7 +236,7 @@ fn edited(text: &str, edit: &Edit) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(2_000), ..ProptestConfig::default() })]
 
     #[test]
     fn both_readers_read_alike(text in document(), edits in vec(edit(), 0..3), knows in any::<bool>()) {

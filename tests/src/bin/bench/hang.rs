@@ -42,7 +42,7 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
     let mut audit = Audit::of(node);
     let (mut inside, mut outside) = (Samples::default(), Samples::default());
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
-    let mut stages: BTreeMap<String, usize> = BTreeMap::new();
+    let mut hung: BTreeMap<String, usize> = BTreeMap::new();
     let mut new = true;
     edit(files, node, &port, new);
     while inside.len() < count {
@@ -60,16 +60,21 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
         if matches!(outcome.as_str(), "rolled_back" | "failed") {
             inside.add_ms(line["duration_ms"].as_f64().unwrap_or_default());
             outside.add(elapsed);
-            for error in line["errors"].as_array().into_iter().flatten() {
-                let (component, message) =
-                    (&error["component"], error["message"].as_str().unwrap_or_default());
+            let errors = line["errors"].as_array().into_iter().flatten();
+            for error in errors.filter(|error| is_silence(error)) {
+                let message = error["message"].as_str().unwrap_or_default();
                 let step = message.split(';').next().unwrap_or_default();
-                let place = format!("{}: {step}", component.as_str().unwrap_or("-"));
-                *stages.entry(place).or_default() += 1;
+                let place = format!("{}: {step}", error["component"].as_str().unwrap_or("-"));
+                *hung.entry(place).or_default() += 1;
             }
         }
     }
-    report(options, &inside, &outside, &outcomes, &stages)
+    report(options, &inside, &outside, &outcomes, &hung)
+}
+
+/// Whether an error is the hang itself, not what the coordinator made of it.
+fn is_silence(error: &Value) -> bool {
+    error["message"].as_str().is_some_and(|message| message.starts_with("did not answer"))
 }
 
 /// Changes something of every component, or takes it back.
@@ -89,7 +94,7 @@ fn report(
     inside: &Samples,
     outside: &Samples,
     outcomes: &BTreeMap<String, usize>,
-    stages: &BTreeMap<String, usize>,
+    hung: &BTreeMap<String, usize>,
 ) -> (Value, String, bool) {
     let budget = options.budget_ms as f64;
     let limit = budget * SLACK;
@@ -102,7 +107,7 @@ fn report(
         "inside_over_limit": inside.over(limit),
         "outside_over_limit": outside.over(limit),
         "outcomes": outcomes,
-        "hung": stages,
+        "hung": hung,
     });
     let mut table = format!("{} hanging reloads, budget {budget} ms\n", inside.len());
     table += "                       p50       p90       p99       max   over the limit";
@@ -115,7 +120,7 @@ fn report(
         );
     }
     let _ = write!(table, "\noutcomes: {}", json!(outcomes));
-    for (what, count) in stages {
+    for (what, count) in hung {
         let _ = write!(table, "\n{count:>6}  {what}");
     }
     (report, table, outside.over(limit) == 0)

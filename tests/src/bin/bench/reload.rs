@@ -45,14 +45,20 @@ async fn row(options: &Options, members: usize, changed: Changed) -> Value {
     node.conf["logging"]["level"] = json!("warn");
     node.conf["reload"] = json!({"budget": "10s"});
     let mut files = Files::of(&node, options.shape);
-    let floor = Floor::measure(&peers_text(&files.peers, options.shape), options.rounds);
+    let mut floor = Floor::new(peers_text(&files.peers, options.shape));
     let node = node.start().await;
     settle(&node).await;
-    let measured = measure(options, &node, &mut files, changed).await;
+    let measured = measure(options, &node, &mut files, &mut floor, changed).await;
     report(options, members, changed, &floor, &measured)
 }
 
-async fn measure(options: &Options, node: &Node, files: &mut Files, changed: Changed) -> Measured {
+async fn measure(
+    options: &Options,
+    node: &Node,
+    files: &mut Files,
+    floor: &mut Floor,
+    changed: Changed,
+) -> Measured {
     let port = Port::free();
     let first = node.spec().port.loopback();
     let mut audit = Audit::of(node);
@@ -86,6 +92,7 @@ async fn measure(options: &Options, node: &Node, files: &mut Files, changed: Cha
         node.signal(Signal::HUP);
         let line = audit.next_line(node);
         assert_eq!(line["outcome"], "committed", "{line:#}");
+        floor.sample();
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     measured
