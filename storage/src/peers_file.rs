@@ -1,5 +1,6 @@
 //! `peers.yaml`: the members of the federation, as people write them (N1, N9, contract: "peers.yaml").
 
+mod edited;
 mod plain;
 
 use std::collections::HashMap;
@@ -37,6 +38,8 @@ pub struct PeersFile {
     pub warnings: Vec<Problem>,
     /// The very bytes; `None` where there is no file, which is a federation of one.
     pub text: Option<Arc<[u8]>>,
+    /// Whether it is of the usual shape, so that the next one can be read by its difference to this one.
+    pub is_plain: bool,
 }
 
 /// What is known before a file is parsed.
@@ -46,6 +49,8 @@ pub struct Context<'a> {
     pub own: Option<&'a PeerKey>,
     /// Members read before. Their keys are recognised instead of judged again, which is a third of the time.
     pub known: Option<&'a Members>,
+    /// The text of those members' file, if it was [plain](PeersFile::is_plain) and the node's key is the same.
+    pub plain_text: Option<&'a str>,
 }
 
 /// The SHA-256 of a file's bytes: how its content is compared.
@@ -80,7 +85,7 @@ impl PeersFile {
     /// A federation of one: no file, no members.
     #[must_use]
     pub const fn none() -> Self {
-        Self { members: Members::new(), warnings: Vec::new(), text: None }
+        Self { members: Members::new(), warnings: Vec::new(), text: None, is_plain: false }
     }
 
     /// Parses the bytes of a file; see [`PeersFile::read`].
@@ -88,8 +93,8 @@ impl PeersFile {
     /// # Errors
     /// If anything in them is wrong.
     pub fn parse(name: &str, text: Arc<[u8]>, context: Context<'_>) -> Result<Self, PeersFileError> {
-        if let Some(members) = source::text(name, &text).ok().and_then(|text| plain::members(text, context)) {
-            return Ok(Self { members, warnings: Vec::new(), text: Some(text) });
+        if let Some(members) = source::text(name, &text).ok().and_then(|text| usual(text, context)) {
+            return Ok(Self { members, warnings: Vec::new(), text: Some(text), is_plain: true });
         }
         Self::parse_any(name, text, context)
     }
@@ -102,7 +107,7 @@ impl PeersFile {
         let members = members(&document, &findings, context);
         let (problems, warnings) = document.problems(findings);
         if problems.is_empty() {
-            Ok(Self { members, warnings, text: Some(text) })
+            Ok(Self { members, warnings, text: Some(text), is_plain: false })
         } else {
             Err(PeersFileError { problems, warnings })
         }
@@ -130,6 +135,11 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({self})")
     }
+}
+
+/// Reads a text of the usual shape, by its difference to the one before where there is one.
+fn usual(text: &str, context: Context<'_>) -> Option<Members> {
+    edited::members(text, context).or_else(|| plain::members(text, context))
 }
 
 fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -> Members {

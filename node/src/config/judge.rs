@@ -114,6 +114,7 @@ impl<'a> Judge<'a> {
             name,
             peers_name,
             snapshot: Snapshot { conf, peers: peers.text },
+            plain_peers: peers.is_plain,
             named: std::mem::take(&mut draft.named),
             temporary_key,
             warnings: verdict.warnings.clone(),

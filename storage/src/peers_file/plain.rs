@@ -15,7 +15,7 @@ use crate::document::Span;
 use crate::{Member, Members, PeerKey};
 
 /// The largest text that is read here. Below it no document has as many values as the parser refuses.
-const MAX_TEXT: usize = 8 << 20;
+pub(super) const MAX_TEXT: usize = 8 << 20;
 
 /// Reads the members, without the node's own entry. `None` says nothing about the text but that it is for the parser.
 pub(super) fn members(text: &str, context: Context<'_>) -> Option<Members> {
@@ -23,32 +23,56 @@ pub(super) fn members(text: &str, context: Context<'_>) -> Option<Members> {
         return None;
     }
     let mut lines = Lines(text);
-    let mut line = lines.next()?;
-    if line.indent == 0 && after_key(line.text, "version") == Some("1") {
-        line = lines.next()?;
-    }
-    if line.indent != 0 || after_key(line.text, "peers") != Some("") {
-        return None;
-    }
-    let mut members = Vec::new();
-    let mut next = lines.next();
-    let dash = next?.indent;
-    while let Some(line) = next {
-        if line.indent != dash {
-            return None;
-        }
-        let first = line.text.strip_prefix("- ")?;
-        let (member, after) = entry(first, dash + 2, &mut lines, context)?;
-        next = after;
-        members.push((member.key, member));
-    }
-    let count = members.len();
-    let mut members: Members = members.into_iter().collect();
+    let first = first_entry(&mut lines)?;
+    let read = read_entries(first, &mut lines, context)?;
+    let count = read.len();
+    let mut members: Members = read.into_iter().map(|member| (member.key, member)).collect();
     if members.len() != count {
         return None;
     }
     if let Some(own) = context.own {
         members.remove(own);
+    }
+    Some(members)
+}
+
+/// Reads a part of a text that begins with an entry and ends before one, or with the text.
+pub(super) fn entries(text: &str, context: Context<'_>) -> Option<Vec<Member>> {
+    if !is_printed(text) {
+        return None;
+    }
+    let mut lines = Lines(text);
+    let first = lines.next()?;
+    read_entries(first, &mut lines, context)
+}
+
+/// How far the entries of a text are indented.
+pub(super) fn indentation(text: &str) -> Option<usize> {
+    first_entry(&mut Lines(text)).map(|line| line.indent)
+}
+
+/// What stands before the entries, and the first line of them.
+fn first_entry<'t>(lines: &mut Lines<'t>) -> Option<Line<'t>> {
+    let mut line = lines.next()?;
+    if line.indent == 0 && after_key(line.text, "version") == Some("1") {
+        line = lines.next()?;
+    }
+    let is_head = line.indent == 0 && after_key(line.text, "peers") == Some("");
+    if is_head { lines.next() } else { None }
+}
+
+fn read_entries<'t>(first: Line<'t>, lines: &mut Lines<'t>, context: Context<'_>) -> Option<Vec<Member>> {
+    let dash = first.indent;
+    let mut members = Vec::new();
+    let mut next = Some(first);
+    while let Some(line) = next {
+        if line.indent != dash {
+            return None;
+        }
+        let first = line.text.strip_prefix("- ")?;
+        let (member, after) = entry(first, dash + 2, lines, context)?;
+        next = after;
+        members.push(member);
     }
     Some(members)
 }

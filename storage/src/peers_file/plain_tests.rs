@@ -10,11 +10,15 @@ use super::*;
 
 /// A few keys that everybody uses, so that repeated members and the node's own come up.
 fn keys() -> Vec<PeerKey> {
+    keys_from(1..7)
+}
+
+fn keys_from(numbers: std::ops::Range<u8>) -> Vec<PeerKey> {
     let key = |n: u8| {
         let secret = ed25519::SecretKey::try_from_bytes([n; 32]).expect("32 bytes");
         PeerKey::from_bytes(ed25519::Keypair::from(secret).public().to_bytes()).expect("a key")
     };
-    (1..=6).map(key).collect()
+    numbers.map(key).collect()
 }
 
 /// Members that were read before; some of the keys are theirs.
@@ -242,12 +246,32 @@ proptest! {
     fn both_readers_read_alike(text in document(), edits in vec(edit(), 0..3), knows in any::<bool>()) {
         let keys = keys();
         let known = known(&keys);
-        let context = Context { own: keys.first(), known: knows.then_some(&known) };
+        let context = Context { own: keys.first(), known: knows.then_some(&known), plain_text: None };
         assert_alike(&text, context);
         let mut text = text;
         for edit in &edits {
             text = edited(&text, edit);
             assert_alike(&text, context);
+        }
+    }
+
+    #[test]
+    fn an_edit_is_read_as_the_whole(text in document(), edits in vec(edit(), 1..4), owns in any::<bool>()) {
+        let keys = keys();
+        let context = Context { own: keys.first().filter(|_| owns), ..Context::default() };
+        // Enough around it that an edit is a small part.
+        let more: String = keys_from(20..40).iter().map(|key| format!("- public_key: {key}\n")).collect();
+        let mut old = format!("peers:\n{more}{}", text.split_once("peers:\n").map_or("", |(_, entries)| entries));
+        for edit in &edits {
+            let new = edited(&old, edit);
+            let Some(known) = plain::members(&old, context) else { break };
+            let context = Context { known: Some(&known), ..context };
+            let by_difference = edited::members(&new, Context { plain_text: Some(&old), ..context });
+            if by_difference.is_some() {
+                prop_assert_eq!(&by_difference, &plain::members(&new, context), "{:?} after {:?}", new, old);
+                assert_alike(&new, context);
+            }
+            old = new;
         }
     }
 
@@ -289,6 +313,30 @@ fn usual_files_are_plain() {
     ] {
         assert!(assert_alike(&text, Context::default()), "{text}");
     }
+}
+
+#[test]
+fn a_small_edit_of_a_large_file_is_read_by_its_difference() {
+    let keys = keys_from(1..40);
+    let file = |keys: &[PeerKey], port: u16| {
+        let entry = |key| format!("  - public_key: \"{key}\"\n    addresses: [/ip4/1.2.3.4/tcp/{port}]\n");
+        keys.iter().map(entry).collect::<String>()
+    };
+    let whole = |keys: &[PeerKey]| format!("version: 1\npeers:\n{}", file(keys, 1));
+    let old = whole(&keys);
+    let known = plain::members(&old, Context::default()).unwrap();
+    let context = Context { known: Some(&known), plain_text: Some(&old), own: None };
+    let (some, others) = keys.split_at(20);
+    let moved = format!("{}{}{}", whole(&some[..19]), file(&some[19..], 2), file(others, 1));
+    let removed = whole(&[&some[..19], others].concat());
+    let swapped = whole(&[&some[..18], &some[19..], &some[18..19], others].concat());
+    let appended = format!("{old}{}", file(&keys_from(50..51), 1));
+    for new in [moved, removed, swapped, appended, format!("{old}# the end\n")] {
+        let members = edited::members(&new, context).unwrap_or_else(|| panic!("{new}"));
+        assert_eq!(Some(members), plain::members(&new, Context::default()));
+    }
+    let twice = format!("{old}{}", file(&keys[3..4], 2));
+    assert_eq!(edited::members(&twice, context), None, "a member that stands twice is an error");
 }
 
 #[test]

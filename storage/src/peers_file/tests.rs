@@ -64,9 +64,12 @@ fn the_nodes_own_entry_is_passed_over_even_where_only_others_can_use_it() {
     let text = format!(
         "peers:\n- {{public_key: {own}, addresses: [/ip4/0.0.0.0/tcp/9000]}}\n- {{public_key: {other}}}\n"
     );
-    let file =
-        PeersFile::parse("peers.yaml", text.as_bytes().into(), Context { own: Some(&own), known: None })
-            .unwrap();
+    let file = PeersFile::parse(
+        "peers.yaml",
+        text.as_bytes().into(),
+        Context { own: Some(&own), ..Context::default() },
+    )
+    .unwrap();
     assert_eq!(file.members.keys().copied().collect::<Vec<_>>(), [other]);
     assert_eq!(file.text.as_deref(), Some(text.as_bytes()));
 }
@@ -217,7 +220,7 @@ fn ten_thousand_members_are_read_whole() {
     let members = parse(&text).unwrap().members;
     assert!(members.keys().eq(keys.iter()));
     assert!(members.values().all(|member| member.addresses.len() == 2));
-    let context = Context { own: None, known: Some(&members) };
+    let context = Context { known: Some(&members), ..Context::default() };
     let again = PeersFile::parse("peers.yaml", text.into_bytes().into(), context).unwrap().members;
     assert_eq!(again, members, "recognised keys are the same keys");
 }

@@ -16,6 +16,8 @@ use super::{Config, Draft, Judge, Verdict, same_bytes};
 pub(super) struct Peers {
     pub(super) members: Arc<Members>,
     pub(super) text: Option<Arc<[u8]>>,
+    /// As [`PeersFile::is_plain`].
+    pub(super) is_plain: bool,
 }
 
 /// Reads `peers.yaml`. Where it holds what it held for `current`, these are that one's bytes.
@@ -68,14 +70,22 @@ impl Judge<'_> {
                 current.source.warnings.iter().filter(|warning| warning.file.as_deref() == Some(name));
             verdict.warnings.extend(theirs.cloned());
             let text = current.source.snapshot.peers.clone();
-            return Some(Peers { members: Arc::clone(&current.peers.members), text });
+            let is_plain = current.source.plain_peers;
+            return Some(Peers { members: Arc::clone(&current.peers.members), text, is_plain });
         }
-        let Some(bytes) = text else { return Some(Peers { members: Arc::new(Members::new()), text: None }) };
+        let Some(bytes) = text else {
+            return Some(Peers { members: Arc::new(Members::new()), text: None, is_plain: false });
+        };
         let known = self.current.map(|current| &*current.peers.members);
-        match PeersFile::parse(name, bytes, Context { own, known }) {
+        let plain_text = self
+            .current
+            .filter(|current| current.source.plain_peers && own == Some(&current.node.identity.public_key()));
+        let plain_text = plain_text.and_then(|current| current.source.snapshot.peers.as_deref());
+        let plain_text = plain_text.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        match PeersFile::parse(name, bytes, Context { own, known, plain_text }) {
             Ok(file) => {
                 verdict.warnings.extend(file.warnings);
-                Some(Peers { members: Arc::new(file.members), text: file.text })
+                Some(Peers { members: Arc::new(file.members), text: file.text, is_plain: file.is_plain })
             }
             Err(error) => {
                 verdict.problems.extend(error.problems);
