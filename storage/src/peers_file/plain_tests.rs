@@ -337,6 +337,13 @@ fn a_small_edit_of_a_large_file_is_read_by_its_difference() {
     }
     let twice = format!("{old}{}", file(&keys[3..4], 2));
     assert_eq!(edited::members(&twice, context), None, "a member that stands twice is an error");
+
+    // The node itself is no member, and may not stand twice all the same.
+    let own = Context { own: keys.first(), ..Context::default() };
+    let known = plain::members(&old, own).unwrap();
+    let twice = format!("{old}{}", file(&keys[..1], 2));
+    let context = Context { known: Some(&known), plain_text: Some(&old), ..own };
+    assert_eq!((plain::members(&twice, own), edited::members(&twice, context)), (None, None));
 }
 
 #[test]
