@@ -43,6 +43,7 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
     let (mut inside, mut outside) = (Samples::default(), Samples::default());
     let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
     let mut hung: BTreeMap<String, usize> = BTreeMap::new();
+    let mut failed = Vec::new();
     let mut new = true;
     edit(files, node, &port, new);
     while inside.len() < count {
@@ -60,6 +61,9 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
         if matches!(outcome.as_str(), "rolled_back" | "failed") {
             inside.add_ms(line["duration_ms"].as_f64().unwrap_or_default());
             outside.add(elapsed);
+            if outcome == "failed" {
+                failed.push(line["error"].clone());
+            }
             let errors = line["errors"].as_array().into_iter().flatten();
             for error in errors.filter(|error| is_silence(error)) {
                 let message = error["message"].as_str().unwrap_or_default();
@@ -69,7 +73,7 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
             }
         }
     }
-    report(options, &inside, &outside, &outcomes, &hung)
+    report(options, &inside, &outside, &outcomes, &hung, &failed)
 }
 
 /// Whether an error is the hang itself, not what the coordinator made of it.
@@ -95,6 +99,7 @@ fn report(
     outside: &Samples,
     outcomes: &BTreeMap<String, usize>,
     hung: &BTreeMap<String, usize>,
+    failed: &[Value],
 ) -> (Value, String, bool) {
     let budget = options.budget_ms as f64;
     let limit = budget * SLACK;
@@ -108,6 +113,7 @@ fn report(
         "outside_over_limit": outside.over(limit),
         "outcomes": outcomes,
         "hung": hung,
+        "failed": failed,
     });
     let mut table = format!("{} hanging reloads, budget {budget} ms\n", inside.len());
     table += "                       p50       p90       p99       max   over the limit";
@@ -122,6 +128,9 @@ fn report(
     let _ = write!(table, "\noutcomes: {}", json!(outcomes));
     for (what, count) in hung {
         let _ = write!(table, "\n{count:>6}  {what}");
+    }
+    for error in failed {
+        let _ = write!(table, "\nfailed: {}", error.as_str().unwrap_or_default());
     }
     (report, table, outside.over(limit) == 0)
 }
