@@ -51,9 +51,9 @@ impl<'a> Judge<'a> {
     }
 
     /// The bytes of `conf.yaml`, or what it is taken to say.
-    pub(super) fn read_conf(&mut self) -> Result<Vec<u8>, ReadError> {
+    pub(super) fn read_conf(&mut self) -> Result<Arc<[u8]>, ReadError> {
         let started = Instant::now();
-        let read = self.held.read(&self.path);
+        let read = self.held.read(&self.path, self.current.map(|current| &current.source.snapshot.conf));
         self.read += started.elapsed();
         read
     }
@@ -128,6 +128,7 @@ impl<'a> Judge<'a> {
             name,
             peers_name,
             snapshot: Snapshot { conf, peers: peers.text },
+            plain_peers: peers.is_plain,
             named: std::mem::take(&mut draft.named),
             temporary_key,
             warnings: verdict.warnings.clone(),
@@ -144,9 +145,9 @@ impl<'a> Judge<'a> {
         }
         let started = Instant::now();
         let same = match peers {
-            Some(peers) => source.snapshot.peers == *peers,
-            None => match self.held.read(&current.peers.file) {
-                Ok(bytes) => source.snapshot.peers.as_deref() == Some(&bytes),
+            Some(peers) => same_bytes(source.snapshot.peers.as_ref(), peers.as_ref()),
+            None => match self.held.read(&current.peers.file, source.snapshot.peers.as_ref()) {
+                Ok(text) => same_bytes(source.snapshot.peers.as_ref(), Some(&text)),
                 Err(ReadError::Missing) => source.snapshot.peers.is_none(),
                 Err(_) => false,
             },
@@ -282,6 +283,14 @@ impl<'a> Judge<'a> {
 impl Verdict {
     fn of(problem: Problem) -> Self {
         Self { problems: vec![problem], warnings: Vec::new() }
+    }
+}
+
+/// Whether two files hold the same; what was not read anew is the same without a look at it.
+fn same_bytes(one: Option<&Arc<[u8]>>, other: Option<&Arc<[u8]>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 
