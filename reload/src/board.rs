@@ -86,7 +86,9 @@ impl Board {
         self.0.store(Arc::new(next));
     }
 
-    pub(crate) fn finished(&self, outcome: &Arc<Outcome>) {
+    /// Shows an outcome. `broken` are the components that run neither generation for sure: there may be some from a reload
+    /// before this one, of which its errors tell nothing.
+    pub(crate) fn finished(&self, outcome: &Arc<Outcome>, broken: &[&str]) {
         self.update(|board| {
             board.generation = outcome.config_generation;
             board.running = None;
@@ -95,7 +97,11 @@ impl Board {
                 board.last_success = outcome.timestamp;
             }
             match outcome.outcome {
-                Kind::Failed => board.degraded = outcome.error.clone(),
+                Kind::Failed => {
+                    let why = outcome.error.as_deref().unwrap_or("no error was told");
+                    let broken = broken.join(", ");
+                    board.degraded = Some(format!("neither changed nor restored: {broken} (last: {why})"));
+                }
                 Kind::Committed | Kind::Unchanged => board.degraded = None,
                 _ => {}
             }

@@ -21,8 +21,10 @@ pub enum Stage {
     Prepare,
     /// All levels of `Commit`, then the probe.
     Commit,
-    /// The finish: the transaction stands, so it may use what was kept for a rollback.
+    /// The finish: the transaction stands, so it may use half of what was kept for a rollback.
     Finish,
+    /// Writing the generation down: it has the other half, or a finish that hangs would leave no time for it.
+    Record,
     /// One level of `Rollback`, with so many still to come after it, the replacement of the stuck ones included.
     Rollback {
         /// Levels and the replacement that must still fit in.
@@ -64,7 +66,8 @@ impl Budget {
                 let left = self.end().saturating_duration_since(now);
                 now + left / (u32::from(after) + 1)
             }
-            Stage::Finish | Stage::Replace => self.end() - self.total / 50,
+            Stage::Finish => self.start + 3 * quarter + quarter / 2,
+            Stage::Record | Stage::Replace => self.end() - self.total / 50,
         }
     }
 }
@@ -82,6 +85,8 @@ mod tests {
         assert_eq!(at(Stage::Commit), Duration::from_millis(1500));
         tokio::time::advance(Duration::from_millis(1500)).await;
         assert_eq!(at(Stage::Rollback { after: 1 }), Duration::from_millis(1750), "half of what is left");
+        assert_eq!(at(Stage::Finish), Duration::from_millis(1750), "a record has a time of its own");
+        assert!(at(Stage::Record) > at(Stage::Finish));
         assert!(at(Stage::Replace) < Duration::from_secs(2));
     }
 

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Arbiter, AsyncContext, Context, Message, ResponseFuture,
-    SpawnHandle, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Arbiter, AsyncContext, Context, Message, ResponseFuture, WrapFuture,
 };
 use futures::FutureExt;
+use futures::future::{AbortHandle, abortable};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -146,13 +146,24 @@ impl<S: Send + Sync + 'static> Reconfigure<S> {
 #[derive(Debug)]
 pub struct Books<S, P> {
     fence: Fence<S, P>,
-    running: Option<SpawnHandle>,
+    /// The step of a transaction that began last, while it is under way.
+    running: Option<UnderWay>,
+    /// How many were begun: a step that ends late must not be taken for the one that runs.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    number: u64,
+    /// Not actix's own handle: a future that was cancelled by that is polled once more before it is dropped, and may do in
+    /// that poll what nobody undoes any more.
+    abort: AbortHandle,
 }
 
 impl<S, P> Books<S, P> {
     /// The books of an actor that starts with `section`.
     pub fn new(section: Arc<S>) -> Self {
-        Self { fence: Fence::new(section), running: None }
+        Self { fence: Fence::new(section), running: None, begun: 0 }
     }
 
     /// The section that the component runs.
@@ -239,14 +250,17 @@ pub fn reconfigure<A: Reconfigurable>(
             let _ = answer.send(Ok(()));
         }
         Ok(Some(work)) => {
-            // A finish stands whatever becomes of the next transaction, and may last into it: it is not what a rollback cancels,
-            // nor does its end mean that nothing is under way.
+            // A finish stands whatever becomes of the next transaction, and may last into it: it is not what a rollback cancels.
             let cancellable = transaction != Transaction::NONE && kind != StepKind::Finish;
+            let books = actor.books();
+            books.begun += 1;
+            let number = books.begun;
+            let (work, abort) = abortable(work);
             let finished = work.into_actor(actor).map(move |outcome, actor: &mut A, _| {
+                // Cancelled: a rollback has the books.
+                let Ok(outcome) = outcome else { return };
                 let books = actor.books();
-                if cancellable {
-                    books.running = None;
-                }
+                books.running.take_if(|running| running.number == number);
                 let ack = match outcome {
                     Done::Prepared(result) => books.fence.prepared(transaction, result),
                     Done::Plain(result) => match kind {
@@ -258,11 +272,11 @@ pub fn reconfigure<A: Reconfigurable>(
                 // Nobody waits any more if the coordinator gave up; the fence has kept the books either way.
                 let _ = answer.send(ack);
             });
-            let handle = ctx.spawn(finished);
+            ctx.spawn(finished);
             if cancellable {
                 // One at a time: a step that is repeated while it is under way takes its own place.
-                cancel(actor, ctx);
-                actor.books().running = Some(handle);
+                cancel(actor);
+                actor.books().running = Some(UnderWay { number, abort });
             }
         }
     }
@@ -320,7 +334,7 @@ fn admit_rollback<A: Reconfigurable>(
         return None;
     }
     let admitted = actor.books().fence.rollback(transaction);
-    cancel(actor, ctx);
+    cancel(actor);
     match admitted {
         Admit::Done => None,
         Admit::Run(before) => {
@@ -331,16 +345,17 @@ fn admit_rollback<A: Reconfigurable>(
 
 /// A successor is in office: this actor and its thread are not needed any more. Every component has an arbiter of its own.
 fn retire<A: Reconfigurable>(ctx: &mut Context<A>) {
-    ctx.terminate();
+    // Not `terminate`: in actix 0.13 that spins for ever if something was cancelled and has not been dropped yet.
+    ctx.stop();
     if let Some(arbiter) = Arbiter::try_current() {
         arbiter.stop();
     }
 }
 
 /// Drops the step that is under way, and with it what it has acquired so far.
-fn cancel<A: Reconfigurable>(actor: &mut A, ctx: &mut A::Context) {
-    if let Some(handle) = actor.books().running.take() {
-        ctx.cancel_future(handle);
+fn cancel<A: Reconfigurable>(actor: &mut A) {
+    if let Some(running) = actor.books().running.take() {
+        running.abort.abort();
     }
 }
 

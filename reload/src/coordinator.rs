@@ -81,6 +81,8 @@ pub struct Coordinator<C: Configuration> {
     halting: Vec<oneshot::Sender<()>>,
     retrying: bool,
     confirmation: Confirmation,
+    /// Why the program runs on something else than its file says, since its start.
+    degraded: Option<String>,
 }
 
 struct Waiter {
@@ -88,6 +90,8 @@ struct Waiter {
     expect: Option<Generation>,
     aim: Aim,
     confirm: Option<Duration>,
+    /// Nobody asks: a generation goes back by itself, if it still has to when the turn comes.
+    by_itself: bool,
     reply: oneshot::Sender<Answered>,
 }
 
@@ -112,6 +116,7 @@ impl<C: Configuration> Coordinator<C> {
         let graph = Graph::new(&declared)?;
         let mut components = parts.components;
         components.sort_by_key(|component| graph.index(component.name()));
+        let degraded = parts.board.read().degraded.clone();
         Ok(Self {
             graph,
             components,
@@ -131,6 +136,7 @@ impl<C: Configuration> Coordinator<C> {
             halting: Vec::new(),
             retrying: false,
             confirmation: Confirmation::new(parts.unconfirmed),
+            degraded,
         })
     }
 
@@ -293,11 +299,7 @@ impl<C: Configuration> Coordinator<C> {
         let name = self.graph.names()[component];
         tracing::warn!(component = name, "component could not be rolled back; a successor is started");
         let running = self.running.as_mut()?;
-        let before = &mut running.degraded_before;
-        self.board.update(|board| {
-            before.get_or_insert_with(|| board.degraded.clone());
-            board.degraded = Some(format!("{name} is being started again"));
-        });
+        self.board.update(|board| board.degraded = Some(format!("{name} is being started again")));
         running.replaced(component);
         let by = running.deadline.into_std();
         let current = self.current.load_full();
@@ -397,15 +399,19 @@ impl<C: Configuration> Coordinator<C> {
             // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
             self.current.store(config);
         }
-        if let Some(before) = running.degraded_before.take().filter(|_| end == End::RolledBack) {
-            self.board.update(|board| board.degraded = before);
+        match end {
+            End::Committed | End::Unchanged => self.degraded = None,
+            // Everybody is whole again, also those who were broken before; why the program was degraded besides is not over.
+            End::RolledBack => self.board.update(|board| board.degraded.clone_from(&self.degraded)),
+            End::Rejected | End::Failed => {}
         }
         // Not before: whoever confirms is to find it written down.
         self.confirmation_changes(running.confirm_change, ctx);
         let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
         let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
         let outcome = Arc::new(outcome);
-        self.board.finished(&outcome);
+        let broken: Vec<_> = self.machine.broken().iter().map(|index| self.graph.names()[index]).collect();
+        self.board.finished(&outcome, &broken);
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -41,6 +42,9 @@ pub struct ActorComponent<A: Reconfigurable, C> {
     select: fn(&C) -> &Arc<A::Section>,
     successor: Option<Successor<A>>,
     minimal: Option<Minimal<A::Section>>,
+    /// The actor in office was started on a minimal section, and no transaction has stood since: going back means to go
+    /// back to that, which is not the last good one.
+    is_minimal: Arc<AtomicBool>,
 }
 
 type Successor<A> = Arc<dyn Fn(Arc<<A as Reconfigurable>::Section>) -> Addr<A> + Send + Sync>;
@@ -107,7 +111,7 @@ where
         select: fn(&C) -> &Arc<A::Section>,
     ) -> Self {
         let office = Office { link, tenure: Arc::default() };
-        Self { office, depends_on, select, successor: None, minimal: None }
+        Self { office, depends_on, select, successor: None, minimal: None, is_minimal: Arc::default() }
     }
 
     /// How a successor is started, on an arbiter of its own. Without one, a component that is stuck means emergency.
@@ -153,15 +157,28 @@ where
             StepKind::Finish => Step::Finish,
             StepKind::Rollback => Step::Rollback,
         };
-        self.office.tell(transaction, step)
+        let kind = step.kind();
+        let answer = self.office.tell(transaction, step);
+        match kind {
+            StepKind::Finish => self.is_minimal.store(false, Ordering::SeqCst),
+            StepKind::Rollback if self.is_minimal.load(Ordering::SeqCst) => {
+                return Box::pin(async move {
+                    answer.await?;
+                    Err(StepError::component("it runs on a minimal section, not on its last good one"))
+                });
+            }
+            _ => {}
+        }
+        answer
     }
 
     fn replace(&self, transaction: Transaction, current: &C, by: Instant) -> Option<Answer> {
         let start = Arc::clone(self.successor.as_ref()?);
         let last_good = (self.select)(current);
         let minimal = self.minimal.as_ref().map(|minimal| Arc::new(minimal(last_good)));
-        let office = self.office.clone();
+        let (office, is_minimal) = (self.office.clone(), Arc::clone(&self.is_minimal));
         office.hand_over(transaction, start(Arc::clone(last_good)));
+        is_minimal.store(false, Ordering::SeqCst);
         Some(Box::pin(async move {
             let now = tokio::time::Instant::now().into_std();
             let half = now + by.saturating_duration_since(now) / 2;
@@ -171,6 +188,7 @@ where
                 (ack, _) => return ack,
             };
             office.hand_over(transaction, start(minimal));
+            is_minimal.store(true, Ordering::SeqCst);
             office.is_well(transaction, by).await?;
             let message = format!("{}; it runs on a minimal section instead", error.message);
             Err(StepError { message, ..error })

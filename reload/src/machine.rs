@@ -415,7 +415,7 @@ impl Machine {
     fn record(&mut self, actions: &mut Vec<Action>) {
         // A disk that hangs must not hold the transaction past its budget: it stands, written down or not.
         self.run = Run::Recording;
-        actions.push(Action::Arm(self.last, Stage::Finish));
+        actions.push(Action::Arm(self.last, Stage::Record));
         actions.push(Action::Record(self.last));
     }
 
@@ -485,7 +485,7 @@ impl Machine {
                 self.back(actions)
             }
             (Run::Forward { step: StepKind::Finish, .. }, Stage::Finish) => self.advance(actions),
-            (Run::Recording, Stage::Finish) => self.conclude(End::Committed, actions),
+            (Run::Recording, Stage::Record) => self.conclude(End::Committed, actions),
             (Run::Back { levels, level, pending, lost }, Stage::Rollback { after })
                 if usize::from(after) == levels.len() - *level =>
             {

@@ -41,6 +41,11 @@ impl Confirmation {
         Self { awaited, ..Self::default() }
     }
 
+    /// Whether the time is over for what goes back to where this aims.
+    pub(super) fn goes_back_to(&self, aim: Aim) -> bool {
+        self.expired && self.awaited.is_some_and(|awaited| aim == Aim::Generation(awaited.target))
+    }
+
     /// What a commit changes: a reload while one is pending keeps deadline and target, and whoever goes back to the target by
     /// hand has nothing left to confirm.
     pub(super) fn change(&self, aim: Aim, confirm: Option<Duration>, from: Generation) -> ConfirmChange {
@@ -91,7 +96,7 @@ impl<C: Configuration> Coordinator<C> {
         // Nobody waits for the answer; `back_where_it_was` sees how it ended.
         let (reply, _) = oneshot::channel();
         let aim = Aim::Generation(awaited.target);
-        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, reply });
+        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, by_itself: true, reply });
         self.on(Event::Trigger, ctx);
     }
 

@@ -37,7 +37,7 @@ impl<C: Configuration> Coordinator<C> {
             self.machine.on(Event::Trigger);
         }
         if silent {
-            // Everybody who asked wanted another generation to be current: nothing is done.
+            // Everybody who asked wanted another generation to be current, or nobody asked: nothing is done.
             return Some(Event::Judged(transaction, Verdict::Unchanged));
         }
         self.load(transaction, ctx);
@@ -66,6 +66,8 @@ impl<C: Configuration> Coordinator<C> {
                 Some(expected) if expected != current => {
                     let _ = waiter.reply.send(Err(Refusal::Mismatch { expected, current }));
                 }
+                // Somebody has gone back by hand meanwhile, and may have changed the files since.
+                _ if waiter.by_itself && !self.confirmation.goes_back_to(waiter.aim) => {}
                 _ => line.push(waiter),
             }
         }
@@ -85,19 +87,40 @@ impl<C: Configuration> Coordinator<C> {
         let before = self.current.load_full();
         let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
         let current = Arc::clone(&before);
-        let recorder = Arc::clone(&self.recorder);
-        let (generation, forced) = (self.generation, self.machine.broken());
-        let work = tokio::task::spawn_blocking(move || {
-            let mut looked = look(&*source, &*site, &current, &which)?;
-            if aim != Aim::Files && looked.changes.is_empty() && forced.is_empty() {
-                // It runs already; the files may say something else all the same.
-                looked.candidate.warnings.extend(recorder.restore(&looked.candidate.config, generation));
-            }
-            Ok(looked)
-        });
+        let work = tokio::task::spawn_blocking(move || look(&*source, &*site, &current, &which));
         ctx.spawn(work.into_actor(self).map(move |looked, act, ctx| {
-            let looked = looked.unwrap_or_else(|panic| Err(panicked(&panic)));
-            let loaded = looked.map(|looked| act.plan(&before, looked));
+            match looked.unwrap_or_else(|panic| Err(panicked(&panic))) {
+                Ok(looked)
+                    if aim != Aim::Files && looked.changes.is_empty() && act.machine.broken().is_empty() =>
+                {
+                    act.restore(transaction, before, looked, ctx);
+                }
+                looked => {
+                    let loaded = looked.map(|looked| act.plan(&before, looked));
+                    act.judged(transaction, loaded, ctx);
+                }
+            }
+        }));
+    }
+
+    /// The generation that is wanted runs already; the files may say something else all the same. A reading that came too late
+    /// does not get here: whatever was written to the files since its transaction ended stays.
+    fn restore(
+        &mut self,
+        transaction: Transaction,
+        before: Arc<C>,
+        mut looked: Looked<C>,
+        ctx: &mut Context<Self>,
+    ) {
+        if !self.machine.awaits_judgement(transaction) {
+            return;
+        }
+        let (recorder, generation) = (Arc::clone(&self.recorder), self.generation);
+        let config = Arc::clone(&looked.candidate.config);
+        let work = tokio::task::spawn_blocking(move || recorder.restore(&config, generation));
+        ctx.spawn(work.into_actor(self).map(move |warnings, act, ctx| {
+            looked.candidate.warnings.extend(warnings.unwrap_or_default());
+            let loaded = Ok(act.plan(&before, looked));
             act.judged(transaction, loaded, ctx);
         }));
     }

@@ -41,8 +41,6 @@ pub(super) struct Running<C> {
     pub(super) confirm: Option<Duration>,
     /// What its commit changed about that.
     pub(super) confirm_change: ConfirmChange,
-    /// Why the program was not whole before a component was started again.
-    pub(super) degraded_before: Option<Option<String>>,
     pub(super) budget: Budget,
     /// Of the stage that runs.
     pub(super) deadline: Instant,
@@ -118,7 +116,6 @@ impl<C: 'static> Running<C> {
             id: new_id(),
             aim: Aim::Files,
             confirm: None,
-            degraded_before: None,
             confirm_change: ConfirmChange::Keep,
             deadline: budget.end(),
             budget,
@@ -307,6 +304,7 @@ impl<C: 'static> Running<C> {
             Stage::Judge | Stage::Prepare => "prepare",
             Stage::Commit => "commit or probe",
             Stage::Finish => "finish",
+            Stage::Record => "record",
             Stage::Rollback { .. } => "rollback",
             Stage::Replace => "start again",
         };

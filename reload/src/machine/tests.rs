@@ -99,7 +99,7 @@ fn a_good_reload_prepares_everywhere_before_it_commits_anywhere() {
     rig.ack(1, StepKind::Finish, true);
     assert_eq!(
         rig.ack(2, StepKind::Finish, true),
-        [Action::Arm(rig.transaction, Stage::Finish), Action::Record(rig.transaction)]
+        [Action::Arm(rig.transaction, Stage::Record), Action::Record(rig.transaction)]
     );
     assert_eq!(
         rig.machine.on(Event::Recorded(rig.transaction)),
@@ -154,11 +154,11 @@ fn a_finish_that_fails_or_hangs_does_not_undo_what_stands() {
     assert_eq!(rig.ack(0, StepKind::Finish, false), []);
     assert_eq!(
         rig.machine.on(Event::Expired(rig.transaction, Stage::Finish)),
-        [Action::Arm(rig.transaction, Stage::Finish), Action::Record(rig.transaction)]
+        [Action::Arm(rig.transaction, Stage::Record), Action::Record(rig.transaction)]
     );
     // A disk that hangs does not hold it either.
     assert_eq!(
-        rig.machine.on(Event::Expired(rig.transaction, Stage::Finish)),
+        rig.machine.on(Event::Expired(rig.transaction, Stage::Record)),
         [Action::Enter(State::Idle), Action::Conclude(rig.transaction, End::Committed)]
     );
 }
@@ -270,7 +270,7 @@ fn a_plan_without_components_is_recorded_at_once() {
     let mut rig = Rig::judging();
     assert_eq!(
         rig.machine.on(Event::Judged(rig.transaction, Verdict::Accepted(vec![]))),
-        [Action::Arm(rig.transaction, Stage::Finish), Action::Record(rig.transaction)]
+        [Action::Arm(rig.transaction, Stage::Record), Action::Record(rig.transaction)]
     );
 }
 
