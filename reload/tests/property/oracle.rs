@@ -506,9 +506,8 @@ impl<'a> Walk<'a> {
                 What::Acked { part, step: StepKind::Rollback, error, .. } if level.contains(part) => {
                     ensure!(waiting.remove(part), "{} goes back twice", NAMES[*part]);
                     match error {
-                        None => {
-                            self.broken.remove(part);
-                        }
+                        // Who was broken before stays so: nobody knows whether there was anything to undo.
+                        None => {}
                         Some(Class::System) => {
                             failed.insert(*part);
                         }
