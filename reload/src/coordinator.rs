@@ -21,7 +21,7 @@ use crate::budget::Stage;
 use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
 use crate::graph::{Graph, GraphError, Index};
-use crate::handle::Component;
+use crate::handle::{Comparison, Component};
 use crate::history::{ConfirmChange, Recorder, Unconfirmed};
 use crate::machine::{Action, Answer, End, Event, Machine, State};
 use crate::outcome::Outcome;
@@ -63,6 +63,8 @@ pub struct Coordinator<C: Configuration> {
     graph: Graph,
     /// In the order of the graph's indices.
     components: Vec<Box<dyn Component<C>>>,
+    /// Theirs, in the same order.
+    comparisons: Arc<[Comparison<C>]>,
     source: Arc<dyn Source<C>>,
     recorder: Arc<dyn Recorder<C>>,
     site: Arc<dyn Site<C>>,
@@ -119,6 +121,7 @@ impl<C: Configuration> Coordinator<C> {
         let degraded = parts.board.read().degraded.clone();
         Ok(Self {
             graph,
+            comparisons: components.iter().map(|component| component.comparison()).collect(),
             components,
             source: parts.source,
             recorder: parts.recorder,

@@ -32,6 +32,8 @@ pub struct Generations {
     index: BTreeMap<Generation, Option<Checksum>>,
     /// Blobs whose contents were seen to match their names, in the life of this store.
     sound: BTreeSet<Checksum>,
+    /// The last large `peers.yaml` with its checksum: most reloads leave it as it is, and a hash of megabytes is felt.
+    hashed: Option<(Arc<[u8]>, Checksum)>,
 }
 
 /// What is to be kept.
@@ -166,6 +168,7 @@ impl Generations {
             pinned: None,
             index: BTreeMap::new(),
             sound: BTreeSet::new(),
+            hashed: None,
         };
         let mut damaged = Vec::new();
         for entry in fs::read_dir(folder).map_err(at)? {
@@ -270,7 +273,7 @@ impl Generations {
         let generation = new.meta.generation;
         self.check(generation)?;
         let blob = match &new.peers {
-            Some(peers) if peers.len() > MAX_INLINE => Some((Checksum::of(peers), peers)),
+            Some(peers) if peers.len() > MAX_INLINE => Some((self.checksum(peers), peers)),
             _ => None,
         };
         let peers = match (&new.peers, &blob) {
@@ -307,6 +310,17 @@ impl Generations {
     fn check(&self, given: Generation) -> Result<(), AppendError> {
         let expected = self.next();
         if given < expected { Err(AppendError::Number { given, expected }) } else { Ok(()) }
+    }
+
+    fn checksum(&mut self, peers: &Arc<[u8]>) -> Checksum {
+        match &self.hashed {
+            Some((bytes, checksum)) if Arc::ptr_eq(bytes, peers) => *checksum,
+            _ => {
+                let checksum = Checksum::of(peers);
+                self.hashed = Some((Arc::clone(peers), checksum));
+                checksum
+            }
+        }
     }
 
     fn keep_blob(&mut self, checksum: Checksum, contents: &[u8]) -> Result<(), WriteError> {

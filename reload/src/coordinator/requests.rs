@@ -48,17 +48,17 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
         if let Which::Generation(generation) = which {
             running.aim = Aim::Generation(generation);
         }
-        let compared_with = Arc::clone(&current);
+        let comparisons = Arc::clone(&self.comparisons);
         let looking = async move {
             let turn = turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?;
             let looked = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                judging::look(&*source, &*site, &current, &which)
+                judging::look(&*source, &*site, &comparisons, &current, &which)
             });
             Ok(looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic))))
         };
         let planned = looking.into_actor(self).map(move |looked, act, _| {
-            let loaded = looked?.map(|looked| act.plan(&compared_with, looked));
+            let loaded = looked?.map(|looked| act.plan(looked));
             let is_valid = loaded.is_ok();
             running.judged(loaded);
             Ok(Arc::new(running.planned(generation, &*act.site, is_valid.then_some(&act.graph))))

@@ -21,7 +21,8 @@ type Verdict<T = ()> = Result<T, String>;
 
 macro_rules! ensure {
     ($condition:expr, $($why:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err(format!($($why)+));
         }
     };
