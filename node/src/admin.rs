@@ -17,7 +17,7 @@ use actix::{Actor, Addr, Arbiter, Context, Handler, Message, ResponseFuture, Sys
 use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::rt::net::UnixStream;
 use actix_web::{App, HttpServer, web};
-use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done};
+use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done, fault};
 
 pub use state::{AdminState, Requests};
 
@@ -118,7 +118,7 @@ impl Drop for SocketFile {
         if !self.is_in_place() {
             return;
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = fault::io("admin::unlink").and_then(|()| std::fs::remove_file(&self.path)) {
             tracing::warn!(path = %self.path.display(), %error, "the admin socket's file stays behind");
         }
     }
@@ -148,6 +148,7 @@ impl Servers {
 
     /// Ends every server but the one on `keep`.
     fn close(&self, keep: Option<&PathBuf>) -> Vec<impl Future<Output = ()> + use<>> {
+        fault::pass("admin::close");
         let closing = self.with(|servers| {
             let kept = keep.and_then(|keep| servers.remove_entry(keep));
             std::mem::replace(servers, kept.into_iter().collect())
@@ -159,6 +160,7 @@ impl Servers {
 
 /// Runs a server on threads of its own, so that no stuck component holds `status` up.
 fn serve(listener: std::os::unix::net::UnixListener, state: Arc<AdminState>) -> io::Result<ServerHandle> {
+    fault::io("admin::serve")?;
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::from(Arc::clone(&state))).configure(routes::configure)
     })

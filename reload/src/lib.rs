@@ -15,7 +15,7 @@ pub mod component;
 pub mod coordinator;
 pub mod error;
 pub mod events;
-mod fault;
+pub mod fault;
 pub mod fence;
 pub mod generation;
 pub mod graph;

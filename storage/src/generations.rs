@@ -12,9 +12,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reload::Generation;
+use reload::{Generation, fault};
 
-use crate::atomic::{self, Mode, WriteError};
+use crate::atomic::{self, Action, Mode, WriteError};
 
 pub mod record;
 
@@ -150,6 +150,7 @@ impl Generations {
     /// If the folder cannot be created or read.
     pub fn open(folder: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), OpenError> {
         let at = |source| OpenError { path: folder.into(), source };
+        fault::io("generations::open").map_err(at)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at)?;
         atomic::sweep(folder).map_err(at)?;
         let mut store = Self {
@@ -274,14 +275,21 @@ impl Generations {
         if let Some((checksum, peers)) = &blob {
             self.keep_blob(*checksum, peers)?;
         }
-        atomic::write(&self.path(generation), &bytes, Mode::OwnerOnly)?;
+        let path = self.path(generation);
+        let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
+        fault::io("generation::append").map_err(failed)?;
+        atomic::write(&path, &bytes, Mode::OwnerOnly)?;
+        fault::io("generation::appended").map_err(failed)?;
         self.index.insert(generation, blob.map(|(checksum, _)| checksum));
         Ok(())
     }
 
     fn keep_blob(&mut self, checksum: Checksum, contents: &[u8]) -> Result<(), WriteError> {
         if !self.sound.contains(&checksum) && self.load_blob(checksum).is_err() {
-            atomic::write(&self.blob_path(checksum), contents, Mode::OwnerOnly)?;
+            let path = self.blob_path(checksum);
+            let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
+            fault::io("blob::write").map_err(failed)?;
+            atomic::write(&path, contents, Mode::OwnerOnly)?;
         }
         self.sound.insert(checksum);
         Ok(())
@@ -299,19 +307,20 @@ impl Generations {
         self.index.retain(|generation, _| is_kept(generation.get()));
         let needed: BTreeSet<_> = self.index.values().flatten().copied().collect();
         self.sound.retain(|blob| needed.contains(blob));
-        let removed = fs::read_dir(&self.folder).and_then(|entries| {
-            for entry in entries {
-                let entry = entry?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                let old = number_of(&name).is_some_and(|number| !is_kept(number.get()));
-                let unneeded = blob_of(&name).is_some_and(|blob| !needed.contains(&blob));
-                if old || unneeded {
-                    fs::remove_file(entry.path())?;
+        let removed =
+            fault::io("generations::prune").and_then(|()| fs::read_dir(&self.folder)).and_then(|entries| {
+                for entry in entries {
+                    let entry = entry?;
+                    let name = entry.file_name();
+                    let name = name.to_string_lossy();
+                    let old = number_of(&name).is_some_and(|number| !is_kept(number.get()));
+                    let unneeded = blob_of(&name).is_some_and(|blob| !needed.contains(&blob));
+                    if old || unneeded {
+                        fs::remove_file(entry.path())?;
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            });
         if let Err(error) = removed {
             tracing::warn!(folder = %self.folder.display(), %error, "old generations could not be removed");
         }
@@ -327,7 +336,8 @@ impl Generations {
 
     fn load<T>(&self, generation: Generation, then: impl FnOnce(Record<'_>) -> T) -> Result<T, Damaged> {
         let path = self.path(generation);
-        let loaded = read_bounded(&path).and_then(|bytes| {
+        let read = fault::io("generation::read").map_err(DamageReason::from);
+        let loaded = read.and_then(|()| read_bounded(&path)).and_then(|bytes| {
             let record = record::decode(&bytes)?;
             match record.meta.generation {
                 number if number == generation => Ok(then(record)),
@@ -339,7 +349,9 @@ impl Generations {
 
     fn load_blob(&self, blob: Checksum) -> Result<Vec<u8>, Damaged> {
         let path = self.blob_path(blob);
-        let loaded = read_bounded(&path)
+        let read = fault::io("blob::read").map_err(DamageReason::from);
+        let loaded = read
+            .and_then(|()| read_bounded(&path))
             .and_then(|bytes| if Checksum::of(&bytes) == blob { Ok(bytes) } else { Err(DamageReason::Blob) });
         loaded.map_err(|reason| Damaged { path, reason })
     }

@@ -10,6 +10,7 @@ use actix::ActorFuture;
 use futures::{FutureExt, Stream};
 use libp2p::PeerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use reload::fault;
 
 use super::{BOOTSTRAP, Bootstrap, Network, explain};
 use crate::dialer::Action;
@@ -175,6 +176,7 @@ impl Network {
             self.drain(task);
         }
         for id in over {
+            fault::pass("listener::close");
             self.swarm.remove_listener(id);
         }
     }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use reload::fault;
+
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
 use crate::config;
 use crate::logging;
@@ -27,7 +29,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
             Ok(chosen) => chosen,
             Err(code) => return code,
         };
-        fail::fail_point!("start::configured");
+        fault::pass("start::configured");
         let handle = match logging::init(&chosen.loaded.config.logging) {
             Ok(handle) => handle,
             Err(error) => {

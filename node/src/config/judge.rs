@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use net::{Identity, NetworkSection};
-use reload::Problem;
+use reload::{Problem, fault};
 use storage::document::place::{self, Spot};
 use storage::document::{Document, Findings, ReadError};
 use storage::{Digest, Members, PeersSection};
@@ -53,7 +53,7 @@ impl<'a> Judge<'a> {
     /// The bytes of `conf.yaml`, or what it is taken to say.
     pub(super) fn read_conf(&mut self) -> Result<Vec<u8>, ReadError> {
         let started = Instant::now();
-        let read = self.held.read(&self.path);
+        let read = fault::io("conf::read").map_err(Into::into).and_then(|()| self.held.read(&self.path));
         self.read += started.elapsed();
         read
     }
@@ -145,7 +145,10 @@ impl<'a> Judge<'a> {
         let started = Instant::now();
         let same = match peers {
             Some(peers) => source.snapshot.peers == *peers,
-            None => match self.held.read(&current.peers.file) {
+            None => match fault::io("peers::same")
+                .map_err(Into::into)
+                .and_then(|()| self.held.read(&current.peers.file))
+            {
                 Ok(bytes) => source.snapshot.peers.as_deref() == Some(&bytes),
                 Err(ReadError::Missing) => source.snapshot.peers.is_none(),
                 Err(_) => false,

@@ -13,7 +13,7 @@ use crate::machine::{Event, Verdict};
 use crate::plan::{Change, Closing, Plan};
 use crate::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 use crate::trigger::{Aim, Refusal};
-use crate::{Class, Problem, Transaction};
+use crate::{Class, Problem, Transaction, fault};
 
 /// What looking at a configuration brought, from the blocking pool.
 pub(super) struct Looked<C> {
@@ -88,6 +88,7 @@ impl<C: Configuration> Coordinator<C> {
         let recorder = Arc::clone(&self.recorder);
         let (generation, forced) = (self.generation, self.machine.broken());
         let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::judge");
             let mut looked = look(&*source, &*site, &current, &which)?;
             if aim != Aim::Files && looked.changes.is_empty() && forced.is_empty() {
                 // It runs already; the files may say something else all the same.
@@ -113,6 +114,7 @@ impl<C: Configuration> Coordinator<C> {
     }
 
     fn judged(&mut self, transaction: Transaction, loaded: Loaded<C>, ctx: &mut Context<Self>) {
+        fault::pass("coordinator::judged");
         let verdict = verdict(&loaded);
         // One that took too long is over, and what it brings is for nobody.
         match &mut self.running {

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use reload::{Class, Problem};
+use reload::{Class, Problem, fault};
 use rustix::fs::OFlags;
 
 /// A file that was read whole.
@@ -73,6 +73,7 @@ impl From<io::Error> for ReadError {
 /// # Errors
 /// If there is no such file, or it is refused before a byte of it is read.
 pub fn read(path: &Path, limit: u64) -> Result<FileBytes, ReadError> {
+    fault::io("file::read")?;
     // Without NONBLOCK the open of a pipe that nobody writes to would never return.
     let file =
         OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use reload::Problem;
+use reload::{Problem, fault};
 use storage::document::place::Spot;
 use storage::document::{Findings, ReadError};
 use storage::peers_file::Context;
@@ -34,7 +34,9 @@ impl Judge<'_> {
             Some(text) => text,
             None => {
                 let started = Instant::now();
-                let read = self.held.read(&draft.peers.file);
+                let read = fault::io("peers::read")
+                    .map_err(Into::into)
+                    .and_then(|()| self.held.read(&draft.peers.file));
                 self.read += started.elapsed();
                 match read {
                     Ok(bytes) => Some(bytes.into()),
