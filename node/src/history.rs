@@ -141,7 +141,7 @@ impl History {
         let books = self.lock();
         let told = books.audit.tail(LOOK_BACK).unwrap_or_default();
         // Ids are ULIDs: they sort by time.
-        let Some(since) = told.first().and_then(|line| line["id"].as_str()) else {
+        let Some(since) = told.iter().find_map(|line| line["id"].as_str()) else {
             // No log at all: it was cut short at the very first start, or somebody took it away.
             return books
                 .generations
@@ -199,8 +199,8 @@ impl Recorder<Config> for History {
         if record.restore {
             books.hold(&record.config, record.generation);
         }
-        let mut durable = books.flush_standing();
-        durable &= books.keep(new);
+        books.keep(new);
+        let mut durable = books.flush();
         let warnings = if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
         if record.confirm == ConfirmChange::End {
             books.await_confirmation(None);
@@ -236,6 +236,10 @@ impl Recorder<Config> for History {
 
     fn tidy(&self) {
         self.lock().generations.prune();
+    }
+
+    fn is_written(&self) -> bool {
+        self.lock().is_written()
     }
 
     fn retry(&self) -> bool {

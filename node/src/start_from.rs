@@ -159,8 +159,17 @@ impl Place {
         if !problems.is_empty() {
             return Err(Refused::Configuration(problems));
         }
+        sweep(&loaded.config);
         let Self { data_dir, history, wrong } = self;
         Ok(StartFrom { loaded, data_dir, history, wrong, from })
+    }
+}
+
+/// Removes what a killed predecessor has left beside the files that it wrote: copies of them, with the key in it. The data folder
+/// is swept when it is opened.
+fn sweep(config: &Config) {
+    for path in [&config.source.path, &config.peers.file, &config.admin.socket] {
+        config::sweep(path);
     }
 }
 

@@ -132,7 +132,8 @@ impl AuditLog {
             let opened = fault::io("audit::read").and_then(|()| File::open(&path));
             let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
                 Ok(text) => text,
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                // A rotation that a kill cut short leaves a number free.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(source) => return Err(AuditError::Io { path, source }),
             };
             left = left.saturating_sub(text.len() as u64);
@@ -149,12 +150,11 @@ impl AuditLog {
 
     fn rotate(&mut self) -> io::Result<()> {
         fault::io("audit::rotate")?;
-        for number in (0..BACKUPS).rev() {
-            match fs::rename(numbered(&self.path, number), numbered(&self.path, number.saturating_add(1))) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        // Files move up only as far as the first number that is free: one of them is, if a rotation was cut short, and nothing is
+        // put aside twice.
+        let free = (0..BACKUPS).find(|&number| !numbered(&self.path, number).exists()).unwrap_or(BACKUPS);
+        for number in (0..free).rev() {
+            fs::rename(numbered(&self.path, number), numbered(&self.path, number.saturating_add(1)))?;
         }
         fault::io("audit::rotated")?;
         self.file = open_file(&self.path)?;

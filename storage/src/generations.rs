@@ -32,6 +32,8 @@ pub struct Generations {
     index: BTreeMap<Generation, Option<Checksum>>,
     /// Blobs whose contents were seen to match their names, in the life of this store.
     sound: BTreeSet<Checksum>,
+    /// The blob of a record that is being written, or could not be: its file may be there all the same, and names this one.
+    writing: Option<Checksum>,
 }
 
 /// What is to be kept.
@@ -159,6 +161,7 @@ impl Generations {
             pinned: None,
             index: BTreeMap::new(),
             sound: BTreeSet::new(),
+            writing: None,
         };
         let mut damaged = Vec::new();
         for entry in fs::read_dir(folder).map_err(at)? {
@@ -273,6 +276,7 @@ impl Generations {
         }
         // The blob first: a record never names one that is not there.
         if let Some((checksum, peers)) = &blob {
+            self.writing = Some(*checksum);
             self.keep_blob(*checksum, peers)?;
         }
         let path = self.path(generation);
@@ -281,6 +285,7 @@ impl Generations {
         atomic::write(&path, &bytes, Mode::OwnerOnly)?;
         fault::io("generation::appended").map_err(failed)?;
         self.index.insert(generation, blob.map(|(checksum, _)| checksum));
+        self.writing = None;
         Ok(())
     }
 
@@ -305,7 +310,7 @@ impl Generations {
         let pinned = self.pinned.map(Generation::get);
         let is_kept = |number: u64| number >= oldest || Some(number) == pinned;
         self.index.retain(|generation, _| is_kept(generation.get()));
-        let needed: BTreeSet<_> = self.index.values().flatten().copied().collect();
+        let needed: BTreeSet<_> = self.index.values().flatten().chain(&self.writing).copied().collect();
         self.sound.retain(|blob| needed.contains(blob));
         let removed =
             fault::io("generations::prune").and_then(|()| fs::read_dir(&self.folder)).and_then(|entries| {

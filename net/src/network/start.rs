@@ -99,6 +99,7 @@ impl Network {
             trial: None,
             books: Books::new(section),
             departures: Vec::new(),
+            closing: Vec::new(),
             heartbeats: Vec::new(),
             waker: None,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),

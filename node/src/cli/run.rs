@@ -1,8 +1,10 @@
 //! `fednode run`.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use futures::FutureExt;
 use reload::fault;
 
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
@@ -16,7 +18,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
     #[cfg(feature = "failpoints")]
     let _faults = fail::FailScenario::setup();
-    let code = actix::System::new().block_on(async {
+    let running = AssertUnwindSafe(async {
         // First of all: a SIGHUP must not kill a node that is still reading its configuration.
         let signals = match reload::signal::listen() {
             Ok(signals) => signals,
@@ -48,6 +50,8 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
             }
         }
     });
+    // A panic of this very thread is a bug, and has been printed; everything that it held is let go here.
+    let code = actix::System::new().block_on(running.catch_unwind()).unwrap_or(INTERNAL);
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
 }

@@ -58,7 +58,7 @@ pub(super) fn key_file(path: &Path, identity: &Identity) -> Result<String, Write
 }
 
 /// Removes what an earlier start has left beside this file, had it been killed while it wrote: there is a key in it.
-pub(super) fn sweep(path: &Path) {
+pub(crate) fn sweep(path: &Path) {
     let target = fs::canonicalize(path).ok();
     let mut folders: Vec<_> =
         [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::parent).collect();
