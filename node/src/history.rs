@@ -64,6 +64,11 @@ impl History {
         Ok((Self { books: Mutex::new(books), held }, Wrong { damaged, standing: wrong }))
     }
 
+    /// How many generations, and replaced files, are kept from now on.
+    pub fn keep(&self, keep: usize) {
+        self.lock().set_keep(keep);
+    }
+
     /// The files whose bytes are passed over.
     #[must_use]
     pub fn held(&self) -> Arc<HeldFiles> {

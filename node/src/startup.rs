@@ -48,6 +48,7 @@ pub(crate) async fn begin(history: &Arc<History>, config: &Arc<Config>, began: B
 }
 
 fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
+    history.keep(config.reload.history as usize);
     fault::pass("start::catch_up");
     catch_up(history);
     let before = history.latest().unwrap_or_else(|error| {

@@ -112,6 +112,8 @@ impl<C: Configuration> Coordinator<C> {
         let graph = Graph::new(&declared)?;
         let mut components = parts.components;
         components.sort_by_key(|component| graph.index(component.name()));
+        // Before anybody can look: the actor itself starts a little later, on its own thread.
+        parts.board.update(|board| board.unconfirmed = parts.unconfirmed);
         Ok(Self {
             graph,
             components,

@@ -314,17 +314,19 @@ impl Generations {
         self.sound.retain(|blob| needed.contains(blob));
         let removed =
             fault::io("generations::prune").and_then(|()| fs::read_dir(&self.folder)).and_then(|entries| {
+                let mut unneeded = Vec::new();
                 for entry in entries {
                     let entry = entry?;
                     let name = entry.file_name();
                     let name = name.to_string_lossy();
-                    let old = number_of(&name).is_some_and(|number| !is_kept(number.get()));
-                    let unneeded = blob_of(&name).is_some_and(|blob| !needed.contains(&blob));
-                    if old || unneeded {
+                    if number_of(&name).is_some_and(|number| !is_kept(number.get())) {
                         fs::remove_file(entry.path())?;
+                    } else if blob_of(&name).is_some_and(|blob| !needed.contains(&blob)) {
+                        unneeded.push(entry.path());
                     }
                 }
-                Ok(())
+                // Last: killed in between, no record names a blob that is not there.
+                unneeded.iter().try_for_each(fs::remove_file)
             });
         if let Err(error) = removed {
             tracing::warn!(folder = %self.folder.display(), %error, "old generations could not be removed");

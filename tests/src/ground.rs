@@ -108,14 +108,17 @@ impl Ground {
         self.generations.keys().next_back().copied()
     }
 
-    fn numbers(&self) -> Vec<String> {
+    /// The newest lines in short, for whoever looks for the reason of a failure.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<String> {
         let line = |line: &Value| {
             format!(
-                "{} {} -> {} {} {}",
+                "{} {} -> {} {} {} {}",
                 line["outcome"],
                 line["from_generation"],
                 line["config_generation"],
                 line["trigger"],
+                line["message"],
                 line["id"]
             )
         };

@@ -94,12 +94,23 @@ pub async fn act(stage: &mut Stage, point: &str, scene: Scene, fault: &str) -> V
             stage.change(side).await
         }
         Scene::LogMoved => {
-            let name = if stage.side == Side::New { "new.log" } else { "old.log" };
             let folder = stage.data_dir();
-            let log = folder.with_file_name(name);
-            fs::rename(&log, log.with_file_name("moved.log")).expect("the log is there");
             stage.arms.arm(point, fault);
-            stage.change(other).await
+            let mut outcome = Value::Null;
+            for _ in 0..6 {
+                let (name, other) = match stage.side {
+                    Side::Old => ("old.log", Side::New),
+                    Side::New => ("new.log", Side::Old),
+                };
+                let log = folder.with_file_name(name);
+                // Between two names, if it is just being rotated; and a rotation notices by itself that it was moved.
+                let _ = fs::rename(&log, log.with_file_name("moved.log"));
+                outcome = stage.change(other).await;
+                if stage.arms.was_hit(point) {
+                    break;
+                }
+            }
+            outcome
         }
         Scene::Rollback => {
             stage.arms.arm(point, fault);

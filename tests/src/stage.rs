@@ -2,7 +2,7 @@
 //! command.
 
 use std::fs;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
 
 use fednode::client::Client;
@@ -346,8 +346,11 @@ impl Stage {
         assert_eq!(lines.contains("\"DEBUG\""), is_new, "{what}: the level: {lines}");
         let status = self.settled().await;
         let gone = self.data_dir().join(side.other().socket());
-        eventually(&format!("{what}: {} is gone", gone.display()), async || (!gone.exists()).then_some(()))
-            .await;
+        // A node that was killed leaves the file of a socket behind, and nobody behind it.
+        eventually(&format!("{what}: {} is served by nobody", gone.display()), async || {
+            UnixStream::connect(&gone).is_err().then_some(())
+        })
+        .await;
         eventually(&format!("{what}: the second port is as it should"), async || {
             (self.second.accepts() == is_new).then_some(())
         })
