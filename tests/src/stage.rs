@@ -382,6 +382,11 @@ impl Stage {
         })
         .await;
         ground.assert_unbroken(what);
+        // One that was left behind in the middle of a step cleans up when it wakes.
+        eventually(&format!("{what}: no leftovers"), async || {
+            ground::leftovers(&self.folder).is_empty().then_some(())
+        })
+        .await;
         self.assert_clean();
         ground
     }
