@@ -38,6 +38,7 @@ pub use logging::{Level, LogFile, LogFormat, LoggingSection};
 pub use loose::Loose;
 pub use resources::resources;
 pub use sections::{AdminSection, NodeSection, ReloadSection};
+pub(crate) use write_back::sweep;
 
 /// The whole effective configuration. Equal means equal effective values and equal named files (contract: "Generations");
 /// comments, order and where the file lies do not count.

@@ -84,7 +84,8 @@ impl<S, P> Fence<S, P> {
         &self.section
     }
 
-    /// A `Prepare` came. A newer one ends a committed transaction: the coordinator runs one at a time.
+    /// A `Prepare` came. A newer one ends a committed transaction: the coordinator runs one at a time. It also ends a restoration
+    /// that nobody waits for any more, because it hangs: a commit heals as well as a restoration does.
     ///
     /// # Errors
     /// If the transaction is over, out of order, or another one is still open.
@@ -93,6 +94,7 @@ impl<S, P> Fence<S, P> {
         match &self.stage {
             Stage::Prepared { transaction: held, .. } if *held == transaction => return Ok(Admit::Done),
             Stage::Committed { transaction: held, .. } if *held < transaction => self.closed = *held,
+            Stage::Restoring { transaction: held } if *held < transaction => self.closed = *held,
             Stage::Rest => {}
             _ => return Err(unfinished("prepare", transaction)),
         }
@@ -320,6 +322,24 @@ mod tests {
         fence.committed(transaction(1), Ok(())).expect_err("it lost the race against the rollback");
         fence.restored(transaction(1), Ok(())).unwrap();
         assert_eq!(**fence.section(), "old");
+    }
+
+    #[test]
+    fn a_restoration_that_hangs_does_not_keep_the_next_transaction_from_healing() {
+        let mut fence = committed();
+        assert_eq!(fence.rollback(transaction(1)), Admit::Run(Arc::new("old")));
+        // It never ends. The next transaction comes.
+        fence.prepare(transaction(2), Arc::new("newer")).unwrap();
+        fence.prepared(transaction(2), Ok("socket")).unwrap();
+        // It turns round: what runs is still neither.
+        assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
+        fence.prepare(transaction(3), Arc::new("newer")).unwrap();
+        fence.prepared(transaction(3), Ok("socket")).unwrap();
+        fence.commit(transaction(3)).unwrap();
+        fence.committed(transaction(3), Ok(())).unwrap();
+        // The first one ends after all, for nobody.
+        fence.restored(transaction(1), Ok(())).unwrap_err();
+        assert_eq!(fence.section(), &Arc::new("newer"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod component;
 pub mod coordinator;
 pub mod error;
 pub mod events;
-mod fault;
+pub mod fault;
 pub mod fence;
 pub mod generation;
 pub mod graph;

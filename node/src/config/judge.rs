@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use net::{Identity, NetworkSection};
-use reload::Problem;
+use reload::{Problem, fault};
 use storage::document::place::{self, Spot};
 use storage::document::{Document, Findings, ReadError};
 use storage::{Digest, Members, PeersSection};
@@ -53,7 +53,9 @@ impl<'a> Judge<'a> {
     /// The bytes of `conf.yaml`, or what it is taken to say.
     pub(super) fn read_conf(&mut self) -> Result<Arc<[u8]>, ReadError> {
         let started = Instant::now();
-        let read = self.held.read(&self.path, self.current.map(|current| &current.source.snapshot.conf));
+        let before = self.current.map(|current| &current.source.snapshot.conf);
+        let read =
+            fault::io("conf::read").map_err(Into::into).and_then(|()| self.held.read(&self.path, before));
         self.read += started.elapsed();
         read
     }
@@ -146,7 +148,10 @@ impl<'a> Judge<'a> {
         let started = Instant::now();
         let same = match peers {
             Some(peers) => same_bytes(source.snapshot.peers.as_ref(), peers.as_ref()),
-            None => match self.held.read(&current.peers.file, source.snapshot.peers.as_ref()) {
+            None => match fault::io("peers::same")
+                .map_err(Into::into)
+                .and_then(|()| self.held.read(&current.peers.file, source.snapshot.peers.as_ref()))
+            {
                 Ok(text) => same_bytes(source.snapshot.peers.as_ref(), Some(&text)),
                 Err(ReadError::Missing) => source.snapshot.peers.is_none(),
                 Err(_) => false,

@@ -14,7 +14,7 @@ use crate::machine::{Event, Verdict};
 use crate::plan::{Change, Closing, Plan};
 use crate::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 use crate::trigger::{Aim, Refusal};
-use crate::{Class, Problem, Transaction};
+use crate::{Class, Problem, Transaction, fault};
 
 /// What looking at a configuration brought, from the blocking pool.
 pub(super) struct Looked<C> {
@@ -90,8 +90,10 @@ impl<C: Configuration> Coordinator<C> {
         let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
         let comparisons = Arc::clone(&self.comparisons);
         let current = self.current.load_full();
-        let work =
-            tokio::task::spawn_blocking(move || look(&*source, &*site, &comparisons, &current, &which));
+        let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::judge");
+            look(&*source, &*site, &comparisons, &current, &which)
+        });
         ctx.spawn(work.into_actor(self).map(move |looked, act, ctx| {
             match looked.unwrap_or_else(|panic| Err(panicked(&panic))) {
                 Ok(looked)
@@ -131,6 +133,7 @@ impl<C: Configuration> Coordinator<C> {
     }
 
     fn judged(&mut self, transaction: Transaction, loaded: Loaded<C>, ctx: &mut Context<Self>) {
+        fault::pass("coordinator::judged");
         let verdict = verdict(&loaded);
         // One that took too long is over, and what it brings is for nobody.
         match &mut self.running {

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use reload::{Class, Problem};
+use reload::{Class, Problem, fault};
 use rustix::fs::OFlags;
 
 /// A file that was read whole.
@@ -109,6 +109,7 @@ pub fn read_again(path: &Path, limit: u64, before: &Arc<[u8]>) -> Result<Arc<[u8
 }
 
 fn open(path: &Path, limit: u64) -> Result<(File, Metadata), ReadError> {
+    fault::io("file::read")?;
     // Without NONBLOCK the open of a pipe that nobody writes to would never return.
     let file =
         OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use reload::Problem;
+use reload::{Problem, fault};
 use storage::document::place::Spot;
 use storage::document::{Findings, ReadError};
 use storage::peers_file::Context;
@@ -37,7 +37,9 @@ impl Judge<'_> {
             None => {
                 let started = Instant::now();
                 let before = self.current.and_then(|current| current.source.snapshot.peers.as_ref());
-                let read = self.held.read(&draft.peers.file, before);
+                let read = fault::io("peers::read")
+                    .map_err(Into::into)
+                    .and_then(|()| self.held.read(&draft.peers.file, before));
                 self.read += started.elapsed();
                 match read {
                     Ok(text) => Some(text),
