@@ -5,5 +5,5 @@ use storage::PeersFile;
 use storage::peers_file::Context;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    let _ = PeersFile::parse("peers.yaml", data.into(), Context { own: None, known: None });
+    let _ = PeersFile::parse("peers.yaml", data.into(), Context::default());
 });

@@ -1,12 +1,16 @@
 //! Who is dialled when: one state machine for each member (N4). Knows no clock and no socket; the actor tells it what
 //! happened and performs what it asks for.
 
+mod agenda;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
-use storage::{Member, Members, PeerKey};
+use storage::{Member, Members, PeerKey, side_by_side};
+
+use agenda::{Agenda, Standing};
 
 use crate::NetworkSection;
 use crate::view::{MemberState, MemberView};
@@ -38,6 +42,8 @@ pub(crate) enum Action {
 pub(crate) struct Dialer {
     entries: BTreeMap<PeerKey, Entry>,
     keys: BTreeMap<PeerId, PeerKey>,
+    /// The entries by what is due, told of every change of one.
+    agenda: Agenda,
     pace: Pace,
     aborts: Vec<PeerId>,
     changed: BTreeSet<PeerKey>,
@@ -100,6 +106,7 @@ impl Dialer {
         Self {
             entries: BTreeMap::new(),
             keys: BTreeMap::new(),
+            agenda: Agenda::default(),
             pace,
             aborts: Vec::new(),
             changed: BTreeSet::new(),
@@ -117,34 +124,29 @@ impl Dialer {
         connected: impl Fn(&PeerId) -> bool,
     ) {
         self.set_pace(pace);
-        for (key, entry) in &mut self.entries {
-            if entry.wanted && !members.contains_key(key) {
-                entry.wanted = false;
-                self.changed.insert(*key);
-                if let Phase::Dialing { .. } = entry.phase {
-                    entry.phase = Phase::Waiting { at: now };
-                    self.aborts.push(entry.peer);
+        // Most are as they were, and cost no more than this look.
+        let differs = |entry: Option<&Entry>, member: Option<&Member>| match (entry, member) {
+            (Some(entry), Some(member)) => !entry.wanted || entry.member != *member,
+            (Some(entry), None) => entry.wanted,
+            (None, _) => true,
+        };
+        let others: Vec<_> = side_by_side(&self.entries, members)
+            .filter(|(_, entry, member)| differs(*entry, *member))
+            .map(|(key, entry, member)| (key, entry.is_some(), member))
+            .collect();
+        for (key, is_known, member) in others {
+            let dropped = match member {
+                Some(member) if is_known => self.change(&key, |entry| entry.take(member, now)),
+                Some(member) => {
+                    self.insert(member, now, &connected);
+                    None
                 }
-            }
-        }
-        for (key, member) in members {
-            let Some(entry) = self.entries.get_mut(key) else {
-                self.insert(member, now, &connected);
-                continue;
+                None => self.change(&key, |entry| {
+                    entry.wanted = false;
+                    entry.interrupt(now)
+                }),
             };
-            let moved = entry.member.addresses != member.addresses;
-            if entry.member != *member || !entry.wanted {
-                self.changed.insert(*key);
-            }
-            entry.wanted = true;
-            entry.member = member.clone();
-            if moved && !matches!(entry.phase, Phase::Connected { .. } | Phase::Disconnecting) {
-                if let Phase::Dialing { .. } = entry.phase {
-                    self.aborts.push(entry.peer);
-                }
-                entry.failures = 0;
-                entry.phase = Phase::Waiting { at: now };
-            }
+            self.aborts.extend(dropped.flatten());
         }
     }
 
@@ -157,28 +159,43 @@ impl Dialer {
         let peer = member.key.peer_id();
         let phase =
             if connected(&peer) { Phase::Connected { since: now } } else { Phase::Waiting { at: now } };
+        let entry =
+            Entry { member: member.clone(), peer, phase, failures: 0, last_error: None, wanted: true };
         self.keys.insert(peer, member.key);
         self.changed.insert(member.key);
-        self.entries.insert(
-            member.key,
-            Entry { member: member.clone(), peer, phase, failures: 0, last_error: None, wanted: true },
-        );
+        self.agenda.moved(member.key, None, entry.standing());
+        self.entries.insert(member.key, entry);
+    }
+
+    /// Changes an entry; everything that does goes through here.
+    fn change<T>(&mut self, key: &PeerKey, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let entry = self.entries.get_mut(key)?;
+        let before = entry.standing();
+        let result = change(entry);
+        self.agenda.moved(*key, Some(before), entry.standing());
+        self.changed.insert(*key);
+        Some(result)
+    }
+
+    fn change_peer<T>(&mut self, peer: &PeerId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        let key = *self.keys.get(peer)?;
+        self.change(&key, change)
     }
 
     /// Forgets the members that were removed.
     pub(crate) fn forget(&mut self) {
-        self.entries.retain(|_, entry| entry.wanted);
-        self.keys.retain(|_, key| self.entries.contains_key(key));
+        for key in self.agenda.take_removed() {
+            if let Some(entry) = self.entries.remove(&key) {
+                self.keys.remove(&entry.peer);
+            }
+        }
     }
 
     /// Dials nobody any more.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
-        for entry in self.entries.values_mut() {
-            if let Phase::Dialing { .. } = entry.phase {
-                self.aborts.push(entry.peer);
-            }
-        }
+        let dialing = self.agenda.dialing().filter_map(|key| self.entries.get(&key));
+        self.aborts.extend(dialing.map(|entry| entry.peer));
     }
 
     /// What is due. Every `Dial` counts as begun.
@@ -187,31 +204,25 @@ impl Dialer {
         if self.stopped {
             return actions;
         }
-        for entry in self.entries.values_mut().filter(|entry| entry.wanted) {
-            if let Phase::Dialing { until, .. } = entry.phase
-                && until <= now
-            {
-                let within = entry.member.connection_timeout.unwrap_or(self.pace.timeout);
-                entry.fail(format!("no answer within {within:?}"), &self.pace, now, unit());
-                self.changed.insert(entry.member.key);
-                actions.push(Action::Abort { peer: entry.peer });
-            }
+        let pace = self.pace;
+        let overdue: Vec<_> = self.agenda.overdue(now).collect();
+        for key in overdue {
+            let given_up = self.change(&key, |entry| {
+                let within = entry.member.connection_timeout.unwrap_or(pace.timeout);
+                entry.fail(format!("no answer within {within:?}"), &pace, now, unit());
+                Action::Abort { peer: entry.peer }
+            });
+            actions.extend(given_up);
         }
-        let room = DIALS.saturating_sub(self.dialing_now());
-        let mut waiting: Vec<_> = self
-            .entries
-            .values_mut()
-            .filter_map(|entry| match entry.phase {
-                Phase::Waiting { at } if at <= now && entry.is_dialled() => Some((at, entry)),
-                _ => None,
-            })
-            .collect();
-        waiting.sort_by_key(|(at, _)| *at);
-        for (_, entry) in waiting.into_iter().take(room) {
-            let within = entry.member.connection_timeout.unwrap_or(self.pace.timeout);
-            entry.phase = Phase::Dialing { connection: None, until: now + within };
-            self.changed.insert(entry.member.key);
-            actions.push(Action::Dial { peer: entry.peer, addresses: entry.member.addresses.clone() });
+        let room = DIALS.saturating_sub(self.agenda.dialing_now());
+        let due: Vec<_> = self.agenda.due(now).take(room).collect();
+        for key in due {
+            let dial = self.change(&key, |entry| {
+                let within = entry.member.connection_timeout.unwrap_or(pace.timeout);
+                entry.phase = Phase::Dialing { connection: None, until: now + within };
+                Action::Dial { peer: entry.peer, addresses: entry.member.addresses.clone() }
+            });
+            actions.extend(dial);
         }
         actions
     }
@@ -221,78 +232,65 @@ impl Dialer {
         if self.stopped {
             return None;
         }
-        let full = self.dialing_now() >= DIALS;
-        let times =
-            self.entries.values().filter(|entry| entry.is_dialled()).filter_map(|entry| match entry.phase {
-                Phase::Waiting { at } if !full => Some(at),
-                Phase::Dialing { until, .. } => Some(until),
-                _ => None,
-            });
-        times.min()
-    }
-
-    fn dialing_now(&self) -> usize {
-        self.entries.values().filter(|e| matches!(e.phase, Phase::Dialing { .. })).count()
-    }
-
-    fn entry(&mut self, peer: &PeerId) -> Option<&mut Entry> {
-        let key = self.keys.get(peer)?;
-        self.changed.insert(*key);
-        self.entries.get_mut(key)
+        let full = self.agenda.dialing_now() >= DIALS;
+        let wait = if full { None } else { self.agenda.next_wait() };
+        [wait, self.agenda.next_timeout()].into_iter().flatten().min()
     }
 
     /// A dial has begun as this connection.
     pub(crate) fn dialing(&mut self, peer: &PeerId, id: ConnectionId) {
-        if let Some(Entry { phase: Phase::Dialing { connection, .. }, .. }) = self.entry(peer) {
-            *connection = Some(id);
-        }
+        self.change_peer(peer, |entry| {
+            if let Phase::Dialing { connection, .. } = &mut entry.phase {
+                *connection = Some(id);
+            }
+        });
     }
 
     /// A dial could not begin.
     pub(crate) fn refused(&mut self, peer: &PeerId, why: String, now: Instant, unit: f64) {
         let pace = self.pace;
-        if let Some(entry) = self.entry(peer)
-            && let Phase::Dialing { .. } = entry.phase
-        {
-            entry.fail(why, &pace, now, unit);
-        }
+        self.change_peer(peer, |entry| {
+            if let Phase::Dialing { .. } = entry.phase {
+                entry.fail(why, &pace, now, unit);
+            }
+        });
     }
 
     /// A dial came to nothing. One that was given up already changes nothing.
     pub(crate) fn failed(&mut self, peer: &PeerId, id: ConnectionId, why: String, now: Instant, unit: f64) {
         let pace = self.pace;
-        if let Some(entry) = self.entry(peer)
-            && let Phase::Dialing { connection: Some(own), .. } = entry.phase
-            && own == id
-        {
-            entry.fail(why, &pace, now, unit);
-        }
+        self.change_peer(peer, |entry| {
+            if let Phase::Dialing { connection: Some(own), .. } = entry.phase
+                && own == id
+            {
+                entry.fail(why, &pace, now, unit);
+            }
+        });
     }
 
     /// A connection is there, whoever dialled.
     pub(crate) fn connected(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(entry) = self.entry(peer)
-            && !matches!(entry.phase, Phase::Connected { .. })
-        {
-            entry.phase = Phase::Connected { since: now };
-            entry.last_error = None;
-        }
+        self.change_peer(peer, |entry| {
+            if !matches!(entry.phase, Phase::Connected { .. }) {
+                entry.phase = Phase::Connected { since: now };
+                entry.last_error = None;
+            }
+        });
     }
 
     /// This node is about to close the member's connections.
     pub(crate) fn disconnecting(&mut self, peer: &PeerId) {
-        if let Some(entry) = self.entry(peer)
-            && let Phase::Connected { .. } = entry.phase
-        {
-            entry.phase = Phase::Disconnecting;
-        }
+        self.change_peer(peer, |entry| {
+            if let Phase::Connected { .. } = entry.phase {
+                entry.phase = Phase::Disconnecting;
+            }
+        });
     }
 
     /// The last connection is gone.
     pub(crate) fn disconnected(&mut self, peer: &PeerId, why: Option<String>, now: Instant, unit: f64) {
         let pace = self.pace;
-        let Some(entry) = self.entry(peer) else { return };
-        match entry.phase {
+        self.change_peer(peer, |entry| match entry.phase {
             Phase::Connected { since } if now.saturating_duration_since(since) < STABLE => {
                 entry.fail(why.unwrap_or_else(|| "closed by the peer".to_owned()), &pace, now, unit);
             }
@@ -302,7 +300,7 @@ impl Dialer {
                 entry.phase = Phase::Waiting { at: now + pace.pause(1, false, unit) };
             }
             Phase::Waiting { .. } | Phase::Dialing { .. } => {}
-        }
+        });
     }
 
     /// What has changed since the last call; `None` for a member that is none any more.
@@ -313,17 +311,44 @@ impl Dialer {
 
     /// Members that are connected, and all.
     pub(crate) fn census(&self) -> (usize, usize) {
-        let wanted = self.entries.values().filter(|entry| entry.wanted);
-        let connected = wanted.clone().filter(|entry| matches!(entry.phase, Phase::Connected { .. }));
-        (connected.count(), wanted.count())
+        (self.agenda.connected(), self.entries.len().saturating_sub(self.agenda.removed()))
     }
 }
 
 // === impl Entry ===
 
 impl Entry {
-    fn is_dialled(&self) -> bool {
-        self.wanted && !self.member.addresses.is_empty()
+    fn standing(&self) -> Standing {
+        match self.phase {
+            _ if !self.wanted => Standing::Removed,
+            // One without addresses waits to be called.
+            Phase::Waiting { .. } if self.member.addresses.is_empty() => Standing::Resting,
+            Phase::Waiting { at } => Standing::Waiting(at),
+            Phase::Dialing { until, .. } => Standing::Dialing(until),
+            Phase::Connected { .. } => Standing::Connected,
+            Phase::Disconnecting => Standing::Resting,
+        }
+    }
+
+    /// Is as the file says now. Returns whose dial is to be given up.
+    fn take(&mut self, member: &Member, now: Instant) -> Option<PeerId> {
+        let moved = self.member.addresses != member.addresses;
+        self.wanted = true;
+        self.member = member.clone();
+        if !moved || matches!(self.phase, Phase::Connected { .. } | Phase::Disconnecting) {
+            return None;
+        }
+        self.failures = 0;
+        let dropped = self.interrupt(now);
+        self.phase = Phase::Waiting { at: now };
+        dropped
+    }
+
+    /// Ends a dial that is under way. Returns whose it is.
+    fn interrupt(&mut self, now: Instant) -> Option<PeerId> {
+        let Phase::Dialing { .. } = self.phase else { return None };
+        self.phase = Phase::Waiting { at: now };
+        Some(self.peer)
     }
 
     fn fail(&mut self, why: String, pace: &Pace, now: Instant, unit: f64) {

@@ -30,6 +30,8 @@ mod timed;
 pub mod view;
 pub mod wire;
 
+use reload::fault::Point;
+
 pub use denial::Reason;
 pub use identity::{Identity, IdentityError, ReadIdentity};
 pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
@@ -43,3 +45,11 @@ pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
 pub use view::{ConnectionView, Counted, Direction, MemberState, MemberView, View};
+
+/// The fault points of this crate.
+pub const POINTS: &[Point] = &[
+    Point::io("listener::reserve"),
+    Point::io("listener::open"),
+    Point::pass("listener::close"),
+    Point::io("workers::start"),
+];

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 
 use libp2p::Multiaddr;
 use libp2p::core::transport::ListenerId;
+use reload::fault;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::address::{tcp_address, tcp_socket};
@@ -105,6 +106,7 @@ impl Reservation {
 }
 
 fn bind(address: SocketAddr) -> io::Result<(Socket, SocketAddr)> {
+    fault::io("listener::reserve")?;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // As libp2p does, or the reservation of [::]:P would take 0.0.0.0:P, too.

@@ -55,6 +55,8 @@ pub struct Network {
     trial: Option<Trial>,
     books: Books<NetworkSection, Prepared>,
     departures: Vec<Departure>,
+    /// Listeners to be removed once what had queued up for them is known. Kept here, so that a panic on the way does not lose them.
+    closing: Vec<ListenerId>,
     /// Answered when the swarm has been polled once more, and has not panicked.
     heartbeats: Vec<oneshot::Sender<()>>,
     waker: Option<Waker>,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
+use reload::fault;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
@@ -40,6 +41,7 @@ impl Workers {
     }
 
     fn named(name: &'static str, threads: usize) -> io::Result<Self> {
+        fault::io("workers::start")?;
         let threads = threads.max(1);
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()?;

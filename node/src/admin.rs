@@ -17,7 +17,7 @@ use actix::{Actor, Addr, Arbiter, Context, Handler, Message, ResponseFuture, Sys
 use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::rt::net::UnixStream;
 use actix_web::{App, HttpServer, web};
-use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done};
+use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done, fault};
 
 pub use state::{AdminState, Requests};
 
@@ -41,7 +41,15 @@ pub struct Caller {
 
 /// The servers by their socket. Outlives the actor: a successor finds them running.
 #[derive(Clone, Default)]
-pub struct Servers(Arc<Mutex<BTreeMap<PathBuf, Serving>>>);
+pub struct Servers(Arc<Mutex<Shared>>);
+
+#[derive(Default)]
+struct Shared {
+    by_socket: BTreeMap<PathBuf, Serving>,
+    /// The term of the actor in office. One that was left behind in the middle of a step wakes up in that step, and must not open
+    /// or close a server any more.
+    term: u64,
+}
 
 struct Serving {
     handle: ServerHandle,
@@ -58,6 +66,8 @@ struct SocketFile {
 pub struct Admin {
     books: Books<AdminSection, Prepared>,
     servers: Servers,
+    /// Its own.
+    term: u64,
     state: Arc<AdminState>,
 }
 
@@ -118,7 +128,7 @@ impl Drop for SocketFile {
         if !self.is_in_place() {
             return;
         }
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = fault::io("admin::unlink").and_then(|()| std::fs::remove_file(&self.path)) {
             tracing::warn!(path = %self.path.display(), %error, "the admin socket's file stays behind");
         }
     }
@@ -127,30 +137,52 @@ impl Drop for SocketFile {
 // === impl Servers ===
 
 impl Servers {
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<PathBuf, Serving>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Shared) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn open(&self, path: PathBuf, state: &Arc<AdminState>) -> io::Result<()> {
-        self.serve(Bound::new(path)?, state)
-    }
-
-    /// Serves a socket.
+    /// Serves a socket, for whoever starts the node.
     ///
     /// # Errors
     /// If the server's threads cannot be started.
     pub fn serve(&self, bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
+        self.serve_under(None, bound, state)
+    }
+
+    fn serve_under(&self, term: Option<u64>, bound: Bound, state: &Arc<AdminState>) -> io::Result<()> {
         let Bound { file, listener } = bound;
         let handle = serve(listener, Arc::clone(state))?;
-        self.with(|servers| servers.insert(file.path.clone(), Serving { handle, file }));
-        Ok(())
+        let serving = Serving { handle, file };
+        let refused = self.with(|shared| {
+            if term.is_none_or(|term| term == shared.term) {
+                shared.by_socket.insert(serving.file.path.clone(), serving);
+                None
+            } else {
+                Some(serving)
+            }
+        });
+        let Some(Serving { handle, file: _ }) = refused else { return Ok(()) };
+        actix::spawn(handle.stop(false));
+        Err(io::Error::other("a successor is in office"))
+    }
+
+    /// Takes office: whoever was before opens and closes nothing from here on.
+    fn take_office(&self) -> u64 {
+        self.with(|shared| {
+            shared.term = shared.term.saturating_add(1);
+            shared.term
+        })
     }
 
     /// Ends every server but the one on `keep`.
-    fn close(&self, keep: Option<&PathBuf>) -> Vec<impl Future<Output = ()> + use<>> {
-        let closing = self.with(|servers| {
-            let kept = keep.and_then(|keep| servers.remove_entry(keep));
-            std::mem::replace(servers, kept.into_iter().collect())
+    fn close(&self, term: u64, keep: Option<&PathBuf>) -> Vec<impl Future<Output = ()> + use<>> {
+        fault::pass("admin::close");
+        let closing = self.with(|shared| {
+            if shared.term != term {
+                return BTreeMap::new();
+            }
+            let kept = keep.and_then(|keep| shared.by_socket.remove_entry(keep));
+            std::mem::replace(&mut shared.by_socket, kept.into_iter().collect())
         });
         // The file goes first: nobody comes in any more while those who are in may end.
         closing.into_values().map(|Serving { handle, file: _ }| handle.stop(true)).collect()
@@ -159,6 +191,7 @@ impl Servers {
 
 /// Runs a server on threads of its own, so that no stuck component holds `status` up.
 fn serve(listener: std::os::unix::net::UnixListener, state: Arc<AdminState>) -> io::Result<ServerHandle> {
+    fault::io("admin::serve")?;
     let server = HttpServer::new(move || {
         App::new().app_data(web::Data::from(Arc::clone(&state))).configure(routes::configure)
     })
@@ -198,26 +231,44 @@ impl Admin {
         Self::start_in_arbiter(&Arbiter::new().handle(), move |_| {
             let successor = Self::new(section, state, servers);
             successor.serve_again();
+            // What the predecessor was about to serve, or has left open.
+            successor.close_others();
             successor
         })
     }
 
     fn new(section: Arc<AdminSection>, state: Arc<AdminState>, servers: Servers) -> Self {
-        Self { books: Books::new(section), servers, state }
+        let term = servers.take_office();
+        Self { books: Books::new(section), servers, term, state }
     }
 
     /// The probe tells if it cannot be.
     fn serve_again(&self) {
         let socket = self.books.section().socket.clone();
         if !self.serves(&socket)
-            && let Err(error) = self.servers.open(socket.clone(), &self.state)
+            && let Err(error) = self.open(socket.clone())
         {
             tracing::error!(path = %socket.display(), %error, "the admin socket cannot be served");
         }
     }
 
+    fn close_others(&self) {
+        // Not awaited: the request that asked for this reload may be one of those that are let to end.
+        for closing in self.servers.close(self.term, Some(&self.books.section().socket)) {
+            actix::spawn(closing);
+        }
+    }
+
     fn serves(&self, path: &PathBuf) -> bool {
-        self.servers.with(|servers| servers.contains_key(path))
+        self.servers.with(|shared| shared.by_socket.contains_key(path))
+    }
+
+    fn open(&self, path: PathBuf) -> io::Result<()> {
+        self.serve(Bound::new(path)?)
+    }
+
+    fn serve(&self, bound: Bound) -> io::Result<()> {
+        self.servers.serve_under(Some(self.term), bound, &self.state)
     }
 }
 
@@ -255,7 +306,7 @@ impl Reconfigurable for Admin {
     }
 
     fn commit(&mut self, prepared: Prepared, _: &Arc<AdminSection>, _: &mut Self::Context) -> StepFuture<()> {
-        let served = prepared.0.map_or(Ok(()), |bound| self.servers.serve(bound, &self.state));
+        let served = prepared.0.map_or(Ok(()), |bound| self.serve(bound));
         done(
             served
                 .map_err(|error| StepError::of_io(format!("cannot serve the admin socket: {error}"), &error)),
@@ -263,14 +314,12 @@ impl Reconfigurable for Admin {
     }
 
     fn restore(&mut self, before: &Arc<AdminSection>, _: &mut Self::Context) -> StepFuture<()> {
-        drop(self.servers.close(Some(&before.socket)));
+        drop(self.servers.close(self.term, Some(&before.socket)));
         if self.serves(&before.socket) {
             return done(Ok(()));
         }
-        let served =
-            Bound::new(before.socket.clone()).and_then(|bound| self.servers.serve(bound, &self.state));
         done(
-            served.map_err(|error| {
+            self.open(before.socket.clone()).map_err(|error| {
                 StepError::of_io(format!("cannot serve the old socket again: {error}"), &error)
             }),
         )
@@ -286,11 +335,7 @@ impl Reconfigurable for Admin {
     }
 
     fn finish(&mut self, _: &mut Self::Context) -> StepFuture<()> {
-        let socket = self.books.section().socket.clone();
-        // Not awaited: the request that asked for this reload may be one of those that are let to end.
-        for closing in self.servers.close(Some(&socket)) {
-            actix::spawn(closing);
-        }
+        self.close_others();
         done(Ok(()))
     }
 }
@@ -300,16 +345,17 @@ impl Handler<Reopen> for Admin {
 
     fn handle(&mut self, _: Reopen, _: &mut Self::Context) {
         let path = &self.books.section().socket;
-        let lost = self.servers.with(|servers| match servers.get(path) {
+        let lost = self.servers.with(|shared| match shared.by_socket.get(path) {
+            _ if shared.term != self.term => Err(()),
             Some(serving) if serving.file.is_in_place() => Err(()),
-            _ => Ok(servers.remove(path)),
+            _ => Ok(shared.by_socket.remove(path)),
         });
         let Ok(lost) = lost else { return };
         // Callers who are connected keep their server until they are done.
         if let Some(lost) = lost {
             actix::spawn(lost.handle.stop(true));
         }
-        match self.servers.open(path.clone(), &self.state) {
+        match self.open(path.clone()) {
             Ok(()) => {
                 tracing::warn!(path = %path.display(), "the admin socket's file was gone; it is served again")
             }
@@ -324,7 +370,7 @@ impl Handler<Close> for Admin {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Close, _: &mut Self::Context) -> Self::Result {
-        let closing = self.servers.close(None);
+        let closing = self.servers.close(self.term, None);
         Box::pin(async move {
             futures::future::join_all(closing).await;
         })

@@ -38,6 +38,7 @@ pub use logging::{Level, LogFile, LogFormat, LoggingSection};
 pub use loose::Loose;
 pub use resources::resources;
 pub use sections::{AdminSection, NodeSection, ReloadSection};
+pub(crate) use write_back::sweep;
 
 /// The whole effective configuration. Equal means equal effective values and equal named files (contract: "Generations");
 /// comments, order and where the file lies do not count.
@@ -72,6 +73,8 @@ pub struct ConfigSource {
     pub peers_name: String,
     /// The very bytes: what a generation keeps.
     pub snapshot: Snapshot,
+    /// Whether `peers.yaml` is [of the usual shape](storage::PeersFile::is_plain).
+    plain_peers: bool,
     /// Every other file that `conf.yaml` names, with its content's digest.
     pub named: Vec<(PathBuf, Digest)>,
     /// The node has no key yet, and the one in this configuration was made for the moment: it stands in no file.

@@ -1,6 +1,7 @@
 //! What the reload engine needs to know about this program: how its configuration is loaded and compared, and what it can
 //! tell about connections.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use reload::events::{Event, Sink};
 use reload::machine::State;
 use reload::plan::{Change, Closing};
 use reload::source::{Candidate, Configuration, Rejection, Site, Source, Which};
+use reload::{Class, Problem};
 
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::history::History;
@@ -63,11 +65,21 @@ impl Source<Config> for Files {
         if problems.is_empty() {
             let Loaded { config, mut warnings, read, .. } = loaded;
             warnings.extend(limits::too_few_descriptors(config.network.limits.connections));
+            if *which == Which::Own || *which == Which::OwnToLook {
+                warnings.extend(held.paths().iter().map(|path| passed_over(path)));
+            }
             Ok(Candidate { config, warnings, read, validate })
         } else {
             Err(Rejection { problems, read: loaded.read, validate })
         }
     }
+}
+
+fn passed_over(path: &Path) -> Problem {
+    let message = "is held: what it says is passed over until it changes, because a generation came back that it does not say";
+    Problem::new(Class::System, message)
+        .file(path.display().to_string())
+        .hint("edit it, or let the node's user write it and roll back once more")
 }
 
 /// The node's connections.

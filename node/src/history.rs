@@ -64,6 +64,11 @@ impl History {
         Ok((Self { books: Mutex::new(books), held }, Wrong { damaged, standing: wrong }))
     }
 
+    /// How many generations, and replaced files, are kept from now on.
+    pub fn keep(&self, keep: usize) {
+        self.lock().set_keep(keep);
+    }
+
     /// The files whose bytes are passed over.
     #[must_use]
     pub fn held(&self) -> Arc<HeldFiles> {
@@ -141,7 +146,7 @@ impl History {
         let books = self.lock();
         let told = books.audit.tail(LOOK_BACK).unwrap_or_default();
         // Ids are ULIDs: they sort by time.
-        let Some(since) = told.first().and_then(|line| line["id"].as_str()) else {
+        let Some(since) = told.iter().find_map(|line| line["id"].as_str()) else {
             // No log at all: it was cut short at the very first start, or somebody took it away.
             return books
                 .generations
@@ -186,8 +191,7 @@ impl Recorder<Config> for History {
         if record.restore {
             books.hold(&record.config, record.generation);
         }
-        let mut durable = books.flush_standing();
-        durable &= books.keep_staged(&record.id) || books.keep(generation_of(&record));
+        let mut durable = books.write_down(&record.id, || generation_of(&record));
         let warnings = if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
         if record.confirm == ConfirmChange::End {
             books.await_confirmation(None);
@@ -224,6 +228,10 @@ impl Recorder<Config> for History {
 
     fn tidy(&self) {
         self.lock().generations.prune();
+    }
+
+    fn is_written(&self) -> bool {
+        self.lock().is_written()
     }
 
     fn retry(&self) -> bool {

@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod diff;
 pub mod engine;
+pub mod faults;
 pub mod history;
 pub mod limits;
 pub mod logging;

@@ -11,7 +11,7 @@ use net::{Network, Post, Protocol, Settings, StartNetwork, View};
 use reload::signal::Signal;
 use reload::{
     ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Reconfigure, Reload, StepError, Stop,
-    Trigger,
+    Trigger, fault,
 };
 use storage::{DataDir, PeerStore};
 use tokio::sync::watch;
@@ -100,6 +100,7 @@ impl Node {
             tracing::error!(%error, "history");
         }
 
+        fault::pass("start::actors");
         let members = Live::new(Arc::clone(&config.peers.members));
         let view = View::new();
         let post = Post::new(Settings::from(&*config.protocol));
@@ -119,6 +120,7 @@ impl Node {
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
+        fault::pass("start::socket");
         // Bound, and served only when the start's own line is written: nobody sees a node that has no history yet.
         let socket = Bound::new(config.admin.socket.clone())
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
@@ -186,11 +188,13 @@ impl Node {
         })?;
         // Nobody has asked yet: the socket is opened below, and with it the way to the coordinator.
         let _ = state.coordinator.set(coordinator.clone());
+        fault::pass("start::serve");
         servers
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
         watching.start(Arc::clone(&current), coordinator.clone());
         tracing::info!(generation = generation.get(), "Node started successfully");
+        fault::pass("start::served");
         notify(&Notice::Ready);
         Ok(Self {
             current,
@@ -241,6 +245,7 @@ impl Node {
 
     /// Not ready first, then the transaction's end, then goodbye, flush, close (O4).
     async fn stop(self, mut signals: impl Stream<Item = Signal> + Unpin) -> ExitCode {
+        fault::pass("stop::begin");
         notify(&Notice::Stopping);
         // Those who wait for it are streams; that nobody does is no error.
         let _ = self.stopping.send(true);
@@ -259,6 +264,7 @@ impl Node {
             sender = second => tracing::warn!(%sender, "a second signal: stopping at once"),
         }
         self.history.sync();
+        fault::pass("stop::synced");
         drop(self.data_dir);
         ExitCode::SUCCESS
     }
@@ -267,12 +273,14 @@ impl Node {
         // The transaction ends within its budget whatever happens; the margin is for a machine under load.
         let running = self.board.read().running.as_ref().map_or(Duration::ZERO, |running| running.budget);
         let _ = tokio::time::timeout(running + CLOSE_WITHIN, self.coordinator.send(Stop)).await;
+        fault::pass("stop::halted");
         // A message that is on its way gets its answer, if the time for it leaves enough for the rest.
         let patience = self.current.load().node.shutdown_timeout.saturating_sub(2 * CLOSE_WITHIN);
         let _ = tokio::time::timeout(patience, self.requests.wait_until_none()).await;
         let _ =
             tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown { within: GOODBYE }))
                 .await;
+        fault::pass("stop::network");
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.admin.addr().send(admin::Close)).await;
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use reload::fault;
 use rustix::time::{ClockId, clock_gettime};
 
 /// What the supervisor is told.
@@ -62,6 +63,7 @@ pub fn watchdog_interval() -> Option<Duration> {
 }
 
 fn send(socket: &OsStr, text: &[u8]) -> io::Result<()> {
+    fault::io("supervisor::notify")?;
     let address = match socket.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,

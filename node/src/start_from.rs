@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use reload::{Generation, Problem};
+use reload::{Generation, Problem, fault};
 use storage::standing::STANDING;
 use storage::{DataDir, DataDirError};
 
@@ -92,6 +92,7 @@ impl StartFrom {
 impl Place {
     fn open(data_dir: &Path) -> Result<Self, Refused> {
         let data_dir = DataDir::open(data_dir)?;
+        fault::pass("start::history");
         let (history, wrong) = History::open(data_dir.path(), KEEP_ALL)?;
         Ok(Self { data_dir, history, wrong })
     }
@@ -158,8 +159,17 @@ impl Place {
         if !problems.is_empty() {
             return Err(Refused::Configuration(problems));
         }
+        sweep(&loaded.config);
         let Self { data_dir, history, wrong } = self;
         Ok(StartFrom { loaded, data_dir, history, wrong, from })
+    }
+}
+
+/// Removes what a killed predecessor has left beside the files that it wrote: copies of them, with the key in it. The data folder
+/// is swept when it is opened.
+fn sweep(config: &Config) {
+    for path in [&config.source.path, &config.peers.file, &config.admin.socket] {
+        config::sweep(path);
     }
 }
 

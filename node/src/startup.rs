@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use reload::outcome::{Kind, Phases};
 use reload::plan::Change;
-use reload::{ConfirmChange, Generation, Origin, Outcome, Problem, Record, Recorder as _, Trigger};
+use reload::{ConfirmChange, Generation, Origin, Outcome, Problem, Record, Recorder as _, Trigger, fault};
 use storage::Snapshot;
 use storage::generations::Meta;
 
@@ -48,6 +48,8 @@ pub(crate) async fn begin(history: &Arc<History>, config: &Arc<Config>, began: B
 }
 
 fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
+    history.keep(config.reload.history as usize);
+    fault::pass("start::catch_up");
     catch_up(history);
     let before = history.latest().unwrap_or_else(|error| {
         tracing::warn!(%error, "the newest generation cannot be read");
@@ -69,6 +71,7 @@ fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
     outcome.phases = Phases { read_ms: ms(began.read), validate_ms: ms(began.validate), ..Phases::default() };
     outcome.warnings.extend(began.warnings);
     let went_back = matches!(began.from, From::Unconfirmed { .. });
+    fault::pass("start::record");
     if same {
         if went_back || !history.held().paths().is_empty() {
             outcome.warnings.extend(history.restore(&config, generation));
@@ -87,6 +90,7 @@ fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
         outcome.warnings.extend(recorded.warnings);
     }
     outcome.duration_ms = ms(began.at.elapsed());
+    fault::pass("start::audit");
     history.audit(&outcome);
     history.tidy();
     Begun { generation, outcome: Arc::new(outcome), degraded }

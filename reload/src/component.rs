@@ -141,7 +141,8 @@ impl<S: Send + Sync + 'static> Reconfigure<S> {
     }
 }
 
-/// Where the glue keeps its books inside the actor: the [`Fence`] and the step that is under way.
+/// Where the glue keeps its books inside the actor: the [`Fence`] and the step that is under way, as long as a rollback would
+/// cancel it.
 #[derive(Debug)]
 pub struct Books<S, P> {
     fence: Fence<S, P>,
@@ -249,18 +250,17 @@ pub fn reconfigure<A: Reconfigurable>(
             let _ = answer.send(Ok(()));
         }
         Ok(Some(work)) => {
-            let in_transaction = transaction != Transaction::NONE;
+            // A finish stands whatever becomes of the next transaction, and may last into it: it is not what a rollback cancels.
+            let cancellable = transaction != Transaction::NONE && kind != StepKind::Finish;
             let books = actor.books();
-            books.begun += u64::from(in_transaction);
+            books.begun += 1;
             let number = books.begun;
             let (work, abort) = abortable(work);
             let finished = work.into_actor(actor).map(move |outcome, actor: &mut A, _| {
                 // Cancelled: a rollback has the books.
                 let Ok(outcome) = outcome else { return };
                 let books = actor.books();
-                if in_transaction {
-                    books.running.take_if(|running| running.number == number);
-                }
+                books.running.take_if(|running| running.number == number);
                 let ack = match outcome {
                     Done::Prepared(result) => books.fence.prepared(transaction, result),
                     Done::Plain(result) => match kind {
@@ -273,7 +273,9 @@ pub fn reconfigure<A: Reconfigurable>(
                 let _ = answer.send(ack);
             });
             ctx.spawn(finished);
-            if in_transaction {
+            if cancellable {
+                // One at a time: a step that is repeated while it is under way takes its own place.
+                cancel(actor);
                 actor.books().running = Some(UnderWay { number, abort });
             }
         }
@@ -299,14 +301,9 @@ fn admit_prepare<A: Reconfigurable>(
     next: Arc<A::Section>,
     by: Instant,
 ) -> Result<Option<Work<A::Prepared>>, StepError> {
-    let was_restoring = actor.books().fence.is_restoring();
     match actor.books().fence.prepare(transaction, Arc::clone(&next))? {
         Admit::Done => Ok(None),
         Admit::Run(()) => {
-            if was_restoring {
-                // Given up long ago, and from now on too late.
-                cancel(actor);
-            }
             let work = guarded(A::NAME, StepKind::Prepare, tenure, || actor.prepare(&next, by));
             Ok(Some(Box::pin(work.map(Done::Prepared))))
         }
@@ -411,3 +408,6 @@ fn panicked(kind: StepKind, panic: &(dyn Any + Send)) -> StepError {
         .unwrap_or_else(|| "no message".to_owned());
     StepError::component(format!("panicked in {}: {text}", kind.as_str()))
 }
+
+#[cfg(test)]
+mod tests;

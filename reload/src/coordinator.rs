@@ -21,13 +21,13 @@ use crate::budget::Stage;
 use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
 use crate::graph::{Graph, GraphError, Index};
-use crate::handle::Component;
+use crate::handle::{Comparison, Component};
 use crate::history::{ConfirmChange, Recorder, Unconfirmed};
 use crate::machine::{Action, Answer, End, Event, Machine, State};
 use crate::outcome::Outcome;
 use crate::source::{Configuration, Site, Source};
 use crate::trigger::{Aim, Origin, Refusal};
-use crate::{Class, Generation, StepError, Transaction};
+use crate::{Class, Generation, StepError, Transaction, fault};
 use confirm::Confirmation;
 use running::Running;
 
@@ -63,6 +63,8 @@ pub struct Coordinator<C: Configuration> {
     graph: Graph,
     /// In the order of the graph's indices.
     components: Vec<Box<dyn Component<C>>>,
+    /// Theirs, in the same order.
+    comparisons: Arc<[Comparison<C>]>,
     source: Arc<dyn Source<C>>,
     recorder: Arc<dyn Recorder<C>>,
     site: Arc<dyn Site<C>>,
@@ -117,8 +119,11 @@ impl<C: Configuration> Coordinator<C> {
         let mut components = parts.components;
         components.sort_by_key(|component| graph.index(component.name()));
         let degraded = parts.board.read().degraded.clone();
+        // Before anybody can look: the actor itself starts a little later, on its own thread.
+        parts.board.update(|board| board.unconfirmed = parts.unconfirmed);
         Ok(Self {
             graph,
+            comparisons: components.iter().map(|component| component.comparison()).collect(),
             components,
             source: parts.source,
             recorder: parts.recorder,
@@ -227,6 +232,7 @@ impl<C: Configuration> Coordinator<C> {
         if step == StepKind::Probe && !self.current.load().health_gate() {
             return Some(Event::Acked { transaction, component, step, answer: Answer::Done });
         }
+        fault::send(step);
         running.told(component, step);
         let next = running.candidate()?;
         let by = running.deadline.into_std();
@@ -341,15 +347,20 @@ impl<C: Configuration> Coordinator<C> {
         else {
             return;
         };
+        fault::pass("coordinator::record");
         let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
         let record = running.record(self.generation, Arc::clone(&config), confirm);
         self.generation = record.generation;
         self.current.store(config);
         running.recording();
         let recorder = Arc::clone(&self.recorder);
-        let work = tokio::task::spawn_blocking(move || recorder.record(record));
+        let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::write");
+            recorder.record(record)
+        });
         running.confirm_change = confirm;
         ctx.spawn(work.into_actor(self).map(move |recorded, act, ctx| {
+            fault::pass("coordinator::recorded");
             let recorded = recorded.unwrap_or_default();
             let durable = recorded.durable;
             if let Some(running) = act.running.as_mut().filter(|r| r.transaction == transaction) {
@@ -384,6 +395,7 @@ impl<C: Configuration> Coordinator<C> {
         if let Some(deadline) = self.deadline.take() {
             ctx.cancel_future(deadline);
         }
+        fault::pass("coordinator::conclude");
         let Some(mut running) = self.running.take() else { return };
         for handle in running.withdraw_at_end.drain(..) {
             ctx.cancel_future(handle);
@@ -416,17 +428,26 @@ impl<C: Configuration> Coordinator<C> {
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
         let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::audit");
             if is_confirmed {
                 recorder.confirmed();
             }
             recorder.audit(&audited);
+            recorder.is_written()
         });
-        ctx.spawn(work.into_actor(self).map(move |_, _, _| {
+        ctx.spawn(work.into_actor(self).map(move |written, act, ctx| {
+            fault::pass("coordinator::answer");
+            if !written.unwrap_or(false) {
+                act.retry(ctx);
+            }
             for waiter in waiters {
                 // Whoever hung up meanwhile finds the outcome in the audit log.
                 let _ = waiter.reply.send(Ok(Arc::clone(&outcome)));
             }
-            tokio::task::spawn_blocking(move || tidying.tidy());
+            tokio::task::spawn_blocking(move || {
+                fault::pass("coordinator::tidy");
+                tidying.tidy();
+            });
         }));
     }
 }
@@ -436,7 +457,7 @@ impl<C: Configuration> Actor for Coordinator<C> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         // The program may have started on a full disk.
-        if !self.board.read().last.durable {
+        if !self.board.read().last.durable || !self.recorder.is_written() {
             self.retry(ctx);
         }
         self.await_confirmation(ctx);

@@ -84,8 +84,8 @@ impl<S, P> Fence<S, P> {
         &self.section
     }
 
-    /// A `Prepare` came. A newer one ends a committed transaction, because the coordinator runs one at a time; and one that is
-    /// still on its way back, because the coordinator gave that up: its commit heals, and its rollback goes on with it.
+    /// A `Prepare` came. A newer one ends a committed transaction: the coordinator runs one at a time. It also ends a restoration
+    /// that nobody waits for any more, because it hangs: a commit heals as well as a restoration does.
     ///
     /// # Errors
     /// If the transaction is over, out of order, or another one is still open.
@@ -93,11 +93,8 @@ impl<S, P> Fence<S, P> {
         self.open(transaction)?;
         match &self.stage {
             Stage::Prepared { transaction: held, .. } if *held == transaction => return Ok(Admit::Done),
-            Stage::Committed { transaction: held, .. } | Stage::Restoring { transaction: held }
-                if *held < transaction =>
-            {
-                self.closed = *held;
-            }
+            Stage::Committed { transaction: held, .. } if *held < transaction => self.closed = *held,
+            Stage::Restoring { transaction: held } if *held < transaction => self.closed = *held,
             Stage::Rest => {}
             _ => return Err(unfinished("prepare", transaction)),
         }
@@ -211,11 +208,6 @@ impl<S, P> Fence<S, P> {
         self.torn = true;
         self.stage = Stage::Restoring { transaction };
         Admit::Run(Arc::clone(&self.section))
-    }
-
-    /// Whether a restoration is under way.
-    pub const fn is_restoring(&self) -> bool {
-        matches!(self.stage, Stage::Restoring { .. })
     }
 
     /// Whether a later transaction is open.
@@ -333,6 +325,24 @@ mod tests {
     }
 
     #[test]
+    fn a_restoration_that_hangs_does_not_keep_the_next_transaction_from_healing() {
+        let mut fence = committed();
+        assert_eq!(fence.rollback(transaction(1)), Admit::Run(Arc::new("old")));
+        // It never ends. The next transaction comes.
+        fence.prepare(transaction(2), Arc::new("newer")).unwrap();
+        fence.prepared(transaction(2), Ok("socket")).unwrap();
+        // It turns round: what runs is still neither.
+        assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
+        fence.prepare(transaction(3), Arc::new("newer")).unwrap();
+        fence.prepared(transaction(3), Ok("socket")).unwrap();
+        fence.commit(transaction(3)).unwrap();
+        fence.committed(transaction(3), Ok(())).unwrap();
+        // The first one ends after all, for nobody.
+        fence.restored(transaction(1), Ok(())).unwrap_err();
+        assert_eq!(fence.section(), &Arc::new("newer"));
+    }
+
+    #[test]
     fn a_failed_restoration_can_be_tried_again() {
         let mut fence = committed();
         fence.rollback(transaction(1));
@@ -344,23 +354,6 @@ mod tests {
         assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
         fence.restored(transaction(2), Ok(())).unwrap();
         assert_eq!(fence.rollback(transaction(2)), Admit::Done);
-    }
-
-    #[test]
-    fn a_restoration_that_hangs_does_not_keep_the_next_transaction_from_healing() {
-        let mut fence = committed();
-        fence.rollback(transaction(1));
-        assert!(fence.is_restoring());
-        assert_eq!(fence.prepare(transaction(2), Arc::new("newer")).unwrap(), Admit::Run(()));
-        fence.restored(transaction(1), Ok(())).expect_err("it was given up");
-        fence.prepared(transaction(2), Ok("socket")).unwrap();
-        // Nobody knows what runs: the rollback restores, although nothing was committed.
-        assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
-        fence.prepare(transaction(3), Arc::new("newest")).unwrap();
-        fence.prepared(transaction(3), Ok("socket")).unwrap();
-        fence.commit(transaction(3)).unwrap();
-        fence.committed(transaction(3), Ok(())).unwrap();
-        assert_eq!(**fence.section(), "newest");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::{StepError, Transaction};
 /// The answer that is on its way.
 pub type Answer = Pin<Box<dyn Future<Output = Ack>>>;
 
+/// Whether a component's section differs in two configurations.
+pub type Comparison<C> = Box<dyn Fn(&C, &C) -> bool + Send + Sync>;
+
 /// A component as the coordinator sees it; `C` is the whole configuration.
 pub trait Component<C>: Send + 'static {
     /// Its name.
@@ -23,8 +26,9 @@ pub trait Component<C>: Send + 'static {
     /// The components that must be told before it.
     fn depends_on(&self) -> &'static [&'static str];
 
-    /// Whether its section differs.
-    fn affected(&self, current: &C, next: &C) -> bool;
+    /// Tells whether its section differs in two configurations. A value of its own, because comparing large sections is no
+    /// work for the coordinator's thread.
+    fn comparison(&self) -> Comparison<C>;
 
     /// Sends it a step. `next` is the configuration that a `Prepare` hands out its section of.
     fn step(&self, transaction: Transaction, step: StepKind, next: &C, by: Instant) -> Answer;
@@ -144,9 +148,12 @@ where
         self.depends_on
     }
 
-    fn affected(&self, current: &C, next: &C) -> bool {
-        let (current, next) = ((self.select)(current), (self.select)(next));
-        !Arc::ptr_eq(current, next) && current != next
+    fn comparison(&self) -> Comparison<C> {
+        let select = self.select;
+        Box::new(move |current, next| {
+            let (current, next) = (select(current), select(next));
+            !Arc::ptr_eq(current, next) && current != next
+        })
     }
 
     fn step(&self, transaction: Transaction, step: StepKind, next: &C, by: Instant) -> Answer {

@@ -89,6 +89,11 @@ pub trait Recorder<C>: Send + Sync + 'static {
     /// Everybody has been answered: what can wait, as letting old generations go, is done here.
     fn tidy(&self) {}
 
+    /// Whether nothing waits for [`Recorder::retry`].
+    fn is_written(&self) -> bool {
+        true
+    }
+
     /// Tries again to write what could not be written. `true` when nothing is left.
     fn retry(&self) -> bool;
 }

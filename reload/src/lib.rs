@@ -1,13 +1,11 @@
-//! A transactional hot reload across actors.
+#![doc = include_str!("../README.md")]
 //!
-//! A program that uses this crate never restarts to change its mind. Its parts are actors that each own a section of the
-//! configuration and handle one [`Reconfigure`] message. A [`Coordinator`] reads the new configuration, compares it
-//! with the one that runs, and sends the sections that changed, and only those, to the actors that own them: every one
-//! *prepares* before any *commits*, in the order of their dependencies, inside one time budget. If anything refuses, fails,
-//! panics or hangs, all of them are back on the configuration before when the budget ends.
+//! # Where to read on
 //!
-//! The crate knows nothing of the program: what a configuration is, where it is read from and where its history is kept
-//! are traits ([`source::Configuration`], [`source::Source`], [`history::Recorder`]).
+//! [`machine`] is the heart, a pure function from a state and an event to the next state and what is to be done;
+//! [`coordinator`] performs it. [`component`] and [`fence`] are the same on the actor's side, [`handle`] is what stands between.
+//! [`source`] and [`history`] are what a program brings, [`outcome`], [`plan`] and [`error`] what it is told, [`board`] and
+//! [`events`] what it may watch.
 
 pub mod board;
 pub mod budget;
@@ -15,7 +13,7 @@ pub mod component;
 pub mod coordinator;
 pub mod error;
 pub mod events;
-mod fault;
+pub mod fault;
 pub mod fence;
 pub mod generation;
 pub mod graph;

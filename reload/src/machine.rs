@@ -377,7 +377,9 @@ impl Machine {
             {
                 match answer {
                     Answer::Unavailable => return actions.push(again),
-                    Answer::Done => self.broken = self.broken.without(Set::of(component)),
+                    // One that was broken before stays so: a successor that is not well has nothing to undo, and says
+                    // that it is done.
+                    Answer::Done => {}
                     Answer::Failed => *lost = lost.with(Set::of(component)),
                 }
                 *pending = pending.without(Set::of(component));

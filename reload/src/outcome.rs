@@ -143,6 +143,9 @@ pub struct Outcome {
     pub config_generation: Generation,
     /// The generation that ran before.
     pub from_generation: Generation,
+    /// The generation that came back, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_generation: Option<Generation>,
     /// When it ended, in seconds since 1970.
     pub timestamp: u64,
     /// Who asked, by kind.
@@ -189,6 +192,7 @@ impl Outcome {
             error: None,
             config_generation: generation,
             from_generation: from,
+            restored_generation: None,
             timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs()),
             trigger: origin.trigger,
             actor: origin.actor,

@@ -14,6 +14,8 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use reload::fault;
+
 /// Symlinks that are followed before a chain counts as a loop; Linux itself stops at 40.
 const MAX_LINKS: usize = 40;
 
@@ -103,7 +105,9 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
     let temp = Temp::create(folder, path.file_name(), 0o600).map_err(at(path, Action::Create))?;
     temp.fill(contents).map_err(at(path, Action::Write))?;
     // A link fails where a rename would replace.
-    fs::hard_link(&temp.path, path).map_err(at(path, Action::Rename))?;
+    fault::io("atomic::link")
+        .and_then(|()| fs::hard_link(&temp.path, path))
+        .map_err(at(path, Action::Rename))?;
     drop(temp);
     sync_folder(folder).map_err(at(folder, Action::SyncFolder))
 }
@@ -113,7 +117,7 @@ pub fn create(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
 /// # Errors
 /// With the path, the step and the remedy.
 pub fn remove(path: &Path) -> Result<(), WriteError> {
-    match fs::remove_file(path) {
+    match fault::io("atomic::remove").and_then(|()| fs::remove_file(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         removed => removed.map_err(at(path, Action::Remove))?,
     }
@@ -126,6 +130,7 @@ pub fn remove(path: &Path) -> Result<(), WriteError> {
 /// # Errors
 /// What the system says.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    fault::io("atomic::sync_folder")?;
     File::open(folder)?.sync_all()
 }
 
@@ -135,6 +140,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// If the folder cannot be read or a leftover cannot be removed.
 pub fn sweep(folder: &Path) -> io::Result<usize> {
+    fault::io("atomic::sweep")?;
     let mut removed = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -240,7 +246,9 @@ impl Staged {
     /// With the path, the step and the remedy; no temp file is left.
     pub fn put_in_place(mut self) -> Result<(), WriteError> {
         let folder = folder_of(&self.target);
-        fs::rename(&self.temp.path, &self.target).map_err(at(&self.target, Action::Rename))?;
+        fault::io("atomic::rename")
+            .and_then(|()| fs::rename(&self.temp.path, &self.target))
+            .map_err(at(&self.target, Action::Rename))?;
         self.temp.renamed = true;
         sync_folder(folder).map_err(at(folder, Action::SyncFolder))
     }
@@ -263,6 +271,7 @@ struct Temp {
 
 impl Temp {
     fn create(folder: &Path, name: Option<&OsStr>, mode: u32) -> io::Result<Self> {
+        fault::io("atomic::create")?;
         let name = name.ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the path names no file"))?;
         for _ in 0..MAX_NAMES {
             let path = folder.join(temp_name(name));
@@ -281,7 +290,9 @@ impl Temp {
     }
 
     fn fill(&self, contents: &[u8]) -> io::Result<()> {
+        fault::io("atomic::write")?;
         (&self.file).write_all(contents)?;
+        fault::io("atomic::sync")?;
         self.file.sync_all()
     }
 }

@@ -9,6 +9,7 @@ use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use reload::fault;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -68,6 +69,7 @@ impl AuditLog {
     /// If the file cannot be opened, read or mended.
     pub fn open(path: &Path) -> Result<Self, AuditError> {
         let opened = (|| {
+            fault::io("audit::open")?;
             let is_new = !path.try_exists()?;
             let mut file = open_file(path)?;
             if is_new {
@@ -93,7 +95,8 @@ impl AuditLog {
         if self.len > 0 && self.len.saturating_add(len) > self.rotate_at {
             self.rotate().map_err(|source| AuditError::Io { path: self.path.clone(), source })?;
         }
-        match self.file.write_all(&line) {
+        let written = fault::io("audit::append").and_then(|()| self.file.write_all(&line));
+        match written.and_then(|()| fault::io("audit::appended")) {
             Ok(()) => {
                 self.len = self.len.saturating_add(len);
                 Ok(())
@@ -111,7 +114,8 @@ impl AuditLog {
     /// # Errors
     /// If the disk refuses.
     pub fn sync(&self) -> Result<(), AuditError> {
-        self.file.sync_data().map_err(|source| AuditError::Io { path: self.path.clone(), source })
+        let synced = fault::io("audit::sync").and_then(|()| self.file.sync_data());
+        synced.map_err(|source| AuditError::Io { path: self.path.clone(), source })
     }
 
     /// The last `limit` lines, oldest first, from files put aside too; fewer where they have more than 16 MiB. What is no
@@ -125,9 +129,11 @@ impl AuditLog {
         for number in 0..=BACKUPS {
             let path = numbered(&self.path, number);
             let wanted = limit.saturating_sub(entries.len());
-            let text = match File::open(&path).and_then(|mut file| last_lines(&mut file, wanted, left)) {
+            let opened = fault::io("audit::read").and_then(|()| File::open(&path));
+            let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
                 Ok(text) => text,
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                // A rotation that a kill cut short leaves a number free.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 Err(source) => return Err(AuditError::Io { path, source }),
             };
             left = left.saturating_sub(text.len() as u64);
@@ -143,13 +149,14 @@ impl AuditLog {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        for number in (0..BACKUPS).rev() {
-            match fs::rename(numbered(&self.path, number), numbered(&self.path, number.saturating_add(1))) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        fault::io("audit::rotate")?;
+        // Files move up only as far as the first number that is free: one of them is, if a rotation was cut short, and nothing is
+        // put aside twice.
+        let free = (0..BACKUPS).find(|&number| !numbered(&self.path, number).exists()).unwrap_or(BACKUPS);
+        for number in (0..free).rev() {
+            fs::rename(numbered(&self.path, number), numbered(&self.path, number.saturating_add(1)))?;
         }
+        fault::io("audit::rotated")?;
         self.file = open_file(&self.path)?;
         self.len = self.file.metadata()?.len();
         atomic::sync_folder(atomic::folder_of(&self.path))

@@ -12,9 +12,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use reload::Generation;
+use reload::{Generation, fault};
 
-use crate::atomic::{self, Mode, WriteError};
+use crate::atomic::{self, Action, Mode, WriteError};
 
 pub mod record;
 
@@ -32,6 +32,10 @@ pub struct Generations {
     index: BTreeMap<Generation, Option<Checksum>>,
     /// Blobs whose contents were seen to match their names, in the life of this store.
     sound: BTreeSet<Checksum>,
+    /// The last large `peers.yaml` with its checksum: most reloads leave it as it is, and a hash of megabytes is felt.
+    hashed: Option<(Arc<[u8]>, Checksum)>,
+    /// The blob of a record that is being written, or could not be: its file may be there all the same, and names this one.
+    writing: Option<Checksum>,
 }
 
 /// What is to be kept.
@@ -158,6 +162,7 @@ impl Generations {
     /// If the folder cannot be created or read.
     pub fn open(folder: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), OpenError> {
         let at = |source| OpenError { path: folder.into(), source };
+        fault::io("generations::open").map_err(at)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at)?;
         atomic::sweep(folder).map_err(at)?;
         let mut store = Self {
@@ -166,6 +171,8 @@ impl Generations {
             pinned: None,
             index: BTreeMap::new(),
             sound: BTreeSet::new(),
+            hashed: None,
+            writing: None,
         };
         let mut damaged = Vec::new();
         for entry in fs::read_dir(folder).map_err(at)? {
@@ -270,7 +277,7 @@ impl Generations {
         let generation = new.meta.generation;
         self.check(generation)?;
         let blob = match &new.peers {
-            Some(peers) if peers.len() > MAX_INLINE => Some((Checksum::of(peers), peers)),
+            Some(peers) if peers.len() > MAX_INLINE => Some((self.checksum(peers), peers)),
             _ => None,
         };
         let peers = match (&new.peers, &blob) {
@@ -285,9 +292,13 @@ impl Generations {
         }
         // The blob first: a record never names one that is not there.
         if let Some((checksum, peers)) = &blob {
+            self.writing = Some(*checksum);
             self.keep_blob(*checksum, peers)?;
         }
-        let record = atomic::stage(&self.path(generation), &bytes, Mode::OwnerOnly)?;
+        let path = self.path(generation);
+        let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
+        fault::io("generation::stage").map_err(failed)?;
+        let record = atomic::stage(&path, &bytes, Mode::OwnerOnly)?;
         Ok(StagedGeneration { generation, record, blob: blob.map(|(checksum, _)| checksum) })
     }
 
@@ -298,8 +309,13 @@ impl Generations {
     pub fn append_staged(&mut self, staged: StagedGeneration) -> Result<(), AppendError> {
         let StagedGeneration { generation, record, blob } = staged;
         self.check(generation)?;
+        let path = self.path(generation);
+        let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
+        fault::io("generation::append").map_err(failed)?;
         record.put_in_place()?;
+        fault::io("generation::appended").map_err(failed)?;
         self.index.insert(generation, blob);
+        self.writing = None;
         Ok(())
     }
 
@@ -309,9 +325,23 @@ impl Generations {
         if given < expected { Err(AppendError::Number { given, expected }) } else { Ok(()) }
     }
 
+    fn checksum(&mut self, peers: &Arc<[u8]>) -> Checksum {
+        match &self.hashed {
+            Some((bytes, checksum)) if Arc::ptr_eq(bytes, peers) => *checksum,
+            _ => {
+                let checksum = Checksum::of(peers);
+                self.hashed = Some((Arc::clone(peers), checksum));
+                checksum
+            }
+        }
+    }
+
     fn keep_blob(&mut self, checksum: Checksum, contents: &[u8]) -> Result<(), WriteError> {
         if !self.sound.contains(&checksum) && self.load_blob(checksum).is_err() {
-            atomic::write(&self.blob_path(checksum), contents, Mode::OwnerOnly)?;
+            let path = self.blob_path(checksum);
+            let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
+            fault::io("blob::write").map_err(failed)?;
+            atomic::write(&path, contents, Mode::OwnerOnly)?;
         }
         self.sound.insert(checksum);
         Ok(())
@@ -327,21 +357,24 @@ impl Generations {
         let pinned = self.pinned.map(Generation::get);
         let is_kept = |number: u64| number >= oldest || Some(number) == pinned;
         self.index.retain(|generation, _| is_kept(generation.get()));
-        let needed: BTreeSet<_> = self.index.values().flatten().copied().collect();
+        let needed: BTreeSet<_> = self.index.values().flatten().chain(&self.writing).copied().collect();
         self.sound.retain(|blob| needed.contains(blob));
-        let removed = fs::read_dir(&self.folder).and_then(|entries| {
-            for entry in entries {
-                let entry = entry?;
-                let name = entry.file_name();
-                let name = name.to_string_lossy();
-                let old = number_of(&name).is_some_and(|number| !is_kept(number.get()));
-                let unneeded = blob_of(&name).is_some_and(|blob| !needed.contains(&blob));
-                if old || unneeded {
-                    fs::remove_file(entry.path())?;
+        let removed =
+            fault::io("generations::prune").and_then(|()| fs::read_dir(&self.folder)).and_then(|entries| {
+                let mut unneeded = Vec::new();
+                for entry in entries {
+                    let entry = entry?;
+                    let name = entry.file_name();
+                    let name = name.to_string_lossy();
+                    if number_of(&name).is_some_and(|number| !is_kept(number.get())) {
+                        fs::remove_file(entry.path())?;
+                    } else if blob_of(&name).is_some_and(|blob| !needed.contains(&blob)) {
+                        unneeded.push(entry.path());
+                    }
                 }
-            }
-            Ok(())
-        });
+                // Last: killed in between, no record names a blob that is not there.
+                unneeded.iter().try_for_each(fs::remove_file)
+            });
         if let Err(error) = removed {
             tracing::warn!(folder = %self.folder.display(), %error, "old generations could not be removed");
         }
@@ -357,7 +390,8 @@ impl Generations {
 
     fn load<T>(&self, generation: Generation, then: impl FnOnce(Record<'_>) -> T) -> Result<T, Damaged> {
         let path = self.path(generation);
-        let loaded = read_bounded(&path).and_then(|bytes| {
+        let read = fault::io("generation::read").map_err(DamageReason::from);
+        let loaded = read.and_then(|()| read_bounded(&path)).and_then(|bytes| {
             let record = record::decode(&bytes)?;
             match record.meta.generation {
                 number if number == generation => Ok(then(record)),
@@ -369,7 +403,9 @@ impl Generations {
 
     fn load_blob(&self, blob: Checksum) -> Result<Vec<u8>, Damaged> {
         let path = self.blob_path(blob);
-        let loaded = read_bounded(&path)
+        let read = fault::io("blob::read").map_err(DamageReason::from);
+        let loaded = read
+            .and_then(|()| read_bounded(&path))
             .and_then(|bytes| if Checksum::of(&bytes) == blob { Ok(bytes) } else { Err(DamageReason::Blob) });
         loaded.map_err(|reason| Damaged { path, reason })
     }

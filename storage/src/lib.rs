@@ -18,6 +18,8 @@ pub mod section;
 pub mod socket_path;
 pub mod standing;
 
+use reload::fault::Point;
+
 pub use audit::AuditLog;
 pub use document::{Document, Findings};
 pub use generations::{Generations, NewGeneration, Snapshot};
@@ -25,5 +27,46 @@ pub use lock::{DataDir, DataDirError};
 pub use peer_key::{PeerKey, PeerKeyError};
 pub use peer_store::{MembersView, PeerStore};
 pub use peers_file::{Digest, PeersFile, PeersFileError};
-pub use section::{Member, Members, PeersSection};
+pub use section::{Member, Members, PeersSection, side_by_side};
 pub use standing::{Held, HeldFile, Standing};
+
+/// The fault points of this crate.
+pub const POINTS: &[Point] = &[
+    Point::io("atomic::create"),
+    Point::io("atomic::write"),
+    Point::io("atomic::sync"),
+    Point::io("atomic::rename"),
+    Point::io("atomic::link"),
+    Point::io("atomic::sync_folder"),
+    Point::io("atomic::remove"),
+    Point::io("atomic::sweep"),
+    Point::io("file::read"),
+    Point::io("generations::open"),
+    Point::io("generations::prune"),
+    Point::io("generation::stage"),
+    Point::io("generation::append"),
+    Point::io("generation::appended"),
+    Point::io("generation::read"),
+    Point::io("blob::write"),
+    Point::io("blob::read"),
+    Point::io("audit::open"),
+    Point::io("audit::append"),
+    Point::io("audit::appended"),
+    Point::io("audit::rotate"),
+    Point::io("audit::rotated"),
+    Point::io("audit::read"),
+    Point::io("audit::sync"),
+    Point::io("standing::read"),
+    Point::io("standing::write"),
+    Point::io("standing::written"),
+    Point::io("restore::keep"),
+    Point::io("restore::write"),
+    Point::io("restore::written"),
+    Point::io("restore::prune"),
+    Point::io("data_dir::create"),
+    Point::io("data_dir::lock"),
+    Point::pass("data_dir::pid"),
+    Point::io("socket::bind"),
+    Point::io("socket::place"),
+    Point::io("socket::connect"),
+];

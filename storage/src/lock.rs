@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use reload::fault;
+
 use crate::atomic::{self, Mode, WriteError};
 
 /// Locked for as long as a node runs on the folder.
@@ -79,10 +81,8 @@ impl DataDir {
     /// # Errors
     /// If the folder cannot be made, written or locked, or another instance holds it.
     pub fn open(path: &Path) -> Result<Self, DataDirError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
+        fault::io("data_dir::create")
+            .and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path))
             .map_err(|source| DataDirError::Create { path: path.into(), source })?;
         let not_writable = |source| DataDirError::NotWritable { path: path.into(), source };
         let lock = OpenOptions::new()
@@ -92,6 +92,7 @@ impl DataDir {
             .mode(0o600)
             .open(path.join(LOCK))
             .map_err(not_writable)?;
+        fault::io("data_dir::lock").map_err(not_writable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -103,6 +104,7 @@ impl DataDir {
         }
         // The lock file may be writable in a folder that is not; the pid file is a new name, so it tells.
         atomic::sweep(path).map_err(not_writable)?;
+        fault::pass("data_dir::pid");
         match atomic::write(&path.join(PID), format!("{}\n", std::process::id()).as_bytes(), Mode::OwnerOnly)
         {
             Ok(()) => Ok(Self { path: path.into(), pid_error: None, _lock: lock }),

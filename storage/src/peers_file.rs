@@ -1,5 +1,8 @@
 //! `peers.yaml`: the members of the federation, as people write them (N1, N9, contract: "peers.yaml").
 
+mod edited;
+mod plain;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
@@ -35,8 +38,8 @@ pub struct PeersFile {
     pub warnings: Vec<Problem>,
     /// The very bytes; `None` where there is no file, which is a federation of one.
     pub text: Option<Arc<[u8]>>,
-    /// Of the bytes; all zeros where there is no file.
-    pub digest: Digest,
+    /// Whether it is of the usual shape, so that the next one can be read by its difference to this one.
+    pub is_plain: bool,
 }
 
 /// What is known before a file is parsed.
@@ -46,6 +49,8 @@ pub struct Context<'a> {
     pub own: Option<&'a PeerKey>,
     /// Members read before. Their keys are recognised instead of judged again, which is a third of the time.
     pub known: Option<&'a Members>,
+    /// The text of those members' file, if it was [plain](PeersFile::is_plain) and the node's key is the same.
+    pub plain_text: Option<&'a str>,
 }
 
 /// The SHA-256 of a file's bytes: how its content is compared.
@@ -80,7 +85,7 @@ impl PeersFile {
     /// A federation of one: no file, no members.
     #[must_use]
     pub const fn none() -> Self {
-        Self { members: Members::new(), warnings: Vec::new(), text: None, digest: Digest([0; 32]) }
+        Self { members: Members::new(), warnings: Vec::new(), text: None, is_plain: false }
     }
 
     /// Parses the bytes of a file; see [`PeersFile::read`].
@@ -88,14 +93,21 @@ impl PeersFile {
     /// # Errors
     /// If anything in them is wrong.
     pub fn parse(name: &str, text: Arc<[u8]>, context: Context<'_>) -> Result<Self, PeersFileError> {
+        if let Some(members) = source::text(name, &text).ok().and_then(|text| usual(text, context)) {
+            return Ok(Self { members, warnings: Vec::new(), text: Some(text), is_plain: true });
+        }
+        Self::parse_any(name, text, context)
+    }
+
+    /// Whatever its shape, with everything that is wrong in it.
+    fn parse_any(name: &str, text: Arc<[u8]>, context: Context<'_>) -> Result<Self, PeersFileError> {
         let document = Document::parse(name, &text)
             .map_err(|problem| PeersFileError { problems: vec![*problem], warnings: Vec::new() })?;
         let findings = Findings::new();
         let members = members(&document, &findings, context);
         let (problems, warnings) = document.problems(findings);
         if problems.is_empty() {
-            let digest = Digest::of(&text);
-            Ok(Self { members, warnings, text: Some(text), digest })
+            Ok(Self { members, warnings, text: Some(text), is_plain: false })
         } else {
             Err(PeersFileError { problems, warnings })
         }
@@ -123,6 +135,11 @@ impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({self})")
     }
+}
+
+/// Reads a text of the usual shape, by its difference to the one before where there is one.
+fn usual(text: &str, context: Context<'_>) -> Option<Members> {
+    edited::members(text, context).or_else(|| plain::members(text, context))
 }
 
 fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -> Members {
@@ -196,13 +213,17 @@ fn member(section: &Section<'_>, context: Context<'_>) -> Option<Member> {
 
 fn read_key(node: &Node<'_>, known: Option<&Members>) -> Option<PeerKey> {
     let text = node.text()?;
-    match known.and_then(|known| recognised(text, known)).map_or_else(|| text.parse(), Ok) {
+    match key_of(text, known) {
         Ok(key) => Some(key),
         Err(error) => {
             refuse_key(node, &error);
             None
         }
     }
+}
+
+fn key_of(text: &str, known: Option<&Members>) -> Result<PeerKey, PeerKeyError> {
+    known.and_then(|known| recognised(text, known)).map_or_else(|| text.parse(), Ok)
 }
 
 /// Reports a value that should be a member's public key and is not. Nothing is shown of a private one.
@@ -258,5 +279,7 @@ fn read_addresses(list: &Node<'_>, key: Option<&PeerKey>, own: Option<&PeerKey>)
     addresses
 }
 
+#[cfg(test)]
+mod plain_tests;
 #[cfg(test)]
 mod tests;

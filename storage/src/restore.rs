@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use reload::fault;
+
 use crate::atomic::{self, Action, Mode, WriteError};
 use crate::document::MAX_FILE;
 use crate::document::source::{self, ReadError};
@@ -64,14 +66,18 @@ pub fn restore(
     if before.as_deref() == wanted {
         return Ok(Restored::AsItWas);
     }
+    let failed = |source| WriteError { path: path.to_owned(), action: Action::Write, source };
+    fault::io("restore::keep").map_err(failed)?;
     let kept = match &before {
         Some(before) => Some(keep_replaced(path, before, number)?),
         None => None,
     };
+    fault::io("restore::write").map_err(failed)?;
     match wanted {
         Some(wanted) => atomic::write(path, wanted, Mode::KeepOr(0o600))?,
         None => atomic::remove(path)?,
     }
+    fault::io("restore::written").map_err(failed)?;
     prune(path, keep);
     Ok(Restored::Written(kept))
 }
@@ -122,7 +128,7 @@ fn prune(path: &Path, keep: usize) {
     let mut kept: Vec<_> = entries.filter_map(numbered).collect();
     kept.sort();
     for (_, old) in kept.iter().rev().skip(keep) {
-        if let Err(error) = fs::remove_file(old) {
+        if let Err(error) = fault::io("restore::prune").and_then(|()| fs::remove_file(old)) {
             tracing::warn!(path = %old.display(), %error, "a replaced file could not be let go");
         }
     }

@@ -14,6 +14,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
 
+use reload::fault;
 use rustix::fs::OFlags;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -81,20 +82,26 @@ pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
     if let Some(error) = occupied(path) {
         return Err(error);
     }
+    fault::io("socket::bind")?;
     // A short name of its own: a long one would not fit beside the descriptor's number.
-    let temp = folder_of(path).join(temp_name(OsStr::new("s")));
+    let temp = Temp(folder_of(path).join(temp_name(OsStr::new("s"))));
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(ShortPath::new(&temp)?.as_path())?)?;
-    let placed = fs::set_permissions(&temp, Permissions::from_mode(0o600))
-        .and_then(|()| Ok(rustix::net::listen(&socket, BACKLOG)?))
-        .and_then(|()| fs::rename(&temp, path));
-    if let Err(error) = placed {
-        // A name that stays is removed by the next start's sweep.
-        let _ = fs::remove_file(&temp);
-        return Err(error);
-    }
+    rustix::net::bind(&socket, &SocketAddrUnix::new(ShortPath::new(&temp.0)?.as_path())?)?;
+    fs::set_permissions(&temp.0, Permissions::from_mode(0o600))?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    fault::io("socket::place")?;
+    fs::rename(&temp.0, path)?;
     Ok(UnixListener::from(socket))
+}
+
+/// A name that was not given to the socket, or has gone to its place. One that stays is removed by the next start's sweep.
+struct Temp(PathBuf);
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Why a socket cannot be bound at `path`: something else has the name, or somebody serves it. A socket that nobody serves
@@ -105,7 +112,12 @@ pub fn occupied(path: &Path) -> Option<io::Error> {
     if !found.file_type().is_socket() {
         return Some(io::Error::new(ErrorKind::AlreadyExists, "is there already and is no socket"));
     }
-    connect(path).ok().map(|_| io::Error::new(ErrorKind::AddrInUse, "is served by another process"))
+    match connect(path) {
+        Ok(_) => Some(io::Error::new(ErrorKind::AddrInUse, "is served by another process")),
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => None,
+        // Who cannot look (no descriptor left, somebody else's socket) must not take it for free.
+        Err(error) => Some(error),
+    }
 }
 
 /// Which file a path leads to: device and inode. A socket's file is its owner's only as long as this stays.
@@ -119,6 +131,7 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
 /// # Errors
 /// What the system says: [`ErrorKind::NotFound`] and [`ErrorKind::ConnectionRefused`] mean that no node answers there.
 pub fn connect(path: &Path) -> io::Result<UnixStream> {
+    fault::io("socket::connect")?;
     UnixStream::connect(ShortPath::new(path)?.as_path())
 }
 

@@ -5,10 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use reload::{Generation, Unconfirmed};
+use reload::{Generation, Unconfirmed, fault};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, Mode, WriteError};
+use crate::atomic::{self, Action, Mode, WriteError};
 use crate::document::source;
 use crate::generations::record::Checksum;
 
@@ -81,7 +81,8 @@ impl Standing {
     /// If there is one that cannot be used.
     pub fn read(data_dir: &Path) -> Result<Self, StandingError> {
         let path = data_dir.join(STANDING);
-        match source::read(&path, MAX_STANDING) {
+        let read = fault::io("standing::read").map_err(source::ReadError::from);
+        match read.and_then(|()| source::read(&path, MAX_STANDING)) {
             Ok(file) => {
                 serde_json::from_slice(&file.bytes).map_err(|source| StandingError::Damaged { path, source })
             }
@@ -96,12 +97,15 @@ impl Standing {
     /// What the disk says.
     pub fn write(&self, data_dir: &Path) -> Result<(), WriteError> {
         let path = data_dir.join(STANDING);
+        let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
+        fault::io("standing::write").map_err(failed)?;
         if *self == Self::default() {
             return atomic::remove(&path);
         }
         // Fails for no value of this type.
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        atomic::write(&path, &text, Mode::OwnerOnly)
+        atomic::write(&path, &text, Mode::OwnerOnly)?;
+        fault::io("standing::written").map_err(failed)
     }
 }
 

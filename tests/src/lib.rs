@@ -1,12 +1,19 @@
 //! What the black-box tests share: real node processes in folders of their own, on ports that nobody else takes, which are
 //! gone when the test is over, however it ends.
 
+pub mod arms;
+pub mod ground;
 pub mod port;
 pub mod process;
+pub mod scene;
+pub mod stage;
 pub mod traffic;
 pub mod wait;
 
+pub use arms::Arms;
+pub use ground::Ground;
 pub use port::Port;
 pub use process::{Keys, Node, Spec};
+pub use stage::{Side, Stage};
 pub use traffic::Traffic;
 pub use wait::eventually;

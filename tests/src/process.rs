@@ -406,7 +406,22 @@ impl Node {
         self.into_spec()
     }
 
-    fn into_spec(mut self) -> Spec {
+    /// How it ended, if it has.
+    ///
+    /// # Panics
+    /// If it cannot be asked.
+    pub fn try_wait(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("the process can be asked")
+    }
+
+    /// Its files, to be changed.
+    pub const fn spec_mut(&mut self) -> &mut Spec {
+        &mut self.spec
+    }
+
+    /// Gives its folder back for another start. If it still runs, it is killed.
+    #[must_use]
+    pub fn into_spec(mut self) -> Spec {
         std::mem::take(&mut self.spec)
     }
 }

@@ -53,6 +53,9 @@ async fn rollback_makes_an_older_generation_current_and_the_files_say_so() {
         (&back["outcome"], &back["config_generation"], &back["from_generation"]),
         (&json!("committed"), &json!(3), &json!(2))
     );
+    assert_eq!(back["restored_generation"], 1);
+    let kept = back["warnings"][0]["message"].as_str().unwrap();
+    assert!(kept.contains("conf.yaml.replaced-2 has what it said before"), "{back:#}");
     assert_eq!((&back["trigger"], &back["note"]), (&json!("rollback"), &json!("too small")));
     assert_eq!(process::read(&node.spec().conf_path()), first);
     assert_eq!(beside(node.spec(), "conf.yaml.replaced"), ["conf.yaml.replaced-2"]);
@@ -200,10 +203,13 @@ async fn a_file_that_cannot_be_written_is_held_until_it_changes() {
     assert_eq!(code(&back), Some(0), "{back:?}");
     let back = stdout_json(&back);
     assert!(back["warnings"][0]["message"].as_str().unwrap().contains("passed over"), "{back:#}");
+    assert!(back["warnings"][0]["file"].as_str().unwrap().contains(&name));
     let members = async |node: &Node| node.status().await["members"].as_array().unwrap().len();
     let held = async |node: &Node| node.status().await["held"].as_array().unwrap().len();
     assert_eq!((process::read(&path), members(&node).await, held(&node).await), (with_other.clone(), 0, 1));
-    assert_eq!(node.hangup().await["outcome"], "unchanged", "its bytes are passed over");
+    let unchanged = node.hangup().await;
+    assert_eq!(unchanged["outcome"], "unchanged", "its bytes are passed over");
+    assert!(unchanged["warnings"][0]["message"].as_str().unwrap().starts_with("is held"), "{unchanged:#}");
     // Another key changes meanwhile: still.
     node.reload_with(|conf| conf["protocol"] = limits("2KiB")).await;
     assert_eq!((members(&node).await, held(&node).await), (0, 1));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 /// A node whose start never ends, at the point where it holds its data folder.
 async fn stuck(budget: &str) -> Node {
-    let mut spec = Spec::new().env("FAILPOINTS", "start::configured=return(hang)");
+    let mut spec = Spec::new().env("FAILPOINTS", "start::stall=return");
     spec.conf["reload"] = json!({"budget": budget});
     let node = spec.spawn();
     let pid_file = node.spec().folder().join("data").join("fednode.pid");

@@ -40,6 +40,7 @@ impl Scene {
 
     /// Performs what is due now; gives the number of dials.
     fn dials(&mut self) -> usize {
+        self.assert_agenda();
         let actions = self.dialer.due(self.now, || MID);
         let mut dials = 0;
         for action in actions {
@@ -55,6 +56,15 @@ impl Scene {
     fn fail(&mut self) {
         let (peer, id) = (self.peer(), ConnectionId::new_unchecked(self.next));
         self.dialer.failed(&peer, id, "refused".into(), self.now, MID);
+    }
+
+    /// Whatever was done, the agenda is what the entries say.
+    fn assert_agenda(&self) {
+        let mut expected = Agenda::default();
+        for (key, entry) in &self.dialer.entries {
+            expected.moved(*key, None, entry.standing());
+        }
+        assert_eq!(self.dialer.agenda, expected);
     }
 
     /// Moves to the time that the dialer wants to be asked at; gives how long that took.
@@ -196,4 +206,36 @@ fn nothing_is_dialled_after_a_stop() {
     let mut scene = Scene::new(2);
     scene.dialer.stop();
     assert_eq!((scene.dials(), scene.dialer.next()), (0, None));
+}
+
+#[test]
+fn the_agenda_knows_every_change() {
+    let mut scene = Scene::new(6);
+    let all = scene.members.clone();
+    let mut random = 1_u64;
+    for step in 0..5_000 {
+        // Knuth's generator: any order will do, as long as it is the same in every run.
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let choice = random >> 33;
+        let (key, usual) = all.iter().nth((choice / 16 % 6) as usize).unwrap();
+        let peer = key.peer_id();
+        match choice % 16 {
+            0 | 1 => drop(scene.members.remove(key)),
+            2..=4 => drop(scene.members.insert(*key, usual.clone())),
+            5 => drop(scene.members.insert(*key, member(*key, &["/ip4/127.0.0.1/tcp/2"]))),
+            6 => drop(scene.members.insert(*key, member(*key, &[]))),
+            7 => scene.dialer.connected(&peer, scene.now),
+            8 => scene.dialer.disconnecting(&peer),
+            9 => scene.dialer.disconnected(&peer, None, scene.now, MID),
+            10 => scene.dialer.refused(&peer, "no".into(), scene.now, MID),
+            11 => scene.dialer.forget(),
+            12 => scene.now += Duration::from_secs(choice / 128 % 20),
+            _ => drop(scene.dials()),
+        }
+        if choice % 16 < 7 {
+            scene.set();
+        }
+        scene.assert_agenda();
+        assert!(scene.dialer.agenda.dialing_now() <= DIALS, "step {step}");
+    }
 }

@@ -10,6 +10,7 @@ use actix::ActorFuture;
 use futures::{FutureExt, Stream};
 use libp2p::PeerId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use reload::fault;
 
 use super::{BOOTSTRAP, Bootstrap, Network, explain};
 use crate::dialer::Action;
@@ -162,20 +163,21 @@ impl Network {
     /// Closes the listeners that were asked to, once what had queued up for them is known: polled to their end and removed
     /// with nothing in between.
     fn close_listeners(&mut self, task: &mut Context<'_>) {
-        let mut over = Vec::new();
         for departure in &mut self.departures {
             if let Some(queued) = &mut departure.queued
                 && queued.poll_unpin(task).is_ready()
             {
                 departure.queued = None;
-                over.extend(departure.listeners.iter().copied());
+                self.closing.extend(departure.listeners.iter().copied());
             }
         }
-        if !over.is_empty() {
+        if !self.closing.is_empty() {
             self.drain(task);
         }
-        for id in over {
+        while let Some(&id) = self.closing.last() {
+            fault::pass("listener::close");
             self.swarm.remove_listener(id);
+            self.closing.pop();
         }
     }
 

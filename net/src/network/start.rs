@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use actix::{Actor, Arbiter};
 use libp2p::{Multiaddr, TransportError};
-use reload::{Books, Link};
+use reload::{Books, Link, fault};
 
 use super::{Bootstrap, Network};
 use crate::dialer::{Dialer, Pace};
@@ -99,6 +99,7 @@ impl Network {
             trial: None,
             books: Books::new(section),
             departures: Vec::new(),
+            closing: Vec::new(),
             heartbeats: Vec::new(),
             waker: None,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
@@ -123,6 +124,7 @@ pub(super) fn open(
     pool: &Pool,
     reservation: Reservation,
 ) -> Result<(), (Multiaddr, String)> {
+    fault::io("listener::open").map_err(|error| (reservation.configured.clone(), error.to_string()))?;
     // A listening socket stays with this runtime for life; the workers come and go.
     let _entered = pool.io().enter();
     match swarm.listen_on(reservation.bound.clone()) {

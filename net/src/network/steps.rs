@@ -12,6 +12,7 @@ use actix::Context;
 use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
 use reload::{Books, Reconfigurable, StepError, StepFuture, done};
+use storage::side_by_side;
 use tokio::sync::oneshot;
 
 use super::{CLOSING, Live, Network, Prepared, Trial, start};
@@ -137,7 +138,12 @@ impl Reconfigurable for Network {
         for _ in &expelled {
             self.view.counters().closed_by_reload();
         }
-        for key in trial.before.members.keys().filter(|key| !self.applied.members.contains_key(key)) {
+        let (old, members) = (&trial.before.members, &self.applied.members);
+        // Members that are the same are not even counted.
+        let old = if Arc::ptr_eq(old, members) { None } else { Some(old) };
+        for (key, ..) in
+            old.into_iter().flat_map(|old| side_by_side(old, members)).filter(|(.., now)| now.is_none())
+        {
             let peer = key.peer_id();
             self.post.forget(&peer);
             // A dial that was overtaken by a connection may still be under way; it ends with the connection.

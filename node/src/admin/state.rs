@@ -143,7 +143,7 @@ impl AdminState {
         let mut add = |name: &str, latency: Duration, error: Option<String>| {
             ready &= error.is_none();
             let status = if error.is_none() { "pass" } else { "fail" };
-            let mut check = json!({"status": status, "latency_ms": seconds(latency) * 1e3});
+            let mut check = json!({"status": status, "latency_ms": millis(latency)});
             if let Some(error) = error {
                 check["error"] = error.into();
             }
@@ -173,12 +173,16 @@ fn running(running: &InFlight) -> Value {
     json!({
         "id": *running.id,
         "trigger": running.trigger,
-        "elapsed_ms": seconds(running.started.elapsed()) * 1e3,
-        "budget_ms": seconds(running.budget) * 1e3,
+        "elapsed_ms": millis(running.started.elapsed()),
+        "budget_ms": millis(running.budget),
         "phase": running.phase,
-        "phase_left_ms": seconds(left) * 1e3,
+        "phase_left_ms": millis(left),
         "waiting_for": running.waiting_for,
     })
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 fn seconds(duration: Duration) -> f64 {

@@ -26,8 +26,18 @@ pub(super) async fn reload(
     note: Option<String>,
 ) -> ExitCode {
     let path = if dry_run { "/admin/reload?dry_run=true" } else { "/admin/reload" };
-    let confirm = confirm.map(|span| span.to_string());
-    send(common, path, &[("note", note.map(Value::from)), ("confirm", confirm.map(Value::from))]).await
+    let within = confirm.map(|span| span.to_string());
+    let code =
+        send(common, path, &[("note", note.map(Value::from)), ("confirm", within.map(Value::from))]).await;
+    // Until when is not what was asked for if another confirmation was awaited already.
+    if confirm.is_some()
+        && code == ExitCode::SUCCESS
+        && !common.json
+        && let Ok(status) = get(common, "/admin/status").await
+    {
+        print(&render::unconfirmed(&status));
+    }
+    code
 }
 
 /// Makes an older generation current.

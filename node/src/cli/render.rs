@@ -42,19 +42,28 @@ pub(crate) fn changes(changes: &[Change]) -> String {
 pub(crate) fn outcome(outcome: &Outcome) -> String {
     let mut text = match outcome.outcome {
         Kind::Committed => format!(
-            "committed: generation {} -> {} in {:.2} ms{}\n",
+            "committed: generation {} -> {}{} in {:.2} ms{}\n",
             outcome.from_generation,
             outcome.config_generation,
+            outcome.restored_generation.map(|back| format!(" (what {back} said)")).unwrap_or_default(),
             outcome.duration_ms,
             if outcome.durable { "" } else { " (NOT on disk yet: is the disk full?)" }
         ),
-        Kind::Unchanged => {
-            format!("unchanged: generation {} runs what the files say\n", outcome.config_generation)
+        // A confirmation: nothing was read.
+        Kind::Unchanged if outcome.message != Outcome::message_of(Kind::Unchanged) => {
+            format!("{}\n", outcome.message)
         }
+        Kind::Unchanged => match outcome.restored_generation {
+            None => format!("unchanged: generation {} runs what the files say\n", outcome.config_generation),
+            Some(back) => {
+                format!("unchanged: generation {} runs what {back} said\n", outcome.config_generation)
+            }
+        },
         Kind::Planned => format!(
-            "planned: {} against generation {}; nothing was changed\n",
+            "planned: {} against generation {}{}; nothing was changed\n",
             count(outcome.changes.len(), "change"),
-            outcome.config_generation
+            outcome.config_generation,
+            outcome.restored_generation.map(|back| format!(", to what {back} said")).unwrap_or_default(),
         ),
         Kind::Rejected => format!(
             "rejected: {}; generation {} runs on, untouched\n",
@@ -79,7 +88,9 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     if matches!(outcome.outcome, Kind::Committed | Kind::RolledBack | Kind::Failed) {
         let told: Vec<_> =
             outcome.components.iter().map(|c| format!("{} {}", c.name, short_result(c))).collect();
-        let _ = writeln!(text, "  components: {}", told.join(", "));
+        // Nobody is told where only the coordinator's own keys changed.
+        let told = if told.is_empty() { "none".to_owned() } else { told.join(", ") };
+        let _ = writeln!(text, "  components: {told}");
         let _ = writeln!(text, "  time: {}", phases(&outcome.phases));
         let connections = &outcome.connections;
         let _ = writeln!(
@@ -129,12 +140,11 @@ pub(crate) fn status(status: &Value) -> String {
     let degraded =
         status["degraded_reason"].as_str().map(|why| format!(" DEGRADED: {why}")).unwrap_or_default();
     let _ = writeln!(text, "generation  {} ({}){degraded}", status["generation"], text_of("state"));
-    if let Some(by) = status["confirm_deadline"].as_u64() {
-        let target = &status["confirm_target"];
+    text += &unconfirmed(status);
+    if status["file_differs"] == true {
         let _ = writeln!(
             text,
-            "unconfirmed goes back to generation {target} at {}",
-            utc(by.saturating_mul(1000))
+            "files       hold other bytes than those that what runs was read from (see `fednode diff`)"
         );
     }
     for held in status["held"].as_array().into_iter().flatten() {
@@ -146,9 +156,11 @@ pub(crate) fn status(status: &Value) -> String {
             running["waiting_for"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         let _ = writeln!(
             text,
-            "reloading   {}, {:.0} ms left of it; waits for {}",
+            "reloading   {}, {:.0} ms left of it; {:.0} of {:.0} ms are over; waits for {}",
             running["phase"].as_str().unwrap_or("-"),
             running["phase_left_ms"].as_f64().unwrap_or(0.0),
+            running["elapsed_ms"].as_f64().unwrap_or(0.0),
+            running["budget_ms"].as_f64().unwrap_or(0.0),
             if waiting.is_empty() { "nobody".to_owned() } else { waiting.join(", ") }
         );
     }
@@ -183,6 +195,13 @@ pub(crate) fn status(status: &Value) -> String {
         );
     }
     text
+}
+
+/// What goes back by itself, and when; nothing where nothing waits to be confirmed.
+pub(crate) fn unconfirmed(status: &Value) -> String {
+    let Some(by) = status["confirm_deadline"].as_u64() else { return String::new() };
+    let (target, by) = (&status["confirm_target"], utc(by.saturating_mul(1000)));
+    format!("unconfirmed goes back to generation {target} at {by}, unless `fednode confirm` comes before\n")
 }
 
 /// A generation a line, newest first.

@@ -1,10 +1,14 @@
 //! `fednode run`.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use reload::signal::{Holder, Signals};
+
+use futures::FutureExt;
+use reload::fault;
 
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
 use crate::config;
@@ -20,7 +24,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
     #[cfg(feature = "failpoints")]
     let _faults = fail::FailScenario::setup();
-    let code = actix::System::new().block_on(async {
+    let running = AssertUnwindSafe(async {
         // First of all: a SIGHUP must not kill a node that is still reading its configuration.
         let signals = match reload::signal::listen() {
             Ok(signals) => signals,
@@ -43,6 +47,8 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
             Err(code) => code,
         }
     });
+    // A panic of this very thread is a bug, and has been printed; everything that it held is let go here.
+    let code = actix::System::new().block_on(running.catch_unwind()).unwrap_or(INTERNAL);
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
 }
@@ -55,6 +61,7 @@ async fn start(named: Option<PathBuf>, last_known_good: bool, holder: &Holder) -
     let chosen = tokio::task::spawn_blocking(move || choose(named, last_known_good)).await;
     let chosen = chosen.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
     holder.set_limit(chosen.loaded.config.reload.budget);
+    fault::pass("start::configured");
     stall().await;
     let handle = logging::init(&chosen.loaded.config.logging).map_err(|error| {
         eprintln!("Error: {error}");
@@ -66,10 +73,10 @@ async fn start(named: Option<PathBuf>, last_known_good: bool, holder: &Holder) -
     })
 }
 
-/// The fault point of a start: `return(hang)` makes it one that never ends.
+/// A fault point of its own kind: `return` makes this start one that never ends.
 async fn stall() {
     let hang = || -> bool {
-        fail::fail_point!("start::configured", |command| command.as_deref() == Some("hang"));
+        fail::fail_point!("start::stall", |_| true);
         false
     };
     if hang() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reload::redact::REDACTED;
 use reload::{Change, Strategy};
 use serde_json::Value;
-use storage::{Member, Members};
+use storage::{Member, Members, side_by_side};
 
 use super::Config;
 use super::sections::NodeSection;
@@ -170,22 +170,24 @@ fn reach(path: &str) -> (&'static [&'static str], Strategy) {
 
 fn compare_members(old: &Members, new: &Members, changes: &mut Vec<Change>) {
     let member = |from, to, path| change(path, from, to, MEMBER, Strategy::InPlace);
-    for (key, before) in old {
-        match new.get(key) {
-            None => {
-                changes.push(member(tree::of_member(before).to_json(), Value::Null, format!("peers[{key}]")))
+    let mut added = Vec::new();
+    for (key, before, after) in side_by_side(old, new) {
+        match (before, after) {
+            (Some(before), None) => {
+                changes.push(member(tree::of_member(before).to_json(), Value::Null, format!("peers[{key}]")));
             }
-            Some(after) if after != before => {
+            (Some(before), Some(after)) if after != before => {
                 for (name, from, to) in differences(before, after) {
                     changes.push(member(from, to, format!("peers[{key}].{name}")));
                 }
             }
-            Some(_) => {}
+            (None, Some(after)) => {
+                added.push(member(Value::Null, tree::of_member(after).to_json(), format!("peers[{key}]")));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
-    for (key, after) in new.iter().filter(|(key, _)| !old.contains_key(key)) {
-        changes.push(member(Value::Null, tree::of_member(after).to_json(), format!("peers[{key}]")));
-    }
+    changes.append(&mut added);
 }
 
 fn differences(before: &Member, after: &Member) -> Vec<(String, Value, Value)> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reload::{Class, Problem, Secret};
+use reload::{Class, Problem, Secret, fault};
 use storage::Digest;
 use storage::document::{Node, source};
 
@@ -74,6 +74,7 @@ pub(super) fn named_pem(node: &Node<'_>, folder: &Path, labels: &[&str]) -> Opti
 /// # Errors
 /// If there is none, or it is refused.
 pub fn read_named(path: &Path) -> Result<(NamedFile, Metadata), source::ReadError> {
+    fault::io("named::read")?;
     let read = source::read(path, MAX_NAMED)?;
     let digest = Digest::of(&read.bytes);
     let file = NamedFile { path: path.to_owned(), content: Secret::new(read.bytes.into()), digest };

@@ -34,12 +34,16 @@ impl HeldFiles {
         self.lock().iter().any(|(file, _)| file.path == path)
     }
 
-    /// Reads a file, or what it is taken to say. One that has changed is held no longer.
+    /// Reads a file, or what it is taken to say; where it holds what it held before, these are the same bytes. One that has
+    /// changed is held no longer.
     ///
     /// # Errors
     /// If it cannot be read; also if it is taken not to be there.
-    pub(super) fn read(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
-        let read = source::read(path, MAX_FILE).map(|file| file.bytes);
+    pub(super) fn read(&self, path: &Path, before: Option<&Arc<[u8]>>) -> Result<Arc<[u8]>, ReadError> {
+        let read = match before {
+            Some(before) => source::read_again(path, MAX_FILE, before),
+            None => source::read(path, MAX_FILE).map(|file| file.bytes.into()),
+        };
         let mut held = self.lock();
         let Some(index) = held.iter().position(|(file, _)| file.path == path) else { return read };
         let bytes = match &read {
@@ -48,9 +52,7 @@ impl HeldFiles {
             Err(_) => return read,
         };
         match &held[index] {
-            (file, instead) if file.is(path, bytes) => {
-                instead.as_ref().map(|bytes| bytes.to_vec()).ok_or(ReadError::Missing)
-            }
+            (file, instead) if file.is(path, bytes) => instead.clone().ok_or(ReadError::Missing),
             _ => {
                 held.remove(index);
                 read
@@ -75,26 +77,21 @@ mod tests {
         let (conf, peers) = (folder.path().join("conf.yaml"), folder.path().join("peers.yaml"));
         fs::write(&conf, "theirs").unwrap();
         let held = HeldFiles::default();
-        assert_eq!(held.read(&conf).unwrap(), b"theirs");
+        let read = |path| held.read(path, None).unwrap();
+        assert_eq!(*read(&conf), *b"theirs");
         held.set([
             (HeldFile::new(&conf, Some(b"theirs")), Some(b"ours"[..].into())),
             (HeldFile::new(&peers, None), Some(b"peers"[..].into())),
         ]);
-        assert_eq!(
-            (held.read(&conf).unwrap(), held.read(&peers).unwrap()),
-            (b"ours".to_vec(), b"peers".to_vec())
-        );
+        assert_eq!((&*read(&conf), &*read(&peers)), (&b"ours"[..], &b"peers"[..]));
         assert_eq!(held.paths(), [conf.clone(), peers.clone()]);
         fs::write(&conf, "changed").unwrap();
         fs::write(&peers, "").unwrap();
-        assert_eq!(
-            (held.read(&conf).unwrap(), held.read(&peers).unwrap()),
-            (b"changed".to_vec(), b"".to_vec())
-        );
+        assert_eq!((&*read(&conf), &*read(&peers)), (&b"changed"[..], &b""[..]));
         assert!(held.paths().is_empty());
         fs::write(&conf, "theirs").unwrap();
-        assert_eq!(held.read(&conf).unwrap(), b"theirs", "it had changed: what it says now counts");
+        assert_eq!(*read(&conf), *b"theirs", "it had changed: what it says now counts");
         held.set([(HeldFile::new(&peers, Some(b"")), None)]);
-        assert!(matches!(held.read(&peers), Err(ReadError::Missing)), "taken not to be there");
+        assert!(matches!(held.read(&peers, None), Err(ReadError::Missing)), "taken not to be there");
     }
 }

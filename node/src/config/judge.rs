@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use net::{Identity, NetworkSection};
-use reload::Problem;
+use reload::{Problem, fault};
 use storage::document::place::{self, Spot};
 use storage::document::{Document, Findings, ReadError};
 use storage::{Digest, Members, PeersSection};
@@ -51,9 +51,11 @@ impl<'a> Judge<'a> {
     }
 
     /// The bytes of `conf.yaml`, or what it is taken to say.
-    pub(super) fn read_conf(&mut self) -> Result<Vec<u8>, ReadError> {
+    pub(super) fn read_conf(&mut self) -> Result<Arc<[u8]>, ReadError> {
         let started = Instant::now();
-        let read = self.held.read(&self.path);
+        let before = self.current.map(|current| &current.source.snapshot.conf);
+        let read =
+            fault::io("conf::read").map_err(Into::into).and_then(|()| self.held.read(&self.path, before));
         self.read += started.elapsed();
         read
     }
@@ -128,6 +130,7 @@ impl<'a> Judge<'a> {
             name,
             peers_name,
             snapshot: Snapshot { conf, peers: peers.text },
+            plain_peers: peers.is_plain,
             named: std::mem::take(&mut draft.named),
             temporary_key,
             warnings: verdict.warnings.clone(),
@@ -144,9 +147,12 @@ impl<'a> Judge<'a> {
         }
         let started = Instant::now();
         let same = match peers {
-            Some(peers) => source.snapshot.peers == *peers,
-            None => match self.held.read(&current.peers.file) {
-                Ok(bytes) => source.snapshot.peers.as_deref() == Some(&bytes),
+            Some(peers) => same_bytes(source.snapshot.peers.as_ref(), peers.as_ref()),
+            None => match fault::io("peers::same")
+                .map_err(Into::into)
+                .and_then(|()| self.held.read(&current.peers.file, source.snapshot.peers.as_ref()))
+            {
+                Ok(text) => same_bytes(source.snapshot.peers.as_ref(), Some(&text)),
                 Err(ReadError::Missing) => source.snapshot.peers.is_none(),
                 Err(_) => false,
             },
@@ -282,6 +288,14 @@ impl<'a> Judge<'a> {
 impl Verdict {
     fn of(problem: Problem) -> Self {
         Self { problems: vec![problem], warnings: Vec::new() }
+    }
+}
+
+/// Whether two files hold the same; what was not read anew is the same without a look at it.
+fn same_bytes(one: Option<&Arc<[u8]>>, other: Option<&Arc<[u8]>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 

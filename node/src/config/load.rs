@@ -73,7 +73,7 @@ impl Config {
         let mut judge = Judge::new(path, current, options, held);
         let conf = judge.read_conf();
         let outcome = match conf {
-            Ok(bytes) => judge.judge(bytes.into(), None),
+            Ok(bytes) => judge.judge(bytes, None),
             Err(error) => {
                 let problems = vec![error.problem(&path.display().to_string())];
                 Err(Verdict { problems, warnings: Vec::new() })

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use net::Identity;
+use reload::fault;
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 use serde_yaml::Value;
@@ -41,20 +42,23 @@ pub(super) fn private_key(
     }
     let text = std::str::from_utf8(text).map_err(|_| WriteBackError::NoPlace)?;
     let next = insert(text, &identity.to_text()).ok_or(WriteBackError::NoPlace)?;
+    fault::io("key::write_back")?;
     replace(path, next.as_bytes())?;
+    fault::io("key::written")?;
     Ok(next.into_bytes().into())
 }
 
 /// Writes the key into a new file. Returns what the file holds.
 pub(super) fn key_file(path: &Path, identity: &Identity) -> Result<String, WriteBackError> {
     let text = format!("{}\n", identity.to_text());
+    fault::io("key::create")?;
     // A file that appeared meanwhile holds somebody's key, so it is not replaced.
     atomic::create(path, text.as_bytes())?;
     Ok(text)
 }
 
 /// Removes what an earlier start has left beside this file, had it been killed while it wrote: there is a key in it.
-pub(super) fn sweep(path: &Path) {
+pub(crate) fn sweep(path: &Path) {
     let target = fs::canonicalize(path).ok();
     let mut folders: Vec<_> =
         [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::parent).collect();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use reload::{Class, Generation, Problem, Unconfirmed};
 use serde_json::Value;
+use storage::audit::AuditError;
 use storage::generations::{AppendError, NewGeneration, StagedGeneration};
 use storage::restore::{self, Restored};
 use storage::{AuditLog, Generations, Held, HeldFile, Standing};
@@ -127,6 +128,11 @@ impl Books {
                 Ok(Restored::Written(kept)) => {
                     let kept = kept.map(|kept| kept.display().to_string());
                     tracing::info!(path = %path.display(), replaced = kept, "a file says what its generation said");
+                    let before = kept.map_or("there was none".to_owned(), |kept| {
+                        format!("{kept} has what it said before")
+                    });
+                    let message = format!("was written to say what runs; {before}");
+                    warnings.push(Problem::new(Class::System, message).file(path.display().to_string()));
                 }
                 Err(error) => {
                     let message =
@@ -156,19 +162,28 @@ impl Books {
         self.staged.take_if(|(staged, _)| staged == id);
     }
 
-    /// Keeps what was staged for the reload of this id; `false` if there is nothing, or it cannot be.
-    pub(super) fn keep_staged(&mut self, id: &str) -> bool {
+    /// Keeps the generation of the reload of this id, as it was staged or as it is now made; `true` when this one and all before
+    /// are on disk.
+    pub(super) fn write_down(&mut self, id: &str, make: impl FnOnce() -> NewGeneration) -> bool {
+        // Not before what must stand before it does.
+        if self.flush_standing() && self.keep_staged(id) {
+            return true;
+        }
+        self.keep(make());
+        self.flush()
+    }
+
+    fn keep_staged(&mut self, id: &str) -> bool {
         let staged = self.staged.take_if(|(staged, _)| staged == id).filter(|_| self.unwritten.is_empty());
         staged.is_some_and(|(_, staged)| self.generations.append_staged(staged).is_ok())
     }
 
-    /// Keeps a generation; `true` when this one and all before are on disk.
-    pub(super) fn keep(&mut self, new: NewGeneration) -> bool {
+    /// Takes a generation to be written with the next [`Books::flush`].
+    fn keep(&mut self, new: NewGeneration) {
         if self.unwritten.len() >= MAX_KEPT_BACK {
             self.unwritten.pop_front();
         }
         self.unwritten.push_back(new);
-        self.flush_generations()
     }
 
     /// Adds a line to the audit log.
@@ -180,9 +195,15 @@ impl Books {
         self.flush_audit();
     }
 
-    /// Writes what was kept back, oldest first; `true` when nothing is left.
+    /// Writes what was kept back, oldest first; `true` when nothing is left. What must stand before a generation does holds that
+    /// generation back: killed in between, the next start would not know that it is to be confirmed, or which files to pass over.
     pub(super) fn flush(&mut self) -> bool {
-        self.flush_standing() & self.flush_generations() & self.flush_audit()
+        let is_kept = self.flush_standing() && self.flush_generations();
+        self.flush_audit() && is_kept
+    }
+
+    pub(super) fn is_written(&self) -> bool {
+        !self.standing_unwritten && self.unwritten.is_empty() && self.untold.is_empty()
     }
 
     pub(super) fn flush_standing(&mut self) -> bool {
@@ -217,15 +238,34 @@ impl Books {
     }
 
     fn flush_audit(&mut self) -> bool {
-        while let Some(next) = self.untold.front() {
-            if let Err(error) = self.audit.append(next) {
-                tracing::warn!(%error, "the audit log waits to be written");
-                return false;
+        while let Some(next) = self.untold.front_mut() {
+            match self.audit.append(next) {
+                Ok(()) => {}
+                Err(error @ AuditError::Io { .. }) => {
+                    tracing::warn!(%error, "the audit log waits to be written");
+                    return false;
+                }
+                // Time does not mend these; the lines behind it must not wait for it.
+                Err(error) if shorten(next) => {
+                    tracing::warn!(%error, "an audit line is written without its longest lists");
+                    continue;
+                }
+                Err(error) => tracing::error!(%error, "an audit line cannot be written"),
             }
             self.untold.pop_front();
         }
         true
     }
+}
+
+/// Takes the lists that have no bound (a change of a federation names every member) out of an audit line; false if there are none.
+fn shorten(line: &mut Value) -> bool {
+    let take = |list: Option<&mut Value>| {
+        list.and_then(Value::as_array_mut).map(std::mem::take).is_some_and(|list| !list.is_empty())
+    };
+    let changes = take(line.get_mut("changes"));
+    let would_close = take(line.pointer_mut("/connections/would_close"));
+    changes || would_close
 }
 
 /// `conf.yaml` and `peers.yaml`, with what `config` was made from.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use reload::fault;
 use rustix::fs::{Access, OFlags};
 
 use super::LogFileError;
@@ -84,6 +85,7 @@ impl Files {
         if let Some(file) = files.get(path).and_then(Weak::upgrade) {
             return Ok(file);
         }
+        fault::io("log::open").map_err(at)?;
         let (file, is_fresh) = match append_to(path, true) {
             Ok(file) => (file, true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -119,7 +121,7 @@ impl RotatingFile {
             open.retry_at = open.len.saturating_add(RETRY);
             note = Some(Note::NotRotated(error));
         }
-        match write_whole(&open.file, line) {
+        match fault::io("log::write").and_then(|()| write_whole(&open.file, line)) {
             Ok(()) => {
                 open.len = open.len.saturating_add(line.len() as u64);
                 open.is_fresh = false;
@@ -139,6 +141,7 @@ impl RotatingFile {
         if Id::of(&self.path) == Some(self.open.lock().unwrap_or_else(PoisonError::into_inner).id) {
             return Ok(false);
         }
+        fault::io("log::reopen").map_err(at)?;
         // Opened outside of the lock: lines go on into the old file meanwhile.
         let next = Open::new(append_to(&self.path, false).map_err(at)?).map_err(at)?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,6 +154,7 @@ impl RotatingFile {
 
     /// Whether the file may be written. One that is missing was moved away, and lines go where it went. Blocks.
     pub(super) fn probe(&self) -> io::Result<()> {
+        fault::io("log::probe")?;
         match rustix::fs::access(&self.path, Access::WRITE_OK) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
@@ -159,11 +163,13 @@ impl RotatingFile {
 
     /// Makes all lines durable. Blocks.
     pub(super) fn sync(&self) -> io::Result<()> {
+        fault::io("log::sync")?;
         let file = self.open.lock().unwrap_or_else(PoisonError::into_inner).file.try_clone()?;
         file.sync_data()
     }
 
     fn rotate(&self, open: &mut Open, more: u64, limits: Limits) -> io::Result<()> {
+        fault::io("log::rotate")?;
         let lost = open.lost;
         if Id::of(&self.path) != Some(open.id) {
             // Somebody has moved it away and not yet told us: what stands there now is not ours to put aside.
@@ -185,6 +191,7 @@ impl RotatingFile {
         let next = Open::new(append_to(&waiting, false)?)?;
         self.shift(limits.max_backups)?;
         fs::rename(&self.path, numbered(&self.path, 1))?;
+        fault::io("log::rotated")?;
         fs::rename(&waiting, &self.path)?;
         *open = Open { lost, ..next };
         self.trim(limits.max_backups);

@@ -6,17 +6,17 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use actix::{AsyncContext, Context, Handler, ResponseFuture, SpawnHandle};
+use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::{Answered, Coordinator, Waiter};
-use crate::Generation;
 use crate::events;
 use crate::history::{ConfirmChange, Unconfirmed};
 use crate::machine::{End, Event};
 use crate::outcome::{Kind, Outcome};
 use crate::source::Configuration;
 use crate::trigger::{Aim, Confirm, Origin, Refusal, Trigger};
+use crate::{Generation, fault};
 
 /// How long after a way back that failed it is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ impl<C: Configuration> Coordinator<C> {
 }
 
 impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
-    type Result = ResponseFuture<Answered>;
+    type Result = ResponseActFuture<Self, Answered>;
 
     fn handle(&mut self, Confirm { origin, expect }: Confirm, ctx: &mut Context<Self>) -> Self::Result {
         let current = self.generation;
@@ -145,7 +145,7 @@ impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
             _ => None,
         };
         if let Some(refusal) = refusal {
-            return Box::pin(std::future::ready(Err(refusal)));
+            return Box::pin(actix::fut::ready(Err(refusal)));
         }
         self.end_confirmation(ctx);
         events::emit(&*self.sink, &events::Event::Confirmed { generation: current });
@@ -153,11 +153,18 @@ impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
         outcome.message = format!("Generation {current} confirmed");
         let recorder = Arc::clone(&self.recorder);
         let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::confirm");
             // A record that is still being written is before this in the recorder's line.
             outcome.durable = recorder.confirmed();
             recorder.audit(&outcome);
-            outcome
+            (outcome, recorder.is_written())
         });
-        Box::pin(async move { work.await.map(Arc::new).map_err(|_| Refusal::Stopping) })
+        Box::pin(work.into_actor(self).map(|work, act, ctx| {
+            // Killed before it is on disk, the node would leave a generation that somebody has confirmed.
+            if !matches!(work, Ok((_, true))) {
+                act.retry(ctx);
+            }
+            work.map(|(outcome, _)| Arc::new(outcome)).map_err(|_| Refusal::Stopping)
+        }))
     }
 }

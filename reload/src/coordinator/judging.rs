@@ -9,17 +9,20 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::running::{Loaded, Running};
 use super::{Coordinator, Waiter};
 use crate::graph::Set;
+use crate::handle::Comparison;
 use crate::machine::{Event, Verdict};
 use crate::plan::{Change, Closing, Plan};
 use crate::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 use crate::trigger::{Aim, Refusal};
-use crate::{Class, Problem, Transaction};
+use crate::{Class, Problem, Transaction, fault};
 
 /// What looking at a configuration brought, from the blocking pool.
 pub(super) struct Looked<C> {
     candidate: Candidate<C>,
     changes: Vec<Change>,
     would_close: Vec<Closing>,
+    /// Whose section differs.
+    affected: Set,
     /// When reading and judging were done.
     judged: Instant,
 }
@@ -84,19 +87,22 @@ impl<C: Configuration> Coordinator<C> {
             Aim::Files => Which::Own,
             Aim::Generation(generation) => Which::Generation(generation),
         };
-        let before = self.current.load_full();
         let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
-        let current = Arc::clone(&before);
-        let work = tokio::task::spawn_blocking(move || look(&*source, &*site, &current, &which));
+        let comparisons = Arc::clone(&self.comparisons);
+        let current = self.current.load_full();
+        let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::judge");
+            look(&*source, &*site, &comparisons, &current, &which)
+        });
         ctx.spawn(work.into_actor(self).map(move |looked, act, ctx| {
             match looked.unwrap_or_else(|panic| Err(panicked(&panic))) {
                 Ok(looked)
                     if aim != Aim::Files && looked.changes.is_empty() && act.machine.broken().is_empty() =>
                 {
-                    act.restore(transaction, before, looked, ctx);
+                    act.restore(transaction, looked, ctx);
                 }
                 looked => {
-                    let loaded = looked.map(|looked| act.plan(&before, looked));
+                    let loaded = looked.map(|looked| act.plan(looked));
                     act.judged(transaction, loaded, ctx);
                 }
             }
@@ -105,13 +111,7 @@ impl<C: Configuration> Coordinator<C> {
 
     /// The generation that is wanted runs already; the files may say something else all the same. A reading that came too late
     /// does not get here: whatever was written to the files since its transaction ended stays.
-    fn restore(
-        &mut self,
-        transaction: Transaction,
-        before: Arc<C>,
-        mut looked: Looked<C>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn restore(&mut self, transaction: Transaction, mut looked: Looked<C>, ctx: &mut Context<Self>) {
         if !self.machine.awaits_judgement(transaction) {
             return;
         }
@@ -120,22 +120,20 @@ impl<C: Configuration> Coordinator<C> {
         let work = tokio::task::spawn_blocking(move || recorder.restore(&config, generation));
         ctx.spawn(work.into_actor(self).map(move |warnings, act, ctx| {
             looked.candidate.warnings.extend(warnings.unwrap_or_default());
-            let loaded = Ok(act.plan(&before, looked));
+            let loaded = Ok(act.plan(looked));
             act.judged(transaction, loaded, ctx);
         }));
     }
 
     /// The plan: what changed, whom it concerns, and in which order they are told (invariant 3: nobody else is).
-    pub(super) fn plan(&self, current: &C, looked: Looked<C>) -> (Candidate<C>, Plan, Duration) {
-        let Looked { candidate, changes, would_close, judged } = looked;
-        let affected: Set = (0..self.components.len())
-            .filter(|index| self.components[*index].affected(current, &candidate.config))
-            .collect();
+    pub(super) fn plan(&self, looked: Looked<C>) -> (Candidate<C>, Plan, Duration) {
+        let Looked { candidate, changes, would_close, affected, judged } = looked;
         let plan = Plan::new(&self.graph, changes, affected, self.machine.broken(), would_close);
         (candidate, plan, judged.elapsed())
     }
 
     fn judged(&mut self, transaction: Transaction, loaded: Loaded<C>, ctx: &mut Context<Self>) {
+        fault::pass("coordinator::judged");
         let verdict = verdict(&loaded);
         // One that took too long is over, and what it brings is for nobody.
         match &mut self.running {
@@ -154,6 +152,7 @@ impl<C: Configuration> Coordinator<C> {
 pub(super) fn look<C: Configuration>(
     source: &dyn Source<C>,
     site: &dyn Site<C>,
+    comparisons: &[Comparison<C>],
     current: &Arc<C>,
     which: &Which,
 ) -> Result<Looked<C>, Rejection> {
@@ -161,7 +160,9 @@ pub(super) fn look<C: Configuration>(
     let judged = Instant::now();
     let changes = current.changes(&candidate.config);
     let would_close = site.would_close(current, &candidate.config);
-    Ok(Looked { candidate, changes, would_close, judged })
+    let differs = |index: &usize| comparisons[*index](current, &candidate.config);
+    let affected = (0..comparisons.len()).filter(differs).collect();
+    Ok(Looked { candidate, changes, would_close, affected, judged })
 }
 
 /// A reader that panicked has judged nothing.

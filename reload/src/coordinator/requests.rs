@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::running::Running;
 use super::{Answered, Coordinator, Waiter, judging};
 use crate::machine::Event;
-use crate::source::Configuration;
-use crate::trigger::{DryRun, Refusal, Reload, Stop};
+use crate::source::{Configuration, Which};
+use crate::trigger::{Aim, DryRun, Refusal, Reload, Stop};
 
 /// How many requests may wait for the next reload. Each is a caller with an open connection; more are told to come back.
 const MAX_WAITING: usize = 1024;
@@ -45,17 +45,20 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
         let current = self.current.load_full();
         let (budget, generation) = (current.budget(), self.generation);
         let mut running = Running::dry(origin, budget, &*site, generation);
-        let compared_with = Arc::clone(&current);
+        if let Which::Generation(generation) = which {
+            running.aim = Aim::Generation(generation);
+        }
+        let comparisons = Arc::clone(&self.comparisons);
         let looking = async move {
             let turn = turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?;
             let looked = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                judging::look(&*source, &*site, &current, &which)
+                judging::look(&*source, &*site, &comparisons, &current, &which)
             });
             Ok(looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic))))
         };
         let planned = looking.into_actor(self).map(move |looked, act, _| {
-            let loaded = looked?.map(|looked| act.plan(&compared_with, looked));
+            let loaded = looked?.map(|looked| act.plan(looked));
             let is_valid = loaded.is_ok();
             running.judged(loaded);
             Ok(Arc::new(running.planned(generation, &*act.site, is_valid.then_some(&act.graph))))

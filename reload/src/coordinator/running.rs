@@ -394,6 +394,10 @@ impl<C: 'static> Running<C> {
         let error = if kind.is_success() { None } else { Outcome::error_text(&self.problems) };
         Outcome {
             id: self.id,
+            restored_generation: match self.aim {
+                Aim::Files => None,
+                Aim::Generation(generation) => Some(generation),
+            },
             error,
             durable,
             duration_ms: ms(self.budget.started().elapsed()),

@@ -309,3 +309,27 @@ fn a_file_that_could_not_be_read_is_read_again() {
     );
     assert!(!rig.machine.awaits_judgement(rig.transaction));
 }
+
+#[test]
+fn a_rollback_does_not_lead_out_of_emergency() {
+    let mut rig = Rig::judging();
+    // Component 0 could not go back, and its successor is not well.
+    rig.machine.on(Event::Judged(rig.transaction, Verdict::Accepted(vec![Set::of(0)])));
+    rig.ack(0, StepKind::Prepare, false);
+    rig.ack(0, StepKind::Rollback, false);
+    rig.machine.on(Event::Replaced { transaction: rig.transaction, component: 0, done: false });
+    assert_eq!(rig.machine.broken(), Set::of(0));
+    // The next transaction fails as well; the successor has nothing to undo, and says so.
+    rig.machine.on(Event::Trigger);
+    rig.transaction = rig.transaction.next();
+    rig.machine.on(Event::Judged(rig.transaction, Verdict::Accepted(levels())));
+    rig.ack(0, StepKind::Prepare, true);
+    rig.ack(1, StepKind::Prepare, false);
+    rig.ack(2, StepKind::Rollback, true);
+    rig.ack(1, StepKind::Rollback, true);
+    assert_eq!(
+        rig.ack(0, StepKind::Rollback, true),
+        [Action::Enter(State::Failed), Action::Conclude(rig.transaction, End::Failed)]
+    );
+    assert_eq!(rig.machine.broken(), Set::of(0));
+}

@@ -21,7 +21,8 @@ type Verdict<T = ()> = Result<T, String>;
 
 macro_rules! ensure {
     ($condition:expr, $($why:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err(format!($($why)+));
         }
     };
@@ -518,9 +519,8 @@ impl<'a> Walk<'a> {
                 What::Acked { part, step: StepKind::Rollback, error, .. } if level.contains(part) => {
                     ensure!(waiting.remove(part), "{} goes back twice", NAMES[*part]);
                     match error {
-                        None => {
-                            self.broken.remove(part);
-                        }
+                        // Who was broken before stays so: nobody knows whether there was anything to undo.
+                        None => {}
                         Some(Class::System) => {
                             failed.insert(*part);
                         }
@@ -612,29 +612,27 @@ impl<'a> Walk<'a> {
         ensure!(*from == self.generation && *generation == from + 1, "a gap between generations");
         ensure!(settings == next, "another configuration is written down");
         ensure!(*restore == (aim != Aim::Files), "files are made to say what they say");
-        match (self.awaited, confirm) {
-            (Some(awaited), ConfirmChange::End) => {
-                ensure!(is_aimed_at(aim, awaited.target), "a confirmation is not awaited any more");
-            }
-            (Some(awaited), ConfirmChange::Keep) => {
-                ensure!(!is_aimed_at(aim, awaited.target), "what is left is still awaited");
-            }
-            (None, ConfirmChange::Begin(begun)) => {
-                ensure!(begun.target.get() == *from, "the way back leads elsewhere");
-            }
-            (None, ConfirmChange::Keep) => {}
-            _ => return Err("the confirmation that is awaited changes".to_owned()),
-        }
-        self.generation = *generation;
-        self.current = next.clone();
-        self.kept.insert(*generation, next.clone());
-        // It is current before another thread begins to write it down.
+        // It is decided on, and current, before another thread begins to write it down.
         let since = self.log[..self.at].iter().rposition(|entry| match entry.what {
             What::Acked { transaction, .. } => transaction == self.transaction,
             What::Read { number, .. } => self.readings.contains(&number),
             _ => false,
         });
-        self.was_current.push((since.unwrap_or(0), self.at, *generation));
+        let since = since.unwrap_or(0);
+        let before =
+            self.was_awaited.iter().rev().find(|(at, _)| *at <= since).and_then(|(_, awaited)| *awaited);
+        let fits = |awaited: Option<Awaited>| match (awaited, confirm) {
+            (Some(awaited), ConfirmChange::End) => is_aimed_at(aim, awaited.target),
+            (Some(awaited), ConfirmChange::Keep) => !is_aimed_at(aim, awaited.target),
+            (None, ConfirmChange::Begin(begun)) => begun.target.get() == *from,
+            (None, ConfirmChange::Keep) => true,
+            _ => false,
+        };
+        ensure!(fits(self.awaited) || fits(before), "{confirm:?}, where {before:?} was awaited");
+        self.generation = *generation;
+        self.current = next.clone();
+        self.kept.insert(*generation, next.clone());
+        self.was_current.push((since, self.at, *generation));
         let mut durable = false;
         self.records = true;
         loop {

@@ -590,8 +590,8 @@ impl<const N: usize> Component<Config> for Seen<N> {
         self.inner.depends_on()
     }
 
-    fn affected(&self, current: &Config, next: &Config) -> bool {
-        self.inner.affected(current, next)
+    fn comparison(&self) -> reload::handle::Comparison<Config> {
+        self.inner.comparison()
     }
 
     fn step(&self, transaction: Transaction, step: StepKind, next: &Config, by: Instant) -> Answer {

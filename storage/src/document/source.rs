@@ -4,8 +4,9 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use reload::{Class, Problem};
+use reload::{Class, Problem, fault};
 use rustix::fs::OFlags;
 
 /// A file that was read whole.
@@ -73,6 +74,42 @@ impl From<io::Error> for ReadError {
 /// # Errors
 /// If there is no such file, or it is refused before a byte of it is read.
 pub fn read(path: &Path, limit: u64) -> Result<FileBytes, ReadError> {
+    let (file, metadata) = open(path, limit)?;
+    let bytes = read_bounded(file, Vec::new(), metadata.len(), limit)?;
+    Ok(FileBytes { bytes, metadata })
+}
+
+/// Reads a regular file of at most `limit` bytes; one that still holds what it held is not kept a second time. Every byte is
+/// compared: times and inode numbers can be the same for two contents.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_again(path: &Path, limit: u64, before: &Arc<[u8]>) -> Result<Arc<[u8]>, ReadError> {
+    // Fits into the processor's cache beside what it is compared with.
+    const PIECE: usize = 64 << 10;
+    let (mut file, metadata) = open(path, limit)?;
+    let mut same = 0;
+    let mut piece = vec![0; PIECE.min(before.len().saturating_add(1))];
+    loop {
+        let read = match file.read(&mut piece) {
+            Ok(0) if same == before.len() => return Ok(Arc::clone(before)),
+            Ok(read) => piece.get(..read).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if !read.is_empty() && before.get(same..).is_some_and(|rest| rest.starts_with(read)) {
+            same += read.len();
+            continue;
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        bytes.extend_from_slice(before.get(..same).unwrap_or_default());
+        bytes.extend_from_slice(read);
+        return read_bounded(file, bytes, metadata.len(), limit).map(Into::into);
+    }
+}
+
+fn open(path: &Path, limit: u64) -> Result<(File, Metadata), ReadError> {
+    fault::io("file::read")?;
     // Without NONBLOCK the open of a pipe that nobody writes to would never return.
     let file =
         OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
@@ -84,20 +121,20 @@ pub fn read(path: &Path, limit: u64) -> Result<FileBytes, ReadError> {
     if size > limit {
         return Err(ReadError::TooLarge { size, limit });
     }
-    let bytes = read_bounded(file, size, limit)?;
-    Ok(FileBytes { bytes, metadata })
+    Ok((file, metadata))
 }
 
-/// The size may have grown since it was asked for, so the reading itself is bounded too.
-fn read_bounded(file: File, size: u64, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
-    file.take(limit + 1).read_to_end(&mut bytes)?;
+/// Reads what is left after `bytes`. The size may have grown since it was asked for, so the reading itself is bounded too.
+fn read_bounded(file: File, mut bytes: Vec<u8>, size: u64, limit: u64) -> Result<Vec<u8>, ReadError> {
+    bytes.reserve_exact(usize::try_from(size).unwrap_or(0).saturating_sub(bytes.len()));
+    let left = (limit + 1).saturating_sub(bytes.len() as u64);
+    file.take(left).read_to_end(&mut bytes)?;
     let read = bytes.len() as u64;
     if read > limit { Err(ReadError::TooLarge { size: read, limit }) } else { Ok(bytes) }
 }
 
 /// The bytes as text, without a byte order mark.
-pub(super) fn text<'t>(file: &str, bytes: &'t [u8]) -> Result<&'t str, Box<Problem>> {
+pub(crate) fn text<'t>(file: &str, bytes: &'t [u8]) -> Result<&'t str, Box<Problem>> {
     let problem = |message: String| Problem::new(Class::Validation, message).file(file);
     if bytes.len() as u64 > super::MAX_FILE {
         let error = ReadError::TooLarge { size: bytes.len() as u64, limit: super::MAX_FILE };
@@ -119,7 +156,10 @@ pub(super) fn text<'t>(file: &str, bytes: &'t [u8]) -> Result<&'t str, Box<Probl
         problem.column = u32::try_from(at - line_start + 1).ok();
         Box::new(problem)
     };
-    if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
+    // `contains` is many times faster than the search for the place, which is needed once in a life.
+    if bytes.contains(&0)
+        && let Some(at) = bytes.iter().position(|byte| *byte == 0)
+    {
         return Err(placed(at, format!("byte {at} is NUL, which is no text")));
     }
     std::str::from_utf8(bytes)
@@ -131,4 +171,41 @@ pub(super) fn empty(file: &str) -> Problem {
     Problem::new(Class::Validation, "is empty")
         .file(file)
         .hint("was it cut off while it was written? `fednode init` writes an example")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_again_is_the_same_or_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let old: Arc<[u8]> = (0..200_000_u32).map(|n| (n % 251) as u8).collect();
+        let changed = |at: usize| {
+            let mut new = old.to_vec();
+            new[at] ^= 1;
+            new
+        };
+        let longer = [&old[..], b"x"].concat();
+        for new in [
+            changed(0),
+            changed(65_535),
+            changed(65_536),
+            changed(199_999),
+            longer,
+            old[..199_999].to_vec(),
+            old[..65_536].to_vec(),
+            Vec::new(),
+        ] {
+            std::fs::write(&path, &new).unwrap();
+            assert_eq!(&*read_again(&path, 1 << 20, &old).unwrap(), &*new);
+            let before: Arc<[u8]> = new.into();
+            assert!(Arc::ptr_eq(&read_again(&path, 1 << 20, &before).unwrap(), &before));
+        }
+        std::fs::write(&path, &old).unwrap();
+        assert!(matches!(read_again(&path, 100_000, &old), Err(ReadError::TooLarge { .. })));
+        assert!(matches!(read_again(folder.path(), 1, &old), Err(ReadError::NotAFile)));
+        assert!(matches!(read_again(&path.join("x"), 1, &old), Err(ReadError::Io(_) | ReadError::Missing)));
+    }
 }

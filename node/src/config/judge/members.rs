@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use reload::Problem;
+use reload::{Problem, fault};
 use storage::document::place::Spot;
 use storage::document::{Findings, ReadError};
 use storage::peers_file::Context;
 use storage::{Members, PeersFile};
 
-use super::{Draft, Judge, Verdict};
+use super::{Draft, Judge, Verdict, same_bytes};
 
 /// The members with the bytes that they were read from.
 pub(super) struct Peers {
     pub(super) members: Arc<Members>,
     pub(super) text: Option<Arc<[u8]>>,
+    /// As [`PeersFile::is_plain`].
+    pub(super) is_plain: bool,
 }
 
 // === impl Judge ===
@@ -34,10 +36,13 @@ impl Judge<'_> {
             Some(text) => text,
             None => {
                 let started = Instant::now();
-                let read = self.held.read(&draft.peers.file);
+                let before = self.current.and_then(|current| current.source.snapshot.peers.as_ref());
+                let read = fault::io("peers::read")
+                    .map_err(Into::into)
+                    .and_then(|()| self.held.read(&draft.peers.file, before));
                 self.read += started.elapsed();
                 match read {
-                    Ok(bytes) => Some(bytes.into()),
+                    Ok(text) => Some(text),
                     Err(ReadError::Missing) => None,
                     Err(error) => {
                         let problem =
@@ -50,7 +55,7 @@ impl Judge<'_> {
             }
         };
         let reusable = self.current.filter(|current| {
-            current.source.snapshot.peers == text
+            same_bytes(current.source.snapshot.peers.as_ref(), text.as_ref())
                 && current.source.peers_name == name
                 && own == Some(&current.node.identity.public_key())
         });
@@ -59,14 +64,22 @@ impl Judge<'_> {
                 current.source.warnings.iter().filter(|warning| warning.file.as_deref() == Some(name));
             verdict.warnings.extend(theirs.cloned());
             let text = current.source.snapshot.peers.clone();
-            return Some(Peers { members: Arc::clone(&current.peers.members), text });
+            let is_plain = current.source.plain_peers;
+            return Some(Peers { members: Arc::clone(&current.peers.members), text, is_plain });
         }
-        let Some(bytes) = text else { return Some(Peers { members: Arc::new(Members::new()), text: None }) };
+        let Some(bytes) = text else {
+            return Some(Peers { members: Arc::new(Members::new()), text: None, is_plain: false });
+        };
         let known = self.current.map(|current| &*current.peers.members);
-        match PeersFile::parse(name, bytes, Context { own, known }) {
+        let plain_text = self
+            .current
+            .filter(|current| current.source.plain_peers && own == Some(&current.node.identity.public_key()));
+        let plain_text = plain_text.and_then(|current| current.source.snapshot.peers.as_deref());
+        let plain_text = plain_text.and_then(|bytes| std::str::from_utf8(bytes).ok());
+        match PeersFile::parse(name, bytes, Context { own, known, plain_text }) {
             Ok(file) => {
                 verdict.warnings.extend(file.warnings);
-                Some(Peers { members: Arc::new(file.members), text: file.text })
+                Some(Peers { members: Arc::new(file.members), text: file.text, is_plain: file.is_plain })
             }
             Err(error) => {
                 verdict.problems.extend(error.problems);

@@ -1,0 +1,50 @@
+//! Reloads seen from outside, three ways.
+//!
+//! - By default: how long a reload takes, from SIGHUP to the moment a new listener accepts, and to the moment the outcome can be
+//!   read in the audit log, beside the floor of the same run (parsing `peers.yaml`, one durable write).
+//! - `--hang N`: how long a reload takes in which a component never answers, N times: is the budget kept?
+//! - `--soak N`: N reloads, good and bad mixed, as fast as they go: are memory, descriptors and threads flat?
+//!
+//! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
+//! an unoptimised parser's, and too high: the ratio flatters.
+
+mod floor;
+mod hang;
+mod observe;
+mod options;
+mod reload;
+mod samples;
+mod soak;
+
+use std::process::ExitCode;
+
+use options::{Options, Subject};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{}", options::USAGE);
+            return ExitCode::SUCCESS;
+        }
+        Err(problem) => {
+            eprintln!("{problem}\n\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let (report, table, is_good): (Value, String, bool) = runtime.block_on(async {
+        match options.subject {
+            Subject::Reloads => reload::run(&options).await,
+            Subject::Hang(count) => hang::run(&options, count).await,
+            Subject::Soak(count) => soak::run(&options, count).await,
+        }
+    });
+    if options.json {
+        println!("{report:#}");
+    } else {
+        println!("{table}");
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

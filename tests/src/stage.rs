@@ -1,0 +1,417 @@
+//! A node that goes to and fro between two configurations that differ in something of every component, with faults on
+//! command.
+
+use std::fs;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::PathBuf;
+
+use fednode::client::Client;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::arms::Arms;
+use crate::ground::{self, Ground};
+use crate::port::Port;
+use crate::process::{Node, Spec};
+use crate::wait::eventually;
+
+/// A key of nobody who runs: a public key from RFC 8032's test vectors.
+pub const NOBODY: &str = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+/// One of the two configurations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that the node starts with.
+    Old,
+    /// The other.
+    New,
+}
+
+/// The node, with what is around it.
+#[derive(Debug)]
+pub struct Stage {
+    node: Option<Node>,
+    spec: Option<Spec>,
+    /// What runs.
+    pub side: Side,
+    /// Its fault points.
+    pub arms: Arms,
+    /// What is done now: told when a test fails.
+    pub doing: String,
+    second: Port,
+    secret: String,
+    folder: PathBuf,
+    /// So that no `peers.yaml` has the bytes of one before.
+    writes: u32,
+    supervisor: UnixDatagram,
+}
+
+// === impl Side ===
+
+impl Side {
+    /// The other one.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Old => Self::New,
+            Self::New => Self::Old,
+        }
+    }
+
+    const fn socket(self) -> &'static str {
+        match self {
+            Self::Old => "admin.sock",
+            Self::New => "new.sock",
+        }
+    }
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// A stage whose node does not run yet.
+    ///
+    /// # Panics
+    /// If its folder cannot be written.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut spec = Spec::new();
+        let folder = spec.folder().to_owned();
+        let arms = Arms::beside(&folder);
+        let supervisor = UnixDatagram::bind(folder.join("notify.sock")).expect("a socket can be bound");
+        supervisor.set_nonblocking(true).expect("a socket can be told");
+        spec = spec
+            .env("RUST_BACKTRACE", "0")
+            .env(Arms::VARIABLE, &arms.folder().display().to_string())
+            .env("NOTIFY_SOCKET", &folder.join("notify.sock").display().to_string());
+        let secret = spec.keys.private_key.clone();
+        fs::write(folder.join("node.key"), &secret).expect("the folder can be written");
+        let mut stage = Self {
+            node: None,
+            spec: Some(spec),
+            side: Side::Old,
+            arms,
+            doing: "start".to_owned(),
+            second: Port::free(),
+            secret,
+            folder,
+            writes: 0,
+            supervisor,
+        };
+        stage.write(Side::Old);
+        stage
+    }
+
+    /// A stage whose node runs.
+    pub async fn started() -> Self {
+        let mut stage = Self::new();
+        stage.start().await;
+        stage
+    }
+
+    /// The node's folder.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The node, which runs.
+    ///
+    /// # Panics
+    /// If it does not.
+    #[must_use]
+    pub fn node(&mut self) -> &mut Node {
+        self.node.as_mut().expect("the node runs")
+    }
+
+    fn spec(&mut self) -> &mut Spec {
+        match (&mut self.node, &mut self.spec) {
+            (Some(node), _) => node.spec_mut(),
+            (None, Some(spec)) => spec,
+            (None, None) => unreachable!("one of the two is always there"),
+        }
+    }
+
+    /// Changes `conf.yaml` of a node that does not run, for its next start.
+    pub fn edit(&mut self, edit: impl FnOnce(&mut Value)) {
+        let spec = self.spec();
+        edit(&mut spec.conf);
+        spec.write();
+    }
+
+    /// Writes both files so that they say this side, without telling the node.
+    pub fn write(&mut self, side: Side) {
+        self.writes += 1;
+        let (second, padding) = (self.second.loopback(), format!("{}{}", self.writes, "x".repeat(70_000)));
+        let spec = self.spec();
+        let first = spec.port.loopback();
+        let is_new = side == Side::New;
+        let conf = &mut spec.conf;
+        conf["node"] = json!({"key_file": "node.key", "worker_threads": if is_new { 2 } else { 1 }});
+        conf["network"]["addresses"] = if is_new { json!([first, second]) } else { json!([first]) };
+        conf["protocol"] = if is_new { json!({"max_message_size": "1KiB"}) } else { json!({}) };
+        conf["logging"]["level"] = json!(if is_new { "debug" } else { "info" });
+        conf["logging"]["file_output"] = json!(true);
+        conf["logging"]["file_name"] = json!(if is_new { "new.log" } else { "old.log" });
+        conf["logging"]["file_max_size"] = json!("2KiB");
+        conf["logging"]["file_max_backups"] = json!(2);
+        conf["admin"] = json!({"socket": side.socket()});
+        conf["reload"] = json!({"budget": "2s", "history": 3});
+        let nobody = json!({"public_key": NOBODY, "addresses": []});
+        // Large enough for a blob of its own in the history.
+        spec.peers = json!({"peers": if is_new { json!([nobody]) } else { json!([]) }, "padding": padding});
+        spec.write();
+    }
+
+    /// Fills the audit log of a node that does not run up, so that the start's own line fits and the next one does not.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn fill_audit(&self) {
+        let filler = |length: usize| json!({"filler": "x".repeat(length)}).to_string() + "\n";
+        let path = self.data_dir().join("audit.jsonl");
+        let lines = fs::read_to_string(&path).expect("the log is there");
+        let room = usize::try_from(storage::audit::ROTATE_AT).expect("it fits") - lines.len() - 2500;
+        let filled: String = (0..room / (1 << 20)).map(|_| filler((1 << 20) - 16)).collect();
+        fs::write(&path, filled + &filler(room % (1 << 20)) + &lines).expect("it can be written");
+        fs::write(path.with_file_name("audit.jsonl.1"), filler(100)).expect("it can be written");
+    }
+
+    /// Starts the node, which is expected to serve on its side's socket.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn start(&mut self) {
+        let ended = self.try_start().await;
+        assert!(ended.is_none(), "the node ended with {ended:?}");
+    }
+
+    /// Starts the node; returns its exit code if it ends instead of serving.
+    pub async fn try_start(&mut self) -> Option<i32> {
+        let mut node = self.spec.take().expect("the node does not run").spawn_as_it_is();
+        let clients = [self.client(Side::Old), self.client(Side::New)];
+        let ended = eventually("the node serves or ends", async || {
+            if let Some(status) = node.try_wait() {
+                return Some(Some(status.code().unwrap_or(-1)));
+            }
+            for client in &clients {
+                if client.get("/healthz").await.is_ok_and(|answer| answer.status.is_success()) {
+                    return Some(None);
+                }
+            }
+            None
+        })
+        .await;
+        match ended {
+            Some(code) => {
+                self.spec = Some(node.into_spec());
+                Some(code)
+            }
+            None => {
+                self.node = Some(node);
+                None
+            }
+        }
+    }
+
+    /// Starts the node without waiting for anything.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn spawn(&mut self) {
+        let spec = self.spec.take().expect("the node does not run");
+        self.node = Some(spec.spawn_as_it_is());
+    }
+
+    /// The bytes of `conf.yaml` and `peers.yaml` now.
+    #[must_use]
+    pub fn files(&self) -> (Vec<u8>, Vec<u8>) {
+        let read = |name| fs::read(self.folder.join(name)).unwrap_or_default();
+        (read("conf.yaml"), read("peers.yaml"))
+    }
+
+    /// Stops the node gracefully; returns its exit code.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub async fn stop(&mut self) -> i32 {
+        let (status, spec) = self.node.take().expect("the node runs").stop().await;
+        self.spec = Some(spec);
+        status.code().unwrap_or(-1)
+    }
+
+    /// Kills the node.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub async fn kill(&mut self) {
+        self.spec = Some(self.node.take().expect("the node runs").kill().await);
+    }
+
+    /// A client of the socket of that side.
+    #[must_use]
+    pub fn client(&self, side: Side) -> Client {
+        Client::new(self.data_dir().join(side.socket()))
+    }
+
+    /// `status`, on whichever socket is served.
+    pub async fn status(&self) -> Value {
+        eventually("status", async || {
+            for side in [self.side, self.side.other()] {
+                if let Ok(answer) = self.client(side).get("/admin/status").await {
+                    return answer.json().ok();
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// Sends SIGHUP and returns the line of the audit log that tells what came of it.
+    pub async fn hangup(&mut self) -> Value {
+        // Whoever does not listen is not told.
+        while self.supervisor.recv(&mut [0; 4096]).is_ok() {}
+        let before = self.last_line()["id"].clone();
+        self.node().signal(Signal::HUP);
+        eventually("the reload's audit line", async || {
+            let line = self.last_line();
+            (line["id"].is_string() && line["id"] != before).then_some(line)
+        })
+        .await
+    }
+
+    /// Changes to this side, as SIGHUP does.
+    pub async fn change(&mut self, side: Side) -> Value {
+        self.write(side);
+        let outcome = self.hangup().await;
+        self.take_note(side, &outcome);
+        outcome
+    }
+
+    /// Asks for something that brings the node to this side, and returns the answer's status and body.
+    pub async fn post(&mut self, path: &str, brings: Side) -> (u16, Value) {
+        let answer = self.client(self.side).post(path, &[], vec![]).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let outcome: Value = answer.json().unwrap_or_default();
+        self.take_note(brings, &outcome);
+        (answer.status.as_u16(), outcome)
+    }
+
+    /// The last of what the node said, for whoever looks for the reason of a failure.
+    #[must_use]
+    pub fn tail(&self) -> String {
+        let said = |name| fs::read_to_string(self.folder.join(name)).unwrap_or_default();
+        let (log, errors) = (said("stdout.log"), said("stderr.log"));
+        let is_noise = |line: &&str| line.contains("libp2p") || line.contains("reload state");
+        let last: Vec<_> = log.lines().rev().filter(|line| !is_noise(line)).take(12).collect();
+        format!("{}\n{errors}", last.into_iter().rev().collect::<Vec<_>>().join("\n"))
+    }
+
+    fn take_note(&mut self, side: Side, outcome: &Value) {
+        if outcome["outcome"] == "committed" {
+            self.side = side;
+        }
+    }
+
+    fn last_line(&self) -> Value {
+        let text = fs::read_to_string(self.data_dir().join("audit.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
+    }
+
+    /// Waits until nothing is under way, and returns `status`.
+    pub async fn settled(&self) -> Value {
+        eventually("rest", async || {
+            let status = self.status().await;
+            let at_rest = status["running_reload"].is_null();
+            (at_rest && ["idle", "failed"].contains(&status["state"].as_str()?)).then_some(status)
+        })
+        .await
+    }
+
+    /// Makes the files say what runs, and asserts that every component runs it: what can be seen from outside.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub async fn assert_in_force(&mut self) {
+        let (side, what) = (self.side, self.doing.clone());
+        let is_new = side == Side::New;
+        self.write(side);
+        let logged = self.node().log().len();
+        let client = self.client(side);
+        let answer = client.post("/admin/reload", &[], vec![]).await;
+        let answer: Value = answer.unwrap_or_else(|e| panic!("{what}: {e}")).json().unwrap_or_default();
+        assert_eq!(answer["outcome"], "unchanged", "{what}: the files say what runs: {answer:#}");
+        let lines = self.node().log()[logged..].to_owned();
+        assert_eq!(lines.contains("\"DEBUG\""), is_new, "{what}: the level: {lines}");
+        let status = self.settled().await;
+        let gone = self.data_dir().join(side.other().socket());
+        // A node that was killed leaves the file of a socket behind, and nobody behind it.
+        eventually(&format!("{what}: {} is served by nobody", gone.display()), async || {
+            UnixStream::connect(&gone).is_err().then_some(())
+        })
+        .await;
+        eventually(&format!("{what}: the second port is as it should"), async || {
+            (self.second.accepts() == is_new).then_some(())
+        })
+        .await;
+        assert!(self.spec().port.accepts(), "{what}: the first port");
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        assert_eq!(members.len(), usize::from(is_new), "{what}: {members:#?}");
+        assert_eq!(status["worker_threads"], if is_new { 2 } else { 1 }, "{what}");
+        let path = format!("/v1/peers/{}/messages", NOBODY.replace('+', "-").replace('/', "_"));
+        let sent = client.post(&path, &[], vec![b'x'; 2000]).await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(sent.status.as_u16() == 413, is_new, "{what}: {sent:?}");
+        assert_eq!((&status["state"], &status["degraded"]), (&json!("idle"), &json!(false)), "{what}");
+        assert_eq!(status["held"], json!([]), "{what}");
+    }
+
+    /// Asserts what must be true of the disk at rest: the history says what runs, and nothing was left or let slip.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub async fn assert_ground(&self) -> Ground {
+        let what = &self.doing;
+        // What a fault kept back is written as soon as it can be, without another reload.
+        let status = self.settled().await;
+        let generation = status["generation"].as_u64();
+        let data_dir = self.data_dir();
+        let ground = eventually(&format!("{what}: the history says what runs: {generation:?}"), async || {
+            let ground = Ground::read(&data_dir, what);
+            (ground.newest() == generation).then_some(ground)
+        })
+        .await;
+        ground.assert_unbroken(what);
+        // One that was left behind in the middle of a step cleans up when it wakes.
+        eventually(&format!("{what}: no leftovers"), async || {
+            ground::leftovers(&self.folder).is_empty().then_some(())
+        })
+        .await;
+        self.assert_clean();
+        ground
+    }
+
+    /// Asserts that no temporary file is left, and that no secret stands where it should not.
+    ///
+    /// # Panics
+    /// If one is.
+    pub fn assert_clean(&self) {
+        let what = &self.doing;
+        assert_eq!(ground::leftovers(&self.folder), Vec::<PathBuf>::new(), "{what}");
+        assert_eq!(ground::telltales(&self.folder, self.secret.trim()), Vec::<PathBuf>::new(), "{what}");
+    }
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- while at: {}", self.doing);
+        }
+    }
+}
