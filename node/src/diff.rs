@@ -38,10 +38,15 @@ pub fn between(old: &Config, old_name: &str, new: &Config, new_name: &str) -> St
     text
 }
 
-fn unified(old: &str, old_name: &str, new: &str, new_name: &str) -> String {
+/// The unified diff of two texts whose lines end in `\n` and hold no `\r`, as canonical ones do. Empty where they are equal.
+#[must_use]
+pub fn unified(old: &str, old_name: &str, new: &str, new_name: &str) -> String {
     TextDiff::from_lines(old, new)
         .unified_diff()
         .context_radius(CONTEXT)
         .header(old_name, new_name)
         .to_string()
 }
+
+#[cfg(test)]
+mod tests;
