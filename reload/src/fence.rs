@@ -210,9 +210,9 @@ impl<S, P> Fence<S, P> {
         Admit::Run(Arc::clone(&self.section))
     }
 
-    /// Whether a later transaction is open.
+    /// Whether a later transaction is open, or over.
     pub fn is_past(&self, transaction: Transaction) -> bool {
-        self.stage.transaction().is_some_and(|held| held > transaction)
+        transaction < self.closed || self.stage.transaction().is_some_and(|held| held > transaction)
     }
 
     /// The section before is in force again, or could not be brought back: then the next `Rollback` tries once more, and a
@@ -228,7 +228,7 @@ impl<S, P> Fence<S, P> {
         match &self.stage {
             Stage::Restoring { transaction: held } if *held == transaction => {
                 self.stage = Stage::Rest;
-                self.closed = transaction;
+                self.closed = self.closed.max(transaction);
                 self.torn = result.is_err();
                 result
             }
@@ -354,6 +354,19 @@ mod tests {
         assert_eq!(fence.rollback(transaction(2)), Admit::Run(Arc::new("old")));
         fence.restored(transaction(2), Ok(())).unwrap();
         assert_eq!(fence.rollback(transaction(2)), Admit::Done);
+    }
+
+    #[test]
+    fn a_rollback_that_comes_late_opens_no_transaction_that_is_over() {
+        let mut fence = fence();
+        fence.prepare(transaction(3), Arc::new("new")).unwrap();
+        fence.prepared(transaction(3), Ok("socket")).unwrap();
+        fence.commit(transaction(3)).unwrap();
+        assert_eq!(fence.rollback(transaction(3)), Admit::Run(Arc::new("old")));
+        fence.restored(transaction(3), Err(StepError::component("no"))).expect_err("no");
+        assert_eq!(fence.rollback(transaction(2)), Admit::Done, "not its business");
+        fence.prepare(transaction(3), Arc::new("newer")).expect_err("over");
+        assert_eq!(fence.rollback(transaction(3)), Admit::Run(Arc::new("old")), "once more");
     }
 
     #[test]
