@@ -21,10 +21,12 @@ pub struct Case {
 #[derive(Clone, Debug)]
 pub struct Part {
     /// A component depends only on such of a lower rank, so that no circle can come about.
-    rank: u8,
-    needs: u8,
+    pub rank: u8,
+    pub needs: u8,
     pub replaceable: bool,
     pub minimal: bool,
+    /// What it changes is not guarded against a predecessor (`reload::Live` would be the guard).
+    pub unguarded: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -109,6 +111,8 @@ pub enum Fault {
     Blocked(Share),
     /// The thread stands still once it is done.
     Stuck(Share),
+    /// Done, and the same message comes once more, so much later.
+    Repeated(Share),
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +135,15 @@ pub enum Then {
     Await,
     Yield(u8),
     Wait(Share),
+}
+
+// === impl Part ===
+
+impl Part {
+    /// One that depends on nothing.
+    pub const fn alone() -> Self {
+        Self { rank: 0, needs: 0, replaceable: false, minimal: false, unguarded: false }
+    }
 }
 
 // === impl Case ===
@@ -161,8 +174,15 @@ pub fn any_case() -> BoxedStrategy<Case> {
 }
 
 fn part() -> impl Strategy<Value = Part> {
-    (0..4_u8, any::<u8>(), prop::bool::weighted(0.7), prop::bool::weighted(0.3))
-        .prop_map(|(rank, needs, replaceable, minimal)| Part { rank, needs, replaceable, minimal })
+    (0..4_u8, any::<u8>(), prop::bool::weighted(0.7), prop::bool::weighted(0.3), any::<bool>()).prop_map(
+        |(rank, needs, replaceable, minimal, unguarded)| Part {
+            rank,
+            needs,
+            replaceable,
+            minimal,
+            unguarded,
+        },
+    )
 }
 
 fn op() -> BoxedStrategy<Op> {
@@ -231,6 +251,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         3 => share().prop_map(Fault::Slow),
         1 => share().prop_map(Fault::Blocked),
         1 => share().prop_map(Fault::Stuck),
+        1 => share().prop_map(Fault::Repeated),
     ]
 }
 

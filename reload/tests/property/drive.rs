@@ -199,13 +199,18 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Nothing goes wrong any more: everybody is answered, what went wrong comes right, and two good reloads later the
-    /// file runs. Returns those who were not answered.
+    /// Nothing goes wrong any more: everybody is answered, what went wrong comes right, and good reloads get through, the
+    /// first one too. Returns those who were not answered.
     async fn come_to_rest(&mut self) -> Vec<AskId> {
         self.shared.heal();
         tokio::time::sleep(QUIET).await;
+        {
+            let running = self.shared.running();
+            let mut world = self.shared.lock();
+            let held = world.held();
+            world.log(What::Healed { running, held });
+        }
         if !self.stopped {
-            // The first one may find a component that is still on its way back; it is what gets it there.
             for value in [5, 6] {
                 for part in 0..self.blockers.len() {
                     self.edit(&Edit::Section(part, value));

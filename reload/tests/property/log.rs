@@ -42,6 +42,12 @@ pub enum What {
     StopAnswered,
     /// The file now says this.
     Edited(Settings),
+    /// Nothing goes wrong from now on, and everything has had time to come to rest. What runs, and what is still held of
+    /// what was prepared.
+    Healed {
+        running: Vec<u8>,
+        held: Vec<usize>,
+    },
     // What the coordinator does to components.
     Sent {
         transaction: u64,

@@ -6,12 +6,13 @@
 //! order of the steps, deadlines to the tick, generations, answers, audit lines and confirmations.
 //!
 //! `PROPTEST_CASES` says how many cases are tried, `PROPTEST_RNG_SEED` from which seed on. The seeds of failures are kept in
-//! `proptest-regressions/` and tried first.
+//! `proptest-regressions/` and tried first; [`found`] holds those that were worth a name.
 
 #![allow(unreachable_pub, reason = "a module of a test is not seen from outside")]
 
 mod case;
 mod drive;
+mod found;
 mod log;
 mod oracle;
 mod world;
@@ -54,9 +55,6 @@ fn try_all(strategy: impl Strategy<Value = Case>, cases: u32, seeds: &str) {
         ..Config::default()
     };
     let tried = TestRunner::new(config).run(&strategy, |case| {
-        if std::env::var_os("TRACE").is_some() {
-            std::fs::write("/tmp/case.txt", format!("{case:#?}")).unwrap();
-        }
         let (log, rest) = drive::run(&case);
         oracle::judge(&case, &log, &rest).map_err(TestCaseError::fail)
     });

@@ -60,6 +60,8 @@ struct Walk<'a> {
     kept: BTreeMap<u64, Settings>,
     awaited: Option<Awaited>,
     successors: Vec<u32>,
+    /// Nothing goes wrong any more.
+    healed: bool,
     file: Settings,
     /// From when at the earliest, and from when at the latest, which generation was current.
     was_current: Vec<(usize, usize, u64)>,
@@ -152,6 +154,7 @@ impl<'a> Walk<'a> {
             degraded: false,
             awaited: None,
             successors: vec![0; case.parts.len()],
+            healed: false,
             was_current: vec![(0, 0, 1)],
             was_awaited: vec![(0, None)],
             concluded: vec![],
@@ -192,6 +195,13 @@ impl<'a> Walk<'a> {
     fn aside(&mut self, entry: &Entry) -> Verdict<bool> {
         match &entry.what {
             What::Edited(file) => self.file = file.clone(),
+            What::Healed { running, held } => {
+                self.healed = true;
+                self.run_what_they_should(running)?;
+                for (part, held) in held.iter().enumerate() {
+                    ensure!(self.broken.contains(&part) || *held == 0, "{} still holds {held}", NAMES[part]);
+                }
+            }
             What::StopAsked => self.stop_asked = Some((self.at, entry.at)),
             What::StopAnswered => {
                 let (_, asked) = self.stop_asked.ok_or("a stop was answered that nobody asked for")?;
@@ -204,7 +214,9 @@ impl<'a> Walk<'a> {
             What::Confirmed { generation } => {
                 let awaited = self.awaited.take().ok_or("a confirmation of nothing")?;
                 ensure!(entry.at <= awaited.until, "a confirmation after its time");
-                ensure!(generation.get() == self.generation, "another generation was confirmed");
+                // One that is about to be written down is current already.
+                let is_next = self.runs && !self.judging && generation.get() == self.generation + 1;
+                ensure!(is_next || generation.get() == self.generation, "another generation was confirmed");
                 self.confirmed.push((self.at, *generation));
                 self.was_awaited.push((self.at, None));
             }
@@ -600,27 +612,27 @@ impl<'a> Walk<'a> {
         ensure!(*from == self.generation && *generation == from + 1, "a gap between generations");
         ensure!(settings == next, "another configuration is written down");
         ensure!(*restore == (aim != Aim::Files), "files are made to say what they say");
-        match (self.awaited, confirm) {
-            (Some(awaited), ConfirmChange::End) => {
-                ensure!(is_aimed_at(aim, awaited.target), "a confirmation is not awaited any more");
-            }
-            (Some(awaited), ConfirmChange::Keep) => {
-                ensure!(!is_aimed_at(aim, awaited.target), "what is left is still awaited");
-            }
-            (None, ConfirmChange::Begin(begun)) => {
-                ensure!(begun.target.get() == *from, "the way back leads elsewhere");
-            }
-            (None, ConfirmChange::Keep) => {}
-            _ => return Err("the confirmation that is awaited changes".to_owned()),
-        }
+        // It is decided on, and current, before another thread begins to write it down.
+        let since = self.log[..self.at].iter().rposition(|entry| match entry.what {
+            What::Acked { transaction, .. } => transaction == self.transaction,
+            What::Read { number, .. } => self.readings.contains(&number),
+            _ => false,
+        });
+        let since = since.unwrap_or(0);
+        let before =
+            self.was_awaited.iter().rev().find(|(at, _)| *at <= since).and_then(|(_, awaited)| *awaited);
+        let fits = |awaited: Option<Awaited>| match (awaited, confirm) {
+            (Some(awaited), ConfirmChange::End) => is_aimed_at(aim, awaited.target),
+            (Some(awaited), ConfirmChange::Keep) => !is_aimed_at(aim, awaited.target),
+            (None, ConfirmChange::Begin(begun)) => begun.target.get() == *from,
+            (None, ConfirmChange::Keep) => true,
+            _ => false,
+        };
+        ensure!(fits(self.awaited) || fits(before), "{confirm:?}, where {before:?} was awaited");
         self.generation = *generation;
         self.current = next.clone();
         self.kept.insert(*generation, next.clone());
-        // It is current before another thread begins to write it down.
-        let since = self.log[..self.at]
-            .iter()
-            .rposition(|entry| matches!(entry.what, What::Acked { .. } | What::Read { .. }));
-        self.was_current.push((since.unwrap_or(0), self.at, *generation));
+        self.was_current.push((since, self.at, *generation));
         let mut durable = false;
         self.records = true;
         loop {
@@ -717,6 +729,7 @@ impl<'a> Walk<'a> {
             return Err("a transaction ends without an outcome".to_owned());
         };
         self.runs = false;
+        ensure!(kind.is_success() || !self.healed, "nothing is wrong, and it is {kind:?}");
         ensure!(outcome.outcome == kind, "the outcome is {:?}, not {kind:?}", outcome.outcome);
         ensure!(outcome.config_generation.get() == self.generation, "the outcome names another generation");
         let took = (ended - run.began).as_secs_f64() * 1e3;
@@ -802,7 +815,8 @@ impl<'a> Walk<'a> {
             .concluded
             .iter()
             .any(|c| c.began >= awaited.until.saturating_sub(TICK) && c.outcome.trigger == Trigger::Rollback);
-        let idle = !self.concluded.iter().any(|c| c.began <= awaited.until && c.ended >= awaited.until);
+        let idle =
+            !self.concluded.iter().any(|c| c.began <= awaited.until + TICK && c.ended >= awaited.until);
         ensure!(
             !first || !idle || late <= self.slack() + TICK,
             "nothing runs, and it goes back {late:?} too late"
@@ -985,7 +999,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         }
         ensure!(self.awaited.is_none(), "what nobody confirmed never went back");
-        ensure!(self.broken.is_empty(), "two good reloads do not lead out of emergency");
+        ensure!(self.broken.is_empty(), "a good reload does not lead out of emergency");
         ensure!(self.current.sections.iter().all(|value| *value == 6), "a good reload does not get through");
         Ok(())
     }

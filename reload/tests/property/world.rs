@@ -12,7 +12,7 @@ use reload::machine::State;
 use reload::{
     Ack, ActorComponent, Board, Books, Candidate, Change, Class, Closing, Component, Configuration,
     Generation, Link, Live, LiveWriter, Outcome, Problem, Reconfigurable, Reconfigure, Rejection, Site,
-    Source, StepError, StepFuture, StepKind, Strategy, Transaction, Which, done,
+    Source, Step, StepError, StepFuture, StepKind, Strategy, Transaction, Which, done,
 };
 
 use crate::case::{Case, Fault, Io, MOST, NAMES, Point, Share};
@@ -182,8 +182,7 @@ impl Shared {
         crate::log::Rest {
             running,
             incarnations: world.incarnations.clone(),
-            // The world's own, and the actor's.
-            held: world.tokens.iter().map(|token| Arc::strong_count(token).saturating_sub(2)).collect(),
+            held: world.held(),
             board: world.board.as_ref().unwrap().read(),
             written: world.written.clone(),
             awaited_on_disk: world.awaited,
@@ -245,6 +244,12 @@ impl Shared {
 // === impl World ===
 
 impl World {
+    /// What is held of what was prepared, by the actors in office.
+    pub fn held(&self) -> Vec<usize> {
+        // The world has one of its own, and so has the actor.
+        self.tokens.iter().map(|token| Arc::strong_count(token).saturating_sub(2)).collect()
+    }
+
     pub fn log(&mut self, what: What) {
         let at = self.began.elapsed();
         self.log.push(Entry { at, what });
@@ -405,6 +410,7 @@ struct PartActor<const N: usize> {
     books: Books<u8, Prepared>,
     shared: Shared,
     writer: Arc<LiveWriter<u8>>,
+    unguarded: bool,
     token: Arc<()>,
     /// A successor that nobody has asked yet how it is.
     fresh: bool,
@@ -422,7 +428,7 @@ struct Prepared {
 struct Block(Duration);
 
 impl<const N: usize> PartActor<N> {
-    fn start_with(section: Arc<u8>, shared: Shared) -> Addr<Self> {
+    fn start_with(section: Arc<u8>, unguarded: bool, shared: Shared) -> Addr<Self> {
         let writer = shared.live[N].writer();
         writer.swap(Arc::clone(&section)).unwrap();
         let token = Arc::default();
@@ -432,7 +438,7 @@ impl<const N: usize> PartActor<N> {
             world.incarnations[N] += 1;
             world.incarnations[N] > 1
         };
-        Self { books: Books::new(section), shared, writer: Arc::new(writer), token, fresh }.start()
+        Self { books: Books::new(section), shared, writer: Arc::new(writer), unguarded, token, fresh }.start()
     }
 
     /// Does `work` as the fault of this step has it.
@@ -445,8 +451,8 @@ impl<const N: usize> PartActor<N> {
         let fault = self.shared.fault(N, point);
         let share = |share| self.shared.of_budget(share);
         match fault {
-            // Blocked happened before the message was looked at.
-            None | Some(Fault::Unavailable(0) | Fault::Blocked(_)) => done(work()),
+            // What is done to the messages is done before one is looked at.
+            None | Some(Fault::Unavailable(0) | Fault::Blocked(_) | Fault::Repeated(_)) => done(work()),
             Some(Fault::Refuse) => done(Err(StepError::component("refused"))),
             Some(Fault::Unavailable(times)) => {
                 self.shared.lock().faults.insert((N, point), Fault::Unavailable(times - 1));
@@ -499,7 +505,8 @@ impl<const N: usize> PartActor<N> {
 
     /// Swaps what everybody sees, if it is still in office.
     fn swap(&self, value: u8) -> impl FnOnce() -> Result<(), StepError> + 'static {
-        let writer = Arc::clone(&self.writer);
+        let writer =
+            if self.unguarded { Arc::new(self.shared.live[N].writer()) } else { Arc::clone(&self.writer) };
         move || {
             let swapped = writer.swap(Arc::new(value));
             swapped.map(drop).map_err(|retired| StepError::component(retired.to_string()))
@@ -595,10 +602,28 @@ impl<const N: usize> Component<Config> for Seen<N> {
             StepKind::Finish => Point::Finish,
             StepKind::Rollback => Point::Rollback,
         };
-        let blocked = self.shared.lock().faults.get(&(N, point)).copied();
-        if let Some(Fault::Blocked(share)) = blocked {
-            self.shared.fault(N, point);
-            self.link.addr().do_send(Block(self.shared.of_budget(share)));
+        let fault = self.shared.lock().faults.get(&(N, point)).copied();
+        match fault {
+            Some(Fault::Blocked(share)) => {
+                self.shared.fault(N, point);
+                self.link.addr().do_send(Block(self.shared.of_budget(share)));
+            }
+            Some(Fault::Repeated(share)) => {
+                self.shared.fault(N, point);
+                let (link, late) = (self.link.clone(), self.shared.of_budget(share));
+                let step = match step {
+                    StepKind::Prepare => Step::Prepare(Arc::clone(&next.sections[N]), by),
+                    StepKind::Commit => Step::Commit,
+                    StepKind::Probe => Step::Probe,
+                    StepKind::Finish => Step::Finish,
+                    StepKind::Rollback => Step::Rollback,
+                };
+                tokio::task::spawn_local(async move {
+                    tokio::time::sleep(late).await;
+                    link.addr().do_send(Reconfigure::new(transaction, step));
+                });
+            }
+            _ => {}
         }
         let number = number(transaction);
         self.shared.log(What::Sent { transaction: number, part: N, step });
@@ -640,13 +665,15 @@ static NEEDS: LazyLock<Vec<Vec<&'static str>>> = LazyLock::new(|| {
 pub type Blocker = Box<dyn Fn(Duration)>;
 
 fn component<const N: usize>(case: &Case, shared: &Shared) -> (Box<dyn Component<Config>>, Blocker) {
-    let link = Link::new(PartActor::<N>::start_with(Arc::new(1), shared.clone()));
+    let spec = &case.parts[N];
+    let unguarded = spec.unguarded;
+    let link = Link::new(PartActor::<N>::start_with(Arc::new(1), unguarded, shared.clone()));
     let needs = case.needs(N).fold(0, |set, need| set | 1 << need);
     let mut inner = ActorComponent::new(link.clone(), &NEEDS[needs], |config: &Config| &config.sections[N]);
-    let spec = &case.parts[N];
     if spec.replaceable {
         let shared = shared.clone();
-        inner = inner.replaceable(move |section| PartActor::<N>::start_with(section, shared.clone()));
+        inner =
+            inner.replaceable(move |section| PartActor::<N>::start_with(section, unguarded, shared.clone()));
     }
     if spec.minimal {
         inner = inner.minimal(|_| MINIMAL);

@@ -1,6 +1,7 @@
 //! A service of three actors, `log` ← `store` ← `server`, each with a number for a section and faults on command.
 
 #![allow(unreachable_pub, reason = "a module of a test is not seen from outside")]
+#![allow(dead_code, reason = "each test program uses its own part of it")]
 
 use std::collections::BTreeMap;
 use std::future::Future;
