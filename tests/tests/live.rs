@@ -192,7 +192,10 @@ async fn a_member_is_added_and_removed() {
             committed(&outcome);
             // Closed before the reload reports success. (Where everybody may connect, it may have dialled again since.)
             let connections = node.connections().await;
-            assert!(theirs.iter().all(|closed| !connections.contains(closed)), "{membership}: {connections:?}");
+            assert!(
+                theirs.iter().all(|closed| !connections.contains(closed)),
+                "{membership}: {connections:?}"
+            );
         }
         traffic.finish().await;
         if membership == "members" {
