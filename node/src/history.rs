@@ -177,7 +177,7 @@ impl History {
 
 impl Recorder<Config> for History {
     fn stage(&self, record: &Record<Config>) {
-        self.lock().stage(&generation_of(record));
+        self.lock().stage(generation_of(record));
     }
 
     /// In this order: what must stand before the generation does, the generation, then the files that are to say it. Killed
@@ -191,7 +191,8 @@ impl Recorder<Config> for History {
         if record.restore {
             books.hold(&record.config, record.generation);
         }
-        let mut durable = books.write_down(&record.id, || generation_of(&record));
+        books.keep(&record.id, || generation_of(&record));
+        let mut durable = books.flush();
         let warnings = if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
         if record.confirm == ConfirmChange::End {
             books.await_confirmation(None);

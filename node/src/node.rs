@@ -224,11 +224,12 @@ impl Node {
             };
             match signal {
                 Some(Signal::Reload(sender)) => {
-                    self.logging.addr().do_send(Reopen);
-                    self.admin.addr().do_send(admin::Reopen);
                     let origin =
                         Origin { trigger: Trigger::Signal, actor: Some(sender.to_string()), note: None };
+                    // First: the others are done long before a file is judged.
                     self.coordinator.do_send(Reload::new(origin));
+                    self.logging.addr().do_send(Reopen);
+                    self.admin.addr().do_send(admin::Reopen);
                 }
                 Some(Signal::Stop(sender)) => {
                     tracing::info!(%sender, "Shutting down...");

@@ -6,8 +6,8 @@
 //! the name of a point holds one action, and is renamed to `POINT.hit` when the point is reached and acts, once. A number before
 //! the action is how many hits pass first (`2 return(error)`).
 //!
-//! - [`io`]: `return(error)` fails, `return(full)` fails for want of room, `panic` panics, `sleep(MS)` blocks the thread.
-//! - [`pass`]: `panic` and `sleep(MS)`; there is nobody to take an error.
+//! - [`io()`]: `return(error)` fails, `return(full)` fails for want of room, `panic` panics, `sleep(MS)` blocks the thread.
+//! - [`pass()`]: `panic` and `sleep(MS)`; there is nobody to take an error.
 //! - Every step of every component, by the name `component::step`: `return(error)` refuses before the step is begun,
 //!   `return(error_after)` after it, `return(hang)` does the step and never answers, `return(late:MS)` does it and answers
 //!   late, and `panic` and `sleep(MS)`.
@@ -37,9 +37,9 @@ pub struct Point {
 /// What a point can be told, besides to panic and to sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Takes {
-    /// To fail as the system would: [`io`].
+    /// To fail as the system would: [`io()`].
     Error,
-    /// Nothing: [`pass`].
+    /// Nothing: [`pass()`].
     Nothing,
     /// What a component's step takes.
     Step,
@@ -110,13 +110,13 @@ enum Answer {
 // === impl Point ===
 
 impl Point {
-    /// A point that [`io`] passes.
+    /// A point that [`io()`] passes.
     #[must_use]
     pub const fn io(name: &'static str) -> Self {
         Self { name, takes: Takes::Error }
     }
 
-    /// A point that [`pass`] passes.
+    /// A point that [`pass()`] passes.
     #[must_use]
     pub const fn pass(name: &'static str) -> Self {
         Self { name, takes: Takes::Nothing }

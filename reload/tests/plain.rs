@@ -26,7 +26,7 @@ struct Greeter {
 struct World {
     shared: Arc<Mutex<Shared>>,
     /// Whoever holds this keeps the reader from reading.
-    reading: Arc<Mutex<()>>,
+    reading: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -115,7 +115,7 @@ impl Configuration for Config {
 
 impl Source<Config> for World {
     fn load(&self, _: &Arc<Config>, _: &Which) -> Result<Candidate<Config>, Rejection> {
-        let _turn = self.reading.lock();
+        let _turn = self.reading.blocking_lock();
         let file = self.lock().file.clone();
         assert!(!file.is_empty(), "an empty file is a bug in this reader");
         if file.len() > 1 {
@@ -237,7 +237,7 @@ async fn more_requests_than_may_wait_are_sent_away() {
     let (_, coordinator) = service(&world, started());
     world.lock().file = vec!["hello".to_owned()];
     // The first one is kept from reading.
-    let held = world.reading.lock().unwrap();
+    let held = world.reading.lock().await;
     let asked = (0..1100).map(|_| coordinator.send(Reload::new(origin())));
     let mut answers: FuturesUnordered<_> = asked.collect();
     for _ in 0..1100 - 1 - 1024 {

@@ -91,12 +91,17 @@ struct Taken {
 
 impl Place {
     fn of(path: &Path) -> Self {
-        let place = resolved(path);
+        Self::at(resolved(path))
+    }
+
+    /// For a path whose folder is known to be without symlinks.
+    fn at(place: PathBuf) -> Self {
+        let path = &*place;
         let target = fs::read_link(path).ok().map(|next| {
             fs::canonicalize(path).unwrap_or_else(|_| resolved(&path.parent().unwrap_or(path).join(next)))
         });
         let id = fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-        Self { path: place, target, id }
+        Self { target, id, path: place }
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -128,11 +133,11 @@ impl Taken {
         }
         named.push((SOCKET, Place::of(&draft.admin.socket)));
         named.push((DATA_DIR, Place::of(&draft.data_dir)));
-        for name in IN_DATA_DIR {
-            named.push((name, Place::of(&draft.data_dir.join(name))));
-        }
         // Symlinks of the folder itself count too: what is in it is compared by where it really is.
         let data_dir = fs::canonicalize(&draft.data_dir).unwrap_or_else(|_| resolved(&draft.data_dir));
+        for name in IN_DATA_DIR {
+            named.push((name, Place::at(data_dir.join(name))));
+        }
         Self { named, data_dir }
     }
 

@@ -27,10 +27,10 @@ pub(super) struct Books {
     held: Arc<HeldFiles>,
     /// How many replaced files are kept, and generations.
     keep: usize,
-    /// What may become a generation, by the id of its reload.
-    staged: Option<(String, StagedGeneration)>,
-    /// Committed and not written yet, in order.
-    unwritten: VecDeque<NewGeneration>,
+    /// What may become a generation.
+    staged: Option<(NewGeneration, StagedGeneration)>,
+    /// Committed and not written yet, in order; perhaps half-way there.
+    unwritten: VecDeque<(NewGeneration, Option<StagedGeneration>)>,
     /// Audit lines that had no room, in order.
     untold: VecDeque<Value>,
 }
@@ -150,40 +150,29 @@ impl Books {
     }
 
     /// Brings to the disk what may become a generation. What fails here fails again, and is told, when it does.
-    pub(super) fn stage(&mut self, new: &NewGeneration) {
+    pub(super) fn stage(&mut self, new: NewGeneration) {
         self.staged = None;
         if self.unwritten.is_empty() {
-            self.staged = self.generations.stage(new).ok().map(|staged| (new.meta.id.clone(), staged));
+            self.staged = self.generations.stage(&new).ok().map(|staged| (new, staged));
         }
     }
 
     /// The reload of this id has ended: what it may have left is no generation.
     pub(super) fn unstage(&mut self, id: &str) {
-        self.staged.take_if(|(staged, _)| staged == id);
+        self.staged.take_if(|(new, _)| new.meta.id == id);
     }
 
-    /// Keeps the generation of the reload of this id, as it was staged or as it is now made; `true` when this one and all before
-    /// are on disk.
-    pub(super) fn write_down(&mut self, id: &str, make: impl FnOnce() -> NewGeneration) -> bool {
-        // Not before what must stand before it does.
-        if self.flush_standing() && self.keep_staged(id) {
-            return true;
-        }
-        self.keep(make());
-        self.flush()
-    }
-
-    fn keep_staged(&mut self, id: &str) -> bool {
-        let staged = self.staged.take_if(|(staged, _)| staged == id).filter(|_| self.unwritten.is_empty());
-        staged.is_some_and(|(_, staged)| self.generations.append_staged(staged).is_ok())
-    }
-
-    /// Takes a generation to be written with the next [`Books::flush`].
-    fn keep(&mut self, new: NewGeneration) {
+    /// Takes the generation of the reload of this id, as it was staged or as it is now made, to be written with the next
+    /// [`Books::flush`].
+    pub(super) fn keep(&mut self, id: &str, make: impl FnOnce() -> NewGeneration) {
+        let (new, staged) = match self.staged.take() {
+            Some((new, staged)) if new.meta.id == id => (new, Some(staged)),
+            _ => (make(), None),
+        };
         if self.unwritten.len() >= MAX_KEPT_BACK {
             self.unwritten.pop_front();
         }
-        self.unwritten.push_back(new);
+        self.unwritten.push_back((new, staged));
     }
 
     /// Adds a line to the audit log.
@@ -220,8 +209,12 @@ impl Books {
     }
 
     fn flush_generations(&mut self) -> bool {
-        while let Some(next) = self.unwritten.front() {
-            match self.generations.append(next) {
+        while let Some((next, staged)) = self.unwritten.front_mut() {
+            let written = match staged.take() {
+                Some(staged) => self.generations.append_staged(staged),
+                None => self.generations.append(next),
+            };
+            match written {
                 Ok(()) => {}
                 Err(AppendError::Write(error)) => {
                     tracing::warn!(generation = next.meta.generation.get(), %error, "a generation waits to be written");
