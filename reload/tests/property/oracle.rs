@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
                 let awaited = self.awaited.take().ok_or("a confirmation of nothing")?;
                 ensure!(entry.at <= awaited.until + TICK, "a confirmation after its time");
                 // One that is about to be written down is current already.
-                let is_next = self.runs && !self.judging && generation.get() == self.generation + 1;
+                let is_next = self.runs && generation.get() == self.generation + 1;
                 ensure!(is_next || generation.get() == self.generation, "another generation was confirmed");
                 self.confirmed.push((self.at, *generation));
                 self.was_awaited.push((self.at, None));
