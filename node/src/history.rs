@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use reload::{ConfirmChange, Generation, Outcome, Problem, Record, Recorded, Recorder, Unconfirmed};
+use reload::{Class, ConfirmChange, Generation, Outcome, Problem, Record, Recorded, Recorder, Unconfirmed};
 use serde_json::Value;
 use storage::generations::{Damaged, Meta, NewGeneration, ReadError, Snapshot};
 use storage::standing::StandingError;
@@ -193,7 +193,12 @@ impl Recorder<Config> for History {
         }
         books.keep(&record.id, || generation_of(&record));
         let mut durable = books.flush();
-        let warnings = if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
+        let mut warnings =
+            if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
+        if matches!(record.confirm, ConfirmChange::Begin(_)) && !durable {
+            let message = "that this generation has to be confirmed is not on disk: if the node dies before it is, it does not go back";
+            warnings.push(Problem::new(Class::System, message).hint("make room, then confirm or roll back"));
+        }
         if record.confirm == ConfirmChange::End {
             books.await_confirmation(None);
             durable &= books.flush_standing();

@@ -109,10 +109,12 @@ impl Place {
     fn choose(self, path: &Path, last_known_good: bool) -> Result<StartFrom, Refused> {
         if let Some(target) = self.overdue() {
             match self.generation(path, target) {
-                Ok(loaded) => return self.start(loaded, From::Unconfirmed { target }),
-                Err(rejection) => eprintln!(
-                    "Warning: generation {target} was to come back, and cannot: {}",
-                    config::problems_text(&rejection.problems)
+                Ok(loaded) => return Ok(self.with(loaded, From::Unconfirmed { target })),
+                // It is tried again while the node runs on what the files say.
+                Err(problems) => eprintln!(
+                    "Warning: generation {target} was to come back, because the one after it was not confirmed in time, and \
+                     cannot: {}",
+                    config::problems_text(&problems)
                 ),
             }
         }
@@ -132,7 +134,7 @@ impl Place {
                 });
                 match newest {
                     Some((generation, loaded)) => {
-                        self.start(loaded, From::LastKnownGood { generation, problems })
+                        Ok(self.with(loaded, From::LastKnownGood { generation, problems }))
                     }
                     None => Err(Refused::Configuration(problems)),
                 }
@@ -148,8 +150,12 @@ impl Place {
         (Duration::from_millis(awaited.by_unix_ms) <= now).then_some(awaited.target)
     }
 
-    fn generation(&self, path: &Path, generation: Generation) -> Result<Loaded, Rejection> {
-        from_history(&self.history, path, generation, None)
+    /// A generation that can run here and now.
+    fn generation(&self, path: &Path, generation: Generation) -> Result<Loaded, Vec<Problem>> {
+        let loaded =
+            from_history(&self.history, path, generation, None).map_err(|rejection| rejection.problems)?;
+        let problems = config::resources(&loaded.config, None, &[]);
+        if problems.is_empty() { Ok(loaded) } else { Err(problems) }
     }
 
     fn start(self, loaded: Loaded, from: From) -> Result<StartFrom, Refused> {
@@ -160,8 +166,12 @@ impl Place {
             return Err(Refused::Configuration(problems));
         }
         sweep(&loaded.config);
+        Ok(self.with(loaded, from))
+    }
+
+    fn with(self, loaded: Loaded, from: From) -> StartFrom {
         let Self { data_dir, history, wrong } = self;
-        Ok(StartFrom { loaded, data_dir, history, wrong, from })
+        StartFrom { loaded, data_dir, history, wrong, from }
     }
 }
 

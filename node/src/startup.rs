@@ -89,7 +89,7 @@ fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
         outcome.durable = recorded.durable;
         outcome.warnings.extend(recorded.warnings);
     }
-    outcome.duration_ms = ms(began.at.elapsed());
+    outcome.duration_ms = ms(began.at.elapsed() + began.read + began.validate);
     fault::pass("start::audit");
     history.audit(&outcome);
     history.tidy();

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,7 @@ const MAX_NAMES: usize = 64;
 pub enum Mode {
     /// 0600: everything that is a secret or holds one (N2).
     OwnerOnly,
-    /// The mode of the file that is replaced, or this one for a new file: for files that belong to people.
+    /// Mode and owner of the file that is replaced, or this mode for a new file: for files that belong to people.
     KeepOr(u32),
 }
 
@@ -85,12 +85,21 @@ pub fn write(path: &Path, contents: &[u8], mode: Mode) -> Result<(), WriteError>
 /// With the path, the step and the remedy; no temp file is left.
 pub fn stage(path: &Path, contents: &[u8], mode: Mode) -> Result<Staged, WriteError> {
     let target = follow(path).map_err(at(path, Action::Resolve))?;
-    let mode = match mode {
-        Mode::OwnerOnly => 0o600,
-        Mode::KeepOr(new) => fs::metadata(&target).map_or(new, |old| old.permissions().mode() & 0o777),
+    let old = match mode {
+        Mode::OwnerOnly => None,
+        Mode::KeepOr(_) => fs::metadata(&target).ok(),
+    };
+    let mode = match (mode, &old) {
+        (Mode::OwnerOnly, _) => 0o600,
+        (Mode::KeepOr(new), None) => new,
+        (Mode::KeepOr(_), Some(old)) => old.permissions().mode() & 0o777,
     };
     let temp =
         Temp::create(folder_of(&target), target.file_name(), mode).map_err(at(&target, Action::Create))?;
+    if let Some(old) = old {
+        // A file that belongs to somebody stays theirs, as far as we may give files away: only root may.
+        let _ = std::os::unix::fs::fchown(&temp.file, Some(old.uid()), Some(old.gid()));
+    }
     temp.fill(contents).map_err(at(&target, Action::Write))?;
     Ok(Staged { temp, target })
 }

@@ -2,8 +2,6 @@
 //!
 //! Others read the members through a [`MembersView`], without asking the actor; a reload swaps them all at once.
 
-use std::fs::File;
-use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -92,28 +90,6 @@ impl Reconfigurable for PeerStore {
     fn restore(&mut self, before: &Arc<PeersSection>, _: &mut Self::Context) -> StepFuture<()> {
         self.became_alone = false;
         done(self.swap(before))
-    }
-
-    /// Whether the file can still be read. Only without members may it be missing (contract: peers.yaml).
-    fn probe(&mut self) -> StepFuture<()> {
-        let section = Arc::clone(self.books.section());
-        Box::pin(async move {
-            let file = section.file.clone();
-            let opened = tokio::task::spawn_blocking(move || {
-                // Checked before the open, which would wait for the other end of a FIFO.
-                if !file.metadata()?.is_file() {
-                    return Err(io::Error::new(ErrorKind::InvalidInput, "is no regular file"));
-                }
-                File::open(&file).map(drop)
-            });
-            match opened.await.map_err(io::Error::other).flatten() {
-                Ok(()) => Ok(()),
-                Err(error) if error.kind() == ErrorKind::NotFound && section.members.is_empty() => Ok(()),
-                Err(error) => Err(StepError::component(format!("{}: {error}", section.file.display()))
-                    .key("peers.file")
-                    .hint("the members were read from it and it is gone or unreadable now: restore it")),
-            }
-        })
     }
 
     fn finish(&mut self, _: &mut Self::Context) -> StepFuture<()> {

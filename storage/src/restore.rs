@@ -91,9 +91,12 @@ fn keep_replaced(path: &Path, bytes: &[u8], number: u64) -> Result<PathBuf, Rest
         let kept = if more == 0 { first.clone() } else { with_suffix(&first, &format!(".{more}")) };
         match bytes_of(&kept) {
             Ok(None) => {
-                // A copy of a file with a key in it; and what is replaced may be unreadable for others for a reason.
-                atomic::write(&kept, bytes, Mode::OwnerOnly)?;
-                return Ok(kept);
+                // A copy of a file with a key in it, for its owner only; and never through a symlink that leads nowhere yet.
+                match atomic::create(&kept, bytes) {
+                    Ok(()) => return Ok(kept),
+                    Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
             Ok(Some(same)) if same == bytes => return Ok(kept),
             Ok(Some(_)) | Err(_) => {}
@@ -173,6 +176,26 @@ mod tests {
         let kept = folder.path().join("peers.yaml.replaced-2");
         assert_eq!(restore(&path, None, 2, 9).unwrap(), Restored::Written(Some(kept)));
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_kept_goes_through_no_symlink_and_the_file_stays_its_owners() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("c"), folder.path().join("victim"));
+        fs::write(&path, "new").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root can give files away; for others there is nothing to be seen here.
+        let _ = std::os::unix::fs::chown(&path, Some(1), Some(1));
+        let owner =
+            |path: &Path| fs::metadata(path).map(|found| (found.uid(), found.gid(), found.mode() & 0o777));
+        let before = owner(&path).unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("c.replaced-1")).unwrap();
+        let kept = folder.path().join("c.replaced-1.1");
+        assert_eq!(restore(&path, Some(b"old"), 1, 9).unwrap(), Restored::Written(Some(kept.clone())));
+        assert!(!victim.exists());
+        assert_eq!(owner(&path).unwrap(), before);
+        assert_eq!(owner(&kept).unwrap().2, 0o600);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Output;
 
-use fednode_tests::{Node, Spec, eventually, process};
+use fednode_tests::{Node, Port, Spec, eventually, process};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -110,6 +110,7 @@ async fn the_routes_of_going_back_have_the_contracts_codes() {
     assert_eq!(post("/admin/rollback", "\"1\"", r#"{"generation": 1}"#).await.0, 412);
     let (status, outcome) = post("/admin/rollback", "\"2\"", r#"{"generation": 1, "note": "why"}"#).await;
     assert_eq!((status, &outcome["config_generation"], &outcome["note"]), (200, &json!(3), &json!("why")));
+    assert_eq!(post("/admin/reload?dryrun=true", "", "").await.0, 400, "a misspelt dry run is no reload");
     for confirm in ["0s", "1", "1w", "25h"] {
         let (status, answer) = post(&format!("/admin/reload?confirm={confirm}"), "", "").await;
         assert_eq!(status, 400, "{confirm}: {answer}");
@@ -226,6 +227,87 @@ async fn a_file_that_cannot_be_written_is_held_until_it_changes() {
     assert_eq!(members(&node).await, 1);
     let node = node.kill().await.start().await;
     assert_eq!(members(&node).await, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_comes_back_with_its_generation() {
+    let mut spec = Spec::new();
+    spec.peers =
+        json!({"peers": [{"public_key": fednode_tests::Keys::generate().public_key, "addresses": []}]});
+    let node = spec.start().await;
+    let peers = process::read(&node.spec().peers_path());
+    fs::remove_file(node.spec().peers_path()).unwrap();
+    assert_eq!(node.hangup().await["outcome"], "committed");
+    let back = node.spec().cli(&["rollback", "--json"]);
+    assert_eq!(code(&back), Some(0), "{back:?}");
+    assert_eq!(process::read(&node.spec().peers_path()), peers);
+    assert_eq!(node.status().await["members"].as_array().unwrap().len(), 1);
+    assert_eq!(node.hangup().await["outcome"], "unchanged");
+}
+
+/// Generations 1 and 2 on two ports; whoever holds a port keeps its generation from running.
+async fn two_ports() -> (Spec, Port) {
+    let mut node = Spec::new().start().await;
+    let second = Port::free();
+    node.edit(|conf| conf["network"] = json!({"addresses": [second.loopback()]}));
+    assert_eq!(code(&node.spec().cli(&["reload", "--confirm", "10s"])), Some(0));
+    (node.kill().await, second)
+}
+
+#[tokio::test]
+async fn what_was_to_come_back_and_cannot_at_a_start_does_not_keep_the_node_down() {
+    let (spec, _second) = two_ports().await;
+    let standing = spec.folder().join("data").join("standing.json");
+    let mut awaited: Value = serde_json::from_slice(&fs::read(&standing).unwrap()).unwrap();
+    awaited["unconfirmed"]["by_unix_ms"] = json!(1);
+    fs::write(&standing, awaited.to_string()).unwrap();
+    let taken = std::net::TcpListener::bind(spec.port.address()).unwrap();
+    let mut node = spec.spawn_as_it_is();
+    node.wait_until_it_serves().await;
+    assert!(node.stderr().contains("generation 1 was to come back"), "{}", node.stderr());
+    assert_eq!(node.status().await["confirm_target"], 1);
+    // And as soon as it can, it does.
+    drop(taken);
+    eventually("it goes back", async || (node.status().await["generation"] == 3).then_some(())).await;
+    assert!(node.spec().port.accepts());
+}
+
+#[tokio::test]
+async fn the_last_known_good_is_one_that_can_run() {
+    let (spec, second) = two_ports().await;
+    let _taken = std::net::TcpListener::bind(second.address()).unwrap();
+    fs::write(spec.conf_path(), "broken: [").unwrap();
+    let child =
+        spec.command(&["run", "--last-known-good"]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let client = fednode::client::Client::new(spec.folder().join("data").join("admin.sock"));
+    let status: Value =
+        eventually("it serves", async || client.get("/admin/status").await.ok()?.json().ok()).await;
+    assert!(status["degraded_reason"].as_str().unwrap().contains("generation 1"), "{status:#}");
+    assert!(spec.port.accepts());
+    let mut child = child;
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_for_want_of_descriptors_is_read_again() {
+    use rustix::process::{Resource, Rlimit};
+    let mut node = Spec::new().start().await;
+    node.edit(|conf| conf["protocol"] = limits("2KiB"));
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let none = Rlimit { current: Some(3), maximum: limit.maximum };
+    rustix::process::prlimit(Some(node.pid()), Resource::Nofile, none).unwrap();
+    node.signal(Signal::HUP);
+    let plenty = Rlimit { current: Some(1024), maximum: limit.maximum };
+    rustix::process::prlimit(Some(node.pid()), Resource::Nofile, plenty).unwrap();
+    eventually("it is committed", async || {
+        node.audit()
+            .iter()
+            .any(|line| line["outcome"] == "committed" && line["trigger"] == "signal")
+            .then_some(())
+    })
+    .await;
+    assert!(node.audit().iter().all(|line| line["outcome"] == "committed"), "{:#?}", node.audit());
 }
 
 #[tokio::test]

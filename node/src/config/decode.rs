@@ -168,8 +168,7 @@ fn key(section: &Section<'_>, folder: &Path) -> (Key, Option<PathBuf>, Option<Di
         }
         Err(storage::document::ReadError::Missing) => (Key::Missing, Some(path), None),
         Err(error) => {
-            let hint = error.problem("").hint.unwrap_or_default();
-            file.refuse(format!("the file {} {error}", file.shown_file()), hint);
+            file.refuse_file(&error);
             (Key::Wrong, Some(path), None)
         }
     }

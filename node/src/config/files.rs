@@ -48,8 +48,7 @@ pub(super) fn named(node: &Node<'_>, folder: &Path) -> Option<NamedFile> {
     match read_named(&path) {
         Ok((file, _)) => Some(file),
         Err(error) => {
-            let problem = error.problem("");
-            node.refuse(format!("the file {} {error}", node.shown_file()), problem.hint.unwrap_or_default());
+            node.refuse_file(&error);
             None
         }
     }

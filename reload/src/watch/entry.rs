@@ -12,6 +12,10 @@ const GONE: u32 = 3;
 /// And never sooner than this, however short `settle` is.
 const GONE_AT_LEAST: Duration = Duration::from_millis(250);
 
+/// A file that never stands still is compared after this long all the same: a change is live within 30 seconds (R24), and
+/// whoever touches a file without end must not keep an edit from being seen.
+const UNREST: Duration = Duration::from_secs(20);
+
 /// One file of the set.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -27,6 +31,8 @@ pub(super) struct Entry {
     since: Instant,
     /// Something happened since its contents were compared.
     open: bool,
+    /// When the first of that was.
+    restless: Instant,
     /// Its contents when they were read last.
     last: Option<State>,
     /// When they have to be read again, although nothing is known to have happened.
@@ -46,6 +52,7 @@ impl Entry {
             look: None,
             since: now,
             open: true,
+            restless: now,
             last: None,
             again: None,
             news: None,
@@ -64,7 +71,9 @@ impl Entry {
     /// Something happened to it.
     pub(super) fn touch(&mut self, now: Instant) {
         self.since = now;
-        self.open = true;
+        if !std::mem::replace(&mut self.open, true) {
+            self.restless = now;
+        }
         self.news = None;
     }
 
@@ -80,7 +89,8 @@ impl Entry {
     pub(super) fn due(&self, settle: Duration) -> Option<Instant> {
         if self.open {
             let begins = self.told.is_none() && self.last.is_none();
-            Some(if begins { self.since } else { self.since + self.rest(settle) })
+            let rested = self.since + self.rest(settle);
+            Some(if begins { self.since } else { rested.min(self.restless + settle.max(UNREST)) })
         } else {
             self.again
         }
@@ -180,6 +190,25 @@ mod tests {
         entry.rests(content(2), now, COARSE);
         assert_eq!(entry.tell(), Some("/a".into()));
         assert_eq!(entry.tell(), None);
+    }
+
+    #[test]
+    fn a_file_that_never_stands_still_is_compared_all_the_same() {
+        let start = Instant::now();
+        let mut entry = rested(1, start);
+        let first = start + SETTLE * 2;
+        let mut now = first;
+        while now < first + UNREST {
+            entry.touch(now);
+            assert!(entry.wants_comparison(SETTLE, now).is_none());
+            now += SETTLE / 2;
+        }
+        entry.touch(now);
+        assert!(entry.wants_comparison(SETTLE, now).is_some());
+        entry.rests(content(2), now, COARSE);
+        assert_eq!(entry.tell(), Some("/a".into()));
+        entry.touch(now);
+        assert_eq!(entry.due(SETTLE), Some(now + SETTLE), "and from then on as before");
     }
 
     #[test]

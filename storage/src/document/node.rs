@@ -85,6 +85,14 @@ impl<'n> Node<'n> {
         self.findings.error_at(&self.path, self.problem(message, hint), Spot::Value);
     }
 
+    /// Reports that the file which the value names cannot be read.
+    pub fn refuse_file(&self, error: &super::ReadError) {
+        let hint = error.problem("").hint.unwrap_or_default();
+        let problem = self.problem(format!("the file {} {error}", self.shown_file()), hint);
+        let problem = Problem { class: error.class(), ..problem };
+        self.findings.error_at(&self.path, problem, Spot::Value);
+    }
+
     /// Reports what is odd about the value.
     pub fn warn(&self, message: impl Into<String>, hint: impl Into<String>) {
         self.findings.warning_at(&self.path, self.problem(message, hint), Spot::Value);

@@ -55,7 +55,16 @@ impl ReadError {
             }
             Self::Io(_) => "see whether the disk and the path are well",
         };
-        Problem::new(Class::Validation, self.to_string()).file(file).hint(hint)
+        Problem::new(self.class(), self.to_string()).file(file).hint(hint)
+    }
+
+    /// Whose fault it is: the file's, or the machine's, where another try may help (R15).
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Io(error) if reload::error::may_pass(error) => Class::System,
+            _ => Class::Validation,
+        }
     }
 }
 

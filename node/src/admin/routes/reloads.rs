@@ -23,7 +23,9 @@ use crate::start_from::from_history;
 
 const REFUSED: &str = "Configuration reload refused";
 
+/// A misspelt `dry_run` must not be a reload.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ReloadQuery {
     #[serde(default)]
     dry_run: bool,
@@ -82,7 +84,8 @@ async fn reload(state: State, request: HttpRequest, query: Query<ReloadQuery>, b
         return error(StatusCode::BAD_REQUEST, "Bad query", text);
     }
     if dry_run {
-        let which = config.map_or(Which::OwnToLook, Which::Other);
+        let own = |path: &PathBuf| *path == state.current.load().source.path;
+        let which = config.filter(|path| !own(path)).map_or(Which::OwnToLook, Which::Other);
         return look(&state, &request, note, which).await;
     }
     ask(&state, &request, note, Aim::Files, confirm).await
@@ -181,10 +184,13 @@ fn target(state: &AdminState, named: Option<u64>) -> Result<Generation, String> 
         .ok_or_else(|| format!("there is no generation before {current} with other contents"))
 }
 
-/// Whether a generation says something else than what runs. One that cannot be run today does: trying tells why.
+/// Whether a generation says something else than what runs. One that cannot be run today does: trying tells why. One whose file
+/// is damaged is passed over.
 fn differs(history: &History, generation: Generation, running: &Arc<Config>) -> bool {
     let path = &running.source.path;
-    from_history(history, path, generation, Some(running)).map_or(true, |loaded| *loaded.config != **running)
+    history.read(generation).is_ok()
+        && from_history(history, path, generation, Some(running))
+            .map_or(true, |loaded| *loaded.config != **running)
 }
 
 fn within(text: &str) -> Result<Duration, String> {

@@ -48,7 +48,8 @@ impl Judge<'_> {
                         let problem =
                             Problem::at("peers.file", format!("the file {} {error}", draft.peers.shown));
                         let hint = error.problem(name).hint.unwrap_or_default();
-                        findings.error(problem.hint(hint), Spot::Value);
+                        let problem = Problem { class: error.class(), ..problem.hint(hint) };
+                        findings.error(problem, Spot::Value);
                         return None;
                     }
                 }
