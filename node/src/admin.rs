@@ -20,6 +20,7 @@ use actix_web::{App, HttpServer, web};
 use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done, fault};
 
 pub use state::{AdminState, Requests};
+use storage::socket_path::Unplaced;
 
 use crate::config::AdminSection;
 
@@ -109,7 +110,11 @@ impl Bound {
     /// # Errors
     /// If it cannot be bound, or somebody serves it.
     pub fn new(path: PathBuf) -> io::Result<Self> {
-        let listener = storage::socket_path::bind_private(&path)?;
+        Self::place(path.clone(), Unplaced::new(&path)?)
+    }
+
+    fn place(path: PathBuf, unplaced: Unplaced) -> io::Result<Self> {
+        let listener = unplaced.place()?;
         let identity = storage::socket_path::identity(&path);
         Ok(Self { file: SocketFile { path, identity }, listener })
     }
@@ -141,6 +146,16 @@ impl Servers {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Binds a socket. One who was left behind while he made it does not take his successor's place.
+    fn bind(&self, term: u64, path: PathBuf) -> io::Result<Bound> {
+        let unplaced = Unplaced::new(&path)?;
+        self.with(
+            |shared| {
+                if term == shared.term { Bound::place(path, unplaced) } else { Err(left_behind()) }
+            },
+        )
+    }
+
     /// Serves a socket, for whoever starts the node.
     ///
     /// # Errors
@@ -163,7 +178,7 @@ impl Servers {
         });
         let Some(Serving { handle, file: _ }) = refused else { return Ok(()) };
         actix::spawn(handle.stop(false));
-        Err(io::Error::other("a successor is in office"))
+        Err(left_behind())
     }
 
     /// Takes office: whoever was before opens and closes nothing from here on.
@@ -187,6 +202,10 @@ impl Servers {
         // The file goes first: nobody comes in any more while those who are in may end.
         closing.into_values().map(|Serving { handle, file: _ }| handle.stop(true)).collect()
     }
+}
+
+fn left_behind() -> io::Error {
+    io::Error::other("a successor is in office")
 }
 
 /// Runs a server on threads of its own, so that no stuck component holds `status` up.
@@ -264,7 +283,7 @@ impl Admin {
     }
 
     fn open(&self, path: PathBuf) -> io::Result<()> {
-        self.serve(Bound::new(path)?)
+        self.serve(self.servers.bind(self.term, path)?)
     }
 
     fn serve(&self, bound: Bound) -> io::Result<()> {
@@ -297,7 +316,7 @@ impl Reconfigurable for Admin {
         if self.serves(&next.socket) {
             return done(Ok(Prepared(None)));
         }
-        let bound = Bound::new(next.socket.clone()).map_err(|error| {
+        let bound = self.servers.bind(self.term, next.socket.clone()).map_err(|error| {
             StepError::of_io(format!("cannot listen on {}: {error}", next.socket.display()), &error)
                 .key("admin.socket")
                 .hint("name a path in a folder that the node may write")

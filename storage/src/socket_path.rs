@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use reload::fault;
 use rustix::fs::OFlags;
@@ -71,31 +71,63 @@ impl ShortPath {
     }
 }
 
-/// Listens at `path` with mode 0600: bound under a temporary name, narrowed, only then listening, and moved over a stale
-/// socket in one step. There is no instant at which somebody else could connect, and none without a socket at `path`.
-/// The socket is blocking; whoever holds the data folder's lock may call this.
+/// A socket that listens under a temporary name, with mode 0600: one rename away from its place. There is no instant at
+/// which somebody else could connect, and none without a socket at the path. Dropped unplaced, it leaves nothing.
+#[derive(Debug)]
+pub struct Unplaced {
+    socket: OwnedFd,
+    temp: Temp,
+    path: PathBuf,
+}
+
+// === impl Unplaced ===
+
+impl Unplaced {
+    /// Listens for `path`. The socket is blocking; whoever holds the data folder's lock may call this.
+    ///
+    /// # Errors
+    /// What the system says, and as [`Unplaced::place`].
+    pub fn new(path: &Path) -> io::Result<Self> {
+        if let Some(error) = occupied(path) {
+            return Err(error);
+        }
+        fault::io("socket::bind")?;
+        // A short name of its own: a long one would not fit beside the descriptor's number.
+        let temp = Temp(folder_of(path).join(temp_name(OsStr::new("s"))));
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(ShortPath::new(&temp.0)?.as_path())?)?;
+        fs::set_permissions(&temp.0, Permissions::from_mode(0o600))?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        fault::io("socket::place")?;
+        Ok(Self { socket, temp, path: path.to_owned() })
+    }
+
+    /// Gives the socket its name, over a stale one in one step.
+    ///
+    /// # Errors
+    /// What the system says; [`ErrorKind::AlreadyExists`] if something that is no socket has the name, and
+    /// [`ErrorKind::AddrInUse`] if somebody serves a socket there.
+    pub fn place(self) -> io::Result<UnixListener> {
+        // Again: somebody else may have come while this one was made.
+        if let Some(error) = occupied(&self.path) {
+            return Err(error);
+        }
+        fs::rename(&self.temp.0, &self.path)?;
+        Ok(UnixListener::from(self.socket))
+    }
+}
+
+/// Listens at `path`: [`Unplaced::new`] and [`Unplaced::place`].
 ///
 /// # Errors
-/// What the system says; [`ErrorKind::AlreadyExists`] if something that is no socket has the name, and
-/// [`ErrorKind::AddrInUse`] if somebody serves a socket there.
+/// As these two.
 pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    if let Some(error) = occupied(path) {
-        return Err(error);
-    }
-    fault::io("socket::bind")?;
-    // A short name of its own: a long one would not fit beside the descriptor's number.
-    let temp = Temp(folder_of(path).join(temp_name(OsStr::new("s"))));
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(ShortPath::new(&temp.0)?.as_path())?)?;
-    fs::set_permissions(&temp.0, Permissions::from_mode(0o600))?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    fault::io("socket::place")?;
-    fs::rename(&temp.0, path)?;
-    Ok(UnixListener::from(socket))
+    Unplaced::new(path)?.place()
 }
 
 /// A name that was not given to the socket, or has gone to its place. One that stays is removed by the next start's sweep.
+#[derive(Debug)]
 struct Temp(PathBuf);
 
 impl Drop for Temp {
@@ -183,6 +215,19 @@ mod tests {
         fs::write(&file, "mine").unwrap();
         assert_eq!(bind_private(&file).unwrap_err().kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&file).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn one_who_is_late_takes_nobody_s_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("admin.sock");
+        let late = Unplaced::new(&path).unwrap();
+        let listener = bind_private(&path).unwrap();
+        assert_eq!(late.place().unwrap_err().kind(), ErrorKind::AddrInUse);
+        // The one who looked whether somebody serves.
+        drop(listener.accept().unwrap());
+        says_hello(&listener, &path);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary name is left");
     }
 
     #[test]
