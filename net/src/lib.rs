@@ -9,6 +9,8 @@ mod crossed;
 mod denial;
 mod dialer;
 pub mod direct;
+#[cfg(test)]
+mod documented;
 mod farewell;
 #[cfg(test)]
 mod fixtures;
