@@ -85,45 +85,62 @@ export class Inbox {
   }
 }
 
-// The sending side of one connection: messages go out as they are given, without waiting for answers.
+// The sending side towards one peer: messages go out as they are given, without waiting for answers, and what has no answer
+// when a stream breaks goes out again on the next one.
 export class Outbox {
   static #sequence = 0n
+  // By number, and so in order.
   #waiting = new Map()
+  #theirs
   #bytes
   #last
-  #broken
 
-  static async open (connection) {
-    const outbox = new Outbox()
-    outbox.#bytes = byteStream(await connection.newStream(PROTOCOL))
-    await outbox.#bytes.write(frame(HELLO, u64(session)))
-    await readKind(outbox.#bytes, HELLO)
-    outbox.#acks().catch((error) => {
-      outbox.#broken = error
-      for (const { reject } of outbox.#waiting.values()) reject(error)
-    })
-    return outbox
+  // `connect` gives a new stream to the peer as soon as there can be one.
+  constructor (connect) {
+    this.#run(connect)
   }
 
   // Sends a message, and gives the status of its answer.
   async send (contentType, text) {
     Outbox.#sequence += 1n
-    this.#last = { sequence: Outbox.#sequence, bytes: message(Outbox.#sequence, contentType, Buffer.from(text)) }
+    const sequence = Outbox.#sequence
+    this.#last = { sequence, parcel: message(sequence, contentType, Buffer.from(text)) }
     return await this.repeat()
   }
 
-  // Sends the last message once more, as after a connection that broke before its answer came.
+  // Sends the last message once more, although its answer came.
   async repeat () {
-    if (this.#broken != null) throw this.#broken
-    const { sequence, bytes } = this.#last
-    const answer = new Promise((resolve, reject) => this.#waiting.set(sequence, { resolve, reject }))
-    const [status] = await Promise.all([answer, this.#bytes.write(bytes)])
-    return status
+    const { sequence, parcel } = this.#last
+    return await new Promise((resolve, reject) => {
+      this.#waiting.set(sequence, { parcel, resolve, reject })
+      // A stream that is broken is noticed where its answers are read.
+      this.#bytes?.write(parcel).catch(() => {})
+    })
   }
 
-  async #acks () {
+  async #run (connect) {
     while (true) {
-      const { sequence, status } = await readKind(this.#bytes, ACK)
+      try {
+        await this.#exchange(byteStream(await connect()))
+      } catch {
+        this.#bytes = undefined
+      }
+    }
+  }
+
+  async #exchange (bytes) {
+    await bytes.write(frame(HELLO, u64(session)))
+    const theirs = (await readKind(bytes, HELLO)).session
+    if (this.#theirs != null && this.#theirs !== theirs) {
+      for (const { reject } of this.#waiting.values()) reject(new Error('lost: the peer has restarted'))
+      this.#waiting.clear()
+    }
+    this.#theirs = theirs
+    // Those that are added meanwhile come out here, too.
+    for (const { parcel } of this.#waiting.values()) await bytes.write(parcel)
+    this.#bytes = bytes
+    while (true) {
+      const { sequence, status } = await readKind(bytes, ACK)
       this.#waiting.get(sequence)?.resolve(status)
       this.#waiting.delete(sequence)
     }

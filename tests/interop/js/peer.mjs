@@ -2,6 +2,7 @@
 // The commands and events are listed in ../README.md.
 
 import { createInterface } from 'node:readline'
+import { setTimeout } from 'node:timers/promises'
 
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
@@ -31,16 +32,23 @@ let stopped = true
 let node
 
 function connectionTo (peer) {
-  const connection = node.getConnections().find((connection) => connection.remotePeer.toString() === peer)
-  if (connection == null) throw new Error(`not connected to ${peer}`)
-  return connection
+  return node.getConnections().find(({ remotePeer, status }) => remotePeer.toString() === peer && status === 'open')
 }
 
-// One stream for each connection: messages stay in order.
+// A stream for direct messages, once there is a connection for it.
+async function streamTo (peer) {
+  while (true) {
+    try {
+      return await connectionTo(peer).newStream(PROTOCOL)
+    } catch {
+      await setTimeout(50)
+    }
+  }
+}
+
 function outboxTo (peer) {
-  const connection = connectionTo(peer)
-  if (!outboxes.has(connection.id)) outboxes.set(connection.id, Outbox.open(connection))
-  return outboxes.get(connection.id)
+  if (!outboxes.has(peer)) outboxes.set(peer, new Outbox(() => streamTo(peer)))
+  return outboxes.get(peer)
 }
 
 const commands = {
@@ -60,10 +68,7 @@ const commands = {
       await inbox.serve(stream, connection.remotePeer.toString()).catch((error) => stream.abort(error))
     })
     node.addEventListener('connection:open', ({ detail }) => tell('connected', { peer: detail.remotePeer.toString() }))
-    node.addEventListener('connection:close', ({ detail }) => {
-      outboxes.delete(detail.id)
-      tell('disconnected', { peer: detail.remotePeer.toString() })
-    })
+    node.addEventListener('connection:close', ({ detail }) => tell('disconnected', { peer: detail.remotePeer.toString() }))
     const [address] = node.getMultiaddrs()
     return { peer: node.peerId.toString(), address: address.decapsulate('/p2p').toString() }
   },
@@ -73,17 +78,22 @@ const commands = {
     return {}
   },
 
+  async hang_up ({ peer }) {
+    connectionTo(peer).abort(new Error('told to'))
+    return {}
+  },
+
   async send ({ peer, content_type: contentType, text }) {
-    return { status: await (await outboxTo(peer)).send(contentType, text) }
+    return { status: await outboxTo(peer).send(contentType, text) }
   },
 
   async repeat ({ peer }) {
-    return { status: await (await outboxTo(peer)).repeat() }
+    return { status: await outboxTo(peer).repeat() }
   },
 
   // Numbered messages, many at once, until it is told to stop.
   async stream ({ peer }) {
-    const outbox = await outboxTo(peer)
+    const outbox = outboxTo(peer)
     const [answers, statuses] = [[], {}]
     const count = (status) => { statuses[status] = (statuses[status] ?? 0) + 1 }
     let sent = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import secrets
 import struct
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from itertools import count
 
 import trio
@@ -75,50 +76,67 @@ class Inbox:
 
 
 class Outbox:
-    """The sending side of one connection: messages go out as they are given, without waiting for answers."""
+    """The sending side towards one peer.
+
+    Messages go out as they are given, without waiting for answers, and what has no answer when a stream breaks goes out again
+    on the next one.
+    """
 
     sequences = count(1)
 
-    def __init__(self, stream: INetStream) -> None:
-        self.stream = stream
+    def __init__(self, connect: Callable[[], Awaitable[INetStream]]) -> None:
+        # Gives a new stream to the peer as soon as there can be one.
+        self.connect = connect
+        self.stream: INetStream | None = None
+        self.theirs: int | None = None
+        # One message after the other, also when a new stream begins.
         self.lock = trio.Lock()
-        self.waiting: dict[int, trio.MemorySendChannel[str]] = {}
+        # By number, and so in order.
+        self.waiting: dict[int, tuple[bytes, trio.MemorySendChannel[str]]] = {}
         self.last = (0, b"")
-
-    @classmethod
-    async def open(cls, stream: INetStream, nursery: trio.Nursery) -> Outbox:
-        await stream.write(hello())
-        await read(stream, HELLO)
-        outbox = cls(stream)
-        nursery.start_soon(outbox.acks)
-        return outbox
 
     async def post(self, content_type: str, text: str) -> trio.MemoryReceiveChannel[str]:
         """Sends a message, and gives where its status will come out."""
-        # Numbers rise in the order on the wire.
         async with self.lock:
             sequence = next(self.sequences)
             self.last = (sequence, message(sequence, content_type, text.encode()))
             return await self.write_last()
 
     async def repeat(self) -> trio.MemoryReceiveChannel[str]:
-        """Sends the last message once more, as after a connection that broke before its answer came."""
+        """Sends the last message once more, although its answer came."""
         async with self.lock:
             return await self.write_last()
 
     async def write_last(self) -> trio.MemoryReceiveChannel[str]:
         sequence, parcel = self.last
         status, answer = trio.open_memory_channel[str](1)
-        self.waiting[sequence] = status
-        await self.stream.write(parcel)
+        self.waiting[sequence] = (parcel, status)
+        if self.stream is not None:
+            # A stream that is broken is noticed where its answers are read.
+            with suppress(Exception):
+                await self.stream.write(parcel)
         return answer
 
-    async def acks(self) -> None:
-        try:
-            while True:
-                sequence, status = struct.unpack(">QB", await read(self.stream, ACK))
-                self.waiting.pop(sequence).send_nowait(STATUS[status])
-        except Exception:
-            # Whoever waits hears that nothing more will come.
-            for waiter in self.waiting.values():
-                waiter.close()
+    async def run(self) -> None:
+        while True:
+            with suppress(Exception):
+                await self.exchange(await self.connect())
+            self.stream = None
+
+    async def exchange(self, stream: INetStream) -> None:
+        await stream.write(hello())
+        (theirs,) = struct.unpack(">Q", await read(stream, HELLO))
+        async with self.lock:
+            if self.theirs not in (None, theirs):
+                # The peer has restarted. Whoever waits hears that nothing more will come.
+                for _, status in self.waiting.values():
+                    status.close()
+                self.waiting.clear()
+            self.theirs = theirs
+            for parcel, _ in list(self.waiting.values()):
+                await stream.write(parcel)
+            self.stream = stream
+        while True:
+            sequence, byte = struct.unpack(">QB", await read(stream, ACK))
+            _, status = self.waiting.pop(sequence)
+            status.send_nowait(STATUS[byte])

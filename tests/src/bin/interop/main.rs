@@ -34,6 +34,7 @@ async fn main() -> ExitCode {
         it_is_dialled,
         a_repeated_message_is_answered_and_not_delivered_again,
         members_are_admitted_and_strangers_refused,
+        a_connection_breaks_and_no_message_is_lost,
         one_that_stands_still_is_noticed_and_comes_back,
     }
     println!("{name}: passed in {:.1?}", start.elapsed());
