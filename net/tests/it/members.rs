@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{MemberState, Membership, Network, NetworkSection, Send, would_close};
+use net::{MemberState, Membership, Network, NetworkSection, would_close};
 use reload::Reconfigurable;
 use tokio::io::AsyncWriteExt;
 
@@ -31,15 +31,14 @@ async fn messages_that_are_sent_while_dials_cross_arrive_once_and_in_order() {
     for _ in 0..5 {
         let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
         let mut inbox = nodes[1].post.subscribe(None);
-        let (peer, protocol) = (nodes[1].key, nodes[0].protocol.clone());
+        let (peer, messages) = (nodes[1].key, nodes[0].messages.clone());
         let (post, id) = (nodes[0].post.clone(), nodes[1].identity.peer_id());
         let view = nodes[0].view.clone();
         let talk = async {
             view.when(|_| post.is_connected(&id)).await;
             for n in 0..50u8 {
-                let message = || net::Send { to: peer, content_type: None, data: vec![n] };
                 // Between two connections there may be none: then nothing was sent.
-                while let Err(error) = protocol.send(message()).await.unwrap() {
+                while let Err(error) = messages.send(&peer, None, vec![n]).await {
                     assert_eq!(error, net::SendError::NotConnected);
                     view.when(|_| post.is_connected(&id)).await;
                 }
@@ -226,14 +225,12 @@ async fn a_peer_that_falls_silent_in_the_middle_of_much_is_not_waited_for() {
     let mut inbox = other.post.subscribe(None);
     actix::spawn(async move { while inbox.recv().await.is_some() {} });
     let (one, cut) = over_a_line(&other).await;
-    let messages = || {
-        let message = || Send { to: other.key, content_type: None, data: vec![0; 1_000_000] };
-        (0..8).map(|_| one.protocol.send(message())).collect::<Vec<_>>()
-    };
+    let messages =
+        || (0..8).map(|_| one.messages.send(&other.key, None, vec![0; 1_000_000])).collect::<Vec<_>>();
     // Until the stream's window is larger than what the line and the kernel take in.
     for _ in 0..20 {
         for answer in futures::future::join_all(messages()).await {
-            answer.unwrap().unwrap();
+            answer.unwrap();
         }
     }
     cut.send(true).unwrap();

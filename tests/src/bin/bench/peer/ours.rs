@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use futures::StreamExt as _;
 use net::{
-    Identity, Limits, Membership, Network, NetworkSection, Post, Protocol, ProtocolSection, RateLimit, Send,
-    Settings, StartNetwork, Subscribe, View,
+    Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
+    RateLimit, Settings, StartNetwork, View,
 };
 use reload::Link;
 use storage::{Member, Members, PeerKey};
@@ -18,7 +18,8 @@ use crate::samples::Samples;
 struct Ours {
     key: PeerKey,
     view: View,
-    protocol: Addr<Protocol>,
+    messages: Messages,
+    _protocol: Addr<Protocol>,
     _network: Link<Network>,
 }
 
@@ -26,7 +27,7 @@ pub(super) async fn run(role: Role) {
     match role {
         Role::Serve => {
             let peer = Ours::start(None);
-            let mut inbox = peer.protocol.send(Subscribe::default()).await.expect("an inbox");
+            let mut inbox = peer.messages.subscribe(None);
             let reader = actix::spawn(async move { while inbox.recv().await.is_some() {} });
             say_where(peer.key, &peer.view.listeners()[0]);
             until_dismissed().await;
@@ -90,13 +91,13 @@ impl Ours {
         let start =
             StartNetwork { identity, section: Arc::new(section), post: post.clone(), view: view.clone() };
         let network = Network::start(start).expect("the network starts");
-        let protocol = Protocol::start(Arc::new(protocol), post, view.clone());
-        Self { key, view, protocol, _network: network }
+        let messages = Messages::new(post.clone(), view.clone());
+        let protocol = Protocol::start(Arc::new(protocol), post);
+        Self { key, view, messages, _protocol: protocol, _network: network }
     }
 
     async fn one(&self, to: &Target, data: Vec<u8>) {
-        let message = Send { to: to.key, content_type: None, data };
-        self.protocol.send(message).await.expect("the actor runs").expect("it arrives");
+        self.messages.send(&to.key, None, data).await.expect("it arrives");
     }
 
     async fn send(&self, to: &Target, load: Load) -> Sent {
