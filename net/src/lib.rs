@@ -12,6 +12,7 @@ pub mod direct;
 mod farewell;
 #[cfg(test)]
 mod fixtures;
+pub mod goodbye;
 mod host;
 pub mod identity;
 mod inbox;

@@ -108,6 +108,38 @@ async fn a_rollback_leaves_nothing_of_a_member_that_was_only_tried() {
 }
 
 #[actix::test]
+async fn whoever_is_closed_hears_why() {
+    // Nobody calls back while it is looked at.
+    let never = Duration::from_secs(3600);
+    let section = NetworkSection { reconnect_min: never, reconnect_max: never, ..network_section() };
+    let mut nodes: Vec<_> = (0..3).map(|_| Node::start(section.clone())).collect();
+    mesh(&mut nodes).await;
+    let why = async |node: &Node, other: &Node| {
+        let error = || {
+            let members = node.view.members().into_iter();
+            members.filter(|member| member.public_key == other.key).find_map(|member| member.last_error)
+        };
+        soon("the end", node.view.when(|_| error().is_some())).await;
+        error().unwrap()
+    };
+    let rest = members([&nodes[2]]);
+    nodes[0].reload_with(|section| section.members = rest).await;
+    let removed = why(&nodes[1], &nodes[0]).await;
+    assert_eq!(removed, "the peer has removed this node from its members");
+    nodes[0].shut_down().await;
+    assert_eq!(why(&nodes[2], &nodes[0]).await, "the peer's node stops");
+}
+
+#[actix::test]
+async fn a_member_that_cannot_hear_why_is_closed_all_the_same() {
+    let other = Node::start(network_section());
+    let (mut one, cut) = over_a_line(&other).await;
+    cut.send(true).unwrap();
+    one.reload_with(|section| section.members = Arc::default()).await;
+    assert_eq!(one.view.connection_count(), 0);
+}
+
+#[actix::test]
 async fn a_member_that_restarts_on_the_same_port_is_connected_again() {
     let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
     mesh(&mut nodes).await;
