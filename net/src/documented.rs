@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::Identity;
+use crate::goodbye::Reason;
 use crate::wire::{Frame, MAX_DATA, Message, Status, WireError};
 
 const PAGE: &str = include_str!("../../docs/wire.md");
@@ -86,6 +87,23 @@ fn the_statuses_are_those_of_the_code() {
         let (byte, _) = cell(name).split_once("` |").unwrap();
         let frame = Frame::Ack { sequence: 1, status };
         assert_eq!(frame.encode().last(), bytes(byte).last(), "{name}");
+    }
+}
+
+#[test]
+fn the_reasons_are_those_of_the_code() {
+    for (name, reason) in
+        [("removed", Reason::Removed), ("not a member", Reason::NotAMember), ("stopping", Reason::Stopping)]
+    {
+        let (byte, _) = cell(name).split_once("` |").unwrap();
+        assert_eq!([reason.to_byte()], *bytes(byte), "{name}");
+    }
+}
+
+#[test]
+fn every_protocol_is_named() {
+    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL] {
+        assert!(PAGE.contains(&format!("| `{protocol}` | ")), "{protocol}");
     }
 }
 

@@ -9,6 +9,7 @@ import { identify, identifyPush } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
+import { byteStream } from '@libp2p/utils'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
@@ -26,6 +27,8 @@ const tell = (event, fields) => process.stdout.write(JSON.stringify({ event, ...
 
 const inbox = new Inbox((from, contentType, text) => tell('received', { from, content_type: contentType, text }))
 const outboxes = new Map()
+const GOODBYE = '/fednode/goodbye/1.0.0'
+const REASONS = { 1: 'removed', 2: 'not a member', 3: 'stopping' }
 // Messages that wait for their answer while the next ones are sent.
 const AT_ONCE = 16
 let stopped = true
@@ -66,6 +69,11 @@ const commands = {
     })
     await node.handle(PROTOCOL, async (stream, connection) => {
       await inbox.serve(stream, connection.remotePeer.toString()).catch((error) => stream.abort(error))
+    })
+    await node.handle(GOODBYE, async (stream, connection) => {
+      const [reason] = (await byteStream(stream).read({ bytes: 1 })).subarray()
+      tell('goodbye', { peer: connection.remotePeer.toString(), reason: REASONS[reason] ?? `unknown (${reason})` })
+      await stream.close()
     })
     node.addEventListener('connection:open', ({ detail }) => tell('connected', { peer: detail.remotePeer.toString() }))
     node.addEventListener('connection:close', ({ detail }) => tell('disconnected', { peer: detail.remotePeer.toString() }))

@@ -17,8 +17,10 @@ from libp2p import new_host
 from libp2p.abc import IHost, INetConn, INetStream, INotifee
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.x25519 import create_new_key_pair as create_new_x25519_key_pair
+from libp2p.custom_types import TProtocol
 from libp2p.host.ping import ID as PING, perform_ping_roundtrip
 from libp2p.identity.identify.identify import ID as IDENTIFY, parse_identify_response
+from libp2p.io.utils import read_exactly
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as NoiseTransport
@@ -30,6 +32,8 @@ from direct import PROTOCOL, Inbox, Outbox
 
 # Messages that wait for their answer while the next ones are sent.
 AT_ONCE = 16
+GOODBYE = TProtocol("/fednode/goodbye/1.0.0")
+REASONS = {1: "removed", 2: "not a member", 3: "stopping"}
 LISTEN = Multiaddr("/ip4/127.0.0.1/tcp/0")
 
 
@@ -69,7 +73,13 @@ class Peer:
             except Exception:
                 await stream.reset()
 
+        async def part(stream: INetStream) -> None:
+            (byte,) = await read_exactly(stream, 1)
+            tell("goodbye", peer=str(stream.muxed_conn.peer_id), reason=REASONS.get(byte, f"unknown ({byte})"))
+            await stream.close()
+
         host.set_stream_handler(PROTOCOL, receive)
+        host.set_stream_handler(GOODBYE, part)
         host.get_network().register_notifee(Watch())
 
     async def stream_to(self, peer: ID) -> INetStream:
