@@ -10,3 +10,5 @@ mod listeners;
 mod members;
 #[path = "it/messages.rs"]
 mod messages;
+#[path = "it/pairs.rs"]
+mod pairs;
