@@ -12,3 +12,5 @@ mod members;
 mod messages;
 #[path = "it/pairs.rs"]
 mod pairs;
+#[path = "it/threads.rs"]
+mod threads;

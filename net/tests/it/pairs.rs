@@ -25,7 +25,7 @@ use case::End;
 use scene::Scene;
 
 /// How many pairs are tried where nobody says.
-const CASES: u32 = 500;
+const CASES: u32 = 1000;
 /// How long a smaller pair that fails is looked for.
 const SHRINK_FOR_MS: u32 = 60_000;
 

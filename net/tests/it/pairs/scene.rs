@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::future::{Either, select};
 use libp2p::Multiaddr;
 use libp2p::swarm::ConnectionId;
-use net::{ConnectionView, MemberState, Membership, NetworkSection, would_close};
+use net::{ConnectionView, Counted, MemberState, Membership, NetworkSection, would_close};
 use storage::{Members, PeerKey};
 
 use super::case::{Case, End, PEERS, PORTS, Place, Reach, Section};
@@ -37,6 +37,8 @@ pub(super) struct Sum {
 
 /// Every connection, as each end names it.
 struct Standing {
+    /// Taken before the others: what comes meanwhile counts as come.
+    counted: Counted,
     here: Vec<ConnectionView>,
     there: Vec<BTreeSet<ConnectionId>>,
 }
@@ -98,6 +100,7 @@ impl Scene {
     async fn standing(&self) -> Standing {
         soon("both ends to agree", async {
             loop {
+                let counted = self.node.view.counted();
                 let there: Vec<_> = self.neighbours.iter().map(Neighbour::open).collect();
                 let here = self.node.view.connections();
                 let agreed = self.neighbours.iter().zip(&there).all(|(neighbour, open)| {
@@ -105,7 +108,7 @@ impl Scene {
                     here.iter().filter(of).count() == open.len()
                 });
                 if agreed && self.all_carry(&there).await {
-                    return Standing { here, there };
+                    return Standing { counted, here, there };
                 }
                 // Nobody tells when two views of two ends are the same.
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -186,10 +189,9 @@ impl Scene {
         let is_gone: Vec<bool> =
             self.neighbours.iter().map(|n| end == End::Finished && is_expelled(&n.key)).collect();
 
-        let counted = self.node.view.counted();
         self.run(next, end).await;
         let ids = self.node.ids();
-        let after = self.node.view.counted();
+        let (counted, after) = (before.counted, self.node.view.counted());
         let (kept, closed): (Vec<_>, Vec<_>) =
             before.here.iter().partition(|c| end != End::Finished || !expelled.contains(&c.id));
         for connection in &kept {
@@ -200,7 +202,8 @@ impl Scene {
         }
         let by_reload = after.closed_by_reload - counted.closed_by_reload;
         let came = (after.inbound + after.outbound) - (counted.inbound + counted.outbound);
-        assert!(by_reload >= closed.len() as u64 && by_reload <= closed.len() as u64 + came, "{by_reload}");
+        let closed_here = closed.len() as u64;
+        assert!((closed_here..=closed_here + came).contains(&by_reload), "{by_reload} {closed_here} {came}");
         assert_eq!(self.node.view.worker_threads(), self.node.section.worker_threads);
         self.assert_listeners();
         self.assert_other_ends(&before, &is_gone).await;
