@@ -1,0 +1,130 @@
+//! The section `network.limits`: what is over a limit is refused, what is there stays.
+
+use std::net::{IpAddr, UdpSocket};
+
+use fednode_tests::{Port, Stranger, eventually};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::Key;
+use crate::network::denied;
+use crate::scene::{LIVE, Scene};
+
+pub async fn connections(key: Key) {
+    let mut scene = Scene::start().await;
+    let at = scene.address();
+    let (first, second, third) = (Stranger::new(), Stranger::new(), Stranger::new());
+    // Two are the members'.
+    scene.change(key, json!(3)).await;
+    let one = first.call(&at).await.expect("there is room for one");
+    assert_eq!(second.call(&at).await, None);
+    denied(scene.live(), &["too many connections"]).await;
+    scene.change(key, json!(4)).await;
+    let two = second.call(&at).await.expect("there is room for one more");
+    scene.change(key, json!(1)).await;
+    assert_eq!(third.call(&at).await, None);
+    assert!(first.holds(one) && second.holds(two), "lowering sheds nothing");
+    scene.change(key, json!(1024)).await;
+    third.call(&at).await.expect("there is room again");
+    scene.finish().await;
+}
+
+pub async fn connections_per_peer(key: Key) {
+    let mut scene = Scene::start().await;
+    let at = scene.address();
+    let stranger = Stranger::new();
+    let mut calls = Vec::new();
+    for most in [3, 5] {
+        scene.change(key, json!(most)).await;
+        while calls.len() < most {
+            calls.push(stranger.call(&at).await.expect("there is room for one more of this peer"));
+        }
+        assert_eq!(stranger.call(&at).await, None);
+        Stranger::new().call(&at).await.expect("others are not concerned");
+    }
+    denied(scene.live(), &["of this peer", &stranger.peer_id.to_string()]).await;
+    scene.change(key, json!(1)).await;
+    assert_eq!(stranger.call(&at).await, None);
+    assert!(calls.iter().all(|call| stranger.holds(*call)), "lowering sheds nothing");
+    let other = Stranger::new();
+    other.call(&at).await.expect("one of a peer");
+    assert_eq!(other.call(&at).await, None);
+    scene.change(key, json!(2)).await;
+    other.call(&at).await.expect("two of a peer");
+    scene.finish().await;
+}
+
+/// Loopback does not count by address: the machine's own address does.
+pub async fn connections_per_ip(key: Key) {
+    let Some(ip) = own_address() else { return };
+    let port = Port::free();
+    let mut scene = Scene::with(|specs| {
+        let first = specs[LIVE].port.loopback();
+        let second = port.loopback().replace("127.0.0.1", &ip.to_string());
+        specs[LIVE].conf["network"]["addresses"] = json!([first, second]);
+    })
+    .await;
+    let at = port.loopback().replace("127.0.0.1", &ip.to_string());
+    let strangers: Vec<_> = (0..4).map(|_| Stranger::new()).collect();
+    scene.change(key, json!(1)).await;
+    let one = strangers[0].call(&at).await.expect("one of an address");
+    assert_eq!(strangers[1].call(&at).await, None);
+    denied(scene.live(), &["of this address", &ip.to_string()]).await;
+    Stranger::new().call(&scene.address()).await.expect("loopback is not counted");
+    scene.change(key, json!(2)).await;
+    let two = strangers[1].call(&at).await.expect("two of an address");
+    assert_eq!(strangers[2].call(&at).await, None);
+    scene.change(key, json!(1)).await;
+    assert_eq!(strangers[2].call(&at).await, None);
+    assert!(strangers[0].holds(one) && strangers[1].holds(two), "lowering sheds nothing");
+    scene.change(key, json!(64)).await;
+    for stranger in &strangers[2..] {
+        stranger.call(&at).await.expect("there is room again");
+    }
+    scene.finish().await;
+}
+
+/// The address that this machine reaches others from. A machine without any has nobody to count.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    // Nothing is sent: the kernel only looks for the way (RFC 5737 address).
+    socket.connect(("198.51.100.1", 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_loopback())
+}
+
+pub async fn pending_incoming(key: Key) {
+    // Whoever says nothing is not hung up on while this test runs.
+    let mut scene = Scene::with(|specs| specs[LIVE].conf["peers"]["connection_timeout"] = json!("10m")).await;
+    scene.change(key, json!(2)).await;
+    let silent = [scene.connect().await, scene.connect().await];
+    // Once both are counted.
+    until_served(&scene, false).await;
+    denied(scene.live(), &["too many handshakes"]).await;
+    scene.change(key, json!(3)).await;
+    until_served(&scene, true).await;
+    scene.change(key, json!(1)).await;
+    until_served(&scene, false).await;
+    // They were told nothing and not hung up on: they can still begin.
+    for mut stream in silent {
+        assert!(is_served(&mut stream).await, "lowering sheds nothing");
+    }
+    until_served(&scene, true).await;
+    scene.change(key, json!(64)).await;
+    Stranger::new().call(&scene.address()).await.expect("there is room again");
+    scene.finish().await;
+}
+
+async fn until_served(scene: &Scene, so: bool) {
+    eventually(&format!("somebody new is served: {so}"), async || {
+        (is_served(&mut scene.connect().await).await == so).then_some(())
+    })
+    .await;
+}
+
+/// Whether this raw connection gets the first line of libp2p's handshake (multistream-select).
+pub async fn is_served(stream: &mut TcpStream) -> bool {
+    const HELLO: &[u8] = b"\x13/multistream/1.0.0\n";
+    let mut reply = [0; HELLO.len()];
+    stream.write_all(HELLO).await.is_ok() && stream.read_exact(&mut reply).await.is_ok() && reply == *HELLO
+}
