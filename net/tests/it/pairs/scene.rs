@@ -177,8 +177,8 @@ impl Scene {
         // Judged here with two questions of its own, not with the node's code.
         let (now, then) = (&self.node.section.members, &next.members);
         let is_expelled = |key: &PeerKey| {
-            let is_member = then.contains_key(key);
-            (next.membership == Membership::Members && !is_member) || (now.contains_key(key) && !is_member)
+            let is_barred = next.membership == Membership::Members || now.contains_key(key);
+            is_barred && !then.contains_key(key)
         };
         let of_expelled = |connection: &&ConnectionView| is_expelled(&connection.public_key.unwrap());
         let expelled: BTreeSet<_> = before.here.iter().filter(of_expelled).map(|c| c.id.clone()).collect();
