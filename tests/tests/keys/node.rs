@@ -92,12 +92,13 @@ pub async fn worker_threads(key: Key) {
     threads_are(scene.live(), 2 + 5 + 1).await;
     assert!(stranger.holds(call));
     drop(stranger);
+    scene.live().wait_for_connections(2).await;
     // The five end with their last connection.
     threads_are(scene.live(), 2 + 1).await;
     scene.change(key, json!(2)).await;
     threads_are(scene.live(), 2 + 2).await;
-    let stranger = Stranger::new();
-    stranger.call(&scene.address()).await.expect("somebody new is served");
+    let at = scene.address();
+    assert!(scene.lets_in(&at).await, "somebody new is served");
     scene.finish().await;
 }
 

@@ -64,29 +64,32 @@ fn has_also(spec: &mut Spec, address: &str) {
 }
 
 pub async fn reconnect_min(key: Key) {
-    let pace = [json!({"reconnect_min": "1h", "reconnect_max": "1h"}), steady()];
-    let (mut scene, [door, other]) = with_doors(pace).await;
-    // One dial at the start, and a quarter of an hour's pause.
+    let (mut scene, other) =
+        beside_a_steady_one(json!({"reconnect_min": "50ms", "reconnect_max": "1h"})).await;
+    scene.change(key, json!("1h")).await;
+    // One dial, and a pause of a quarter of an hour.
+    let door = Door::of(&mut scene, LIVE).await;
     door.opens(1).await;
     scene.change(key, json!("50ms")).await;
     door.opens(4).await;
     scene.change(key, json!("1h")).await;
     stands_still(&door, &other).await;
     scene.change(key, json!("50ms")).await;
-    door.opens(door.count() + 3).await;
+    door.opens(door.count() + 1).await;
     scene.finish().await;
 }
 
 pub async fn reconnect_max(key: Key) {
-    let (mut scene, [door, other]) = with_doors([steady(), steady()]).await;
+    let (mut scene, other) = beside_a_steady_one(steady()).await;
+    let door = Door::of(&mut scene, LIVE).await;
     // So often in vain that only the longest pause bounds the next: doubled twenty times, 50 ms are more than half a day.
     door.opens(22).await;
-    scene.change(key, json!("1h")).await;
-    stands_still(&door, &other).await;
-    scene.change(key, json!("100ms")).await;
-    door.opens(door.count() + 3).await;
-    scene.change(key, json!("1h")).await;
-    stands_still(&door, &other).await;
+    for _ in 0..2 {
+        scene.change(key, json!("1h")).await;
+        stands_still(&door, &other).await;
+        scene.change(key, json!("100ms")).await;
+        door.opens(door.count() + 3).await;
+    }
     scene.finish().await;
 }
 
@@ -95,19 +98,18 @@ fn steady() -> Value {
     json!({"reconnect_min": "50ms", "reconnect_max": "100ms"})
 }
 
-/// The live node and the one before it each have a member that is in vain dialled at a door, at this pace.
-async fn with_doors(pace: [Value; 2]) -> (Scene, [Door; 2]) {
-    let doors = [Door::new(), Door::new()];
-    let scene = Scene::with(|specs| {
-        for ((index, door), pace) in [LIVE, 0].into_iter().zip(&doors).zip(pace) {
+/// The live node at this pace, and one that dials a door steadily.
+async fn beside_a_steady_one(pace: Value) -> (Scene, Door) {
+    let mut scene = Scene::with(|specs| {
+        for (index, pace) in [(LIVE, pace), (0, steady())] {
             for (name, value) in pace.as_object().expect("a map") {
                 specs[index].conf["peers"][name] = value.clone();
             }
-            has_also(&mut specs[index], &door.port.loopback());
         }
     })
     .await;
-    (scene, doors)
+    let door = Door::of(&mut scene, 0).await;
+    (scene, door)
 }
 
 /// Nobody is dialled any more, but for a pause that had begun and a dial that was on its way, while the other node, whose pace is
@@ -128,6 +130,16 @@ struct Door {
 // === impl Door ===
 
 impl Door {
+    /// A new member of this node, at whose address it stands.
+    async fn of(scene: &mut Scene, index: usize) -> Self {
+        let door = Self::new();
+        has_also(scene.nodes[index].spec_mut(), &door.port.loopback());
+        scene.nodes[index].spec().write();
+        let outcome = scene.nodes[index].hangup().await;
+        assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+        door
+    }
+
     fn new() -> Self {
         let (port, opened) = (Port::free(), Arc::new(AtomicU64::new(0)));
         let listener = TcpListener::bind(port.address()).expect("the port is free");

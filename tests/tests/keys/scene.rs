@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fednode_tests::{Node, Spec, Traffic};
+use fednode_tests::{Node, Spec, Stranger, Traffic};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -13,6 +13,8 @@ pub struct Scene {
     /// The second is the one that is changed, unless a test says otherwise.
     pub nodes: Vec<Node>,
     traffic: Traffic,
+    /// They stay to the end: one that left would be a connection that closes while others are counted.
+    pub guests: Vec<Stranger>,
 }
 
 /// Which node a test changes.
@@ -37,7 +39,7 @@ impl Scene {
             node.wait_for_connections(2).await;
         }
         let traffic = Traffic::start(&nodes[0], &nodes[LIVE]).await;
-        Self { nodes, traffic }
+        Self { nodes, traffic, guests: Vec::new() }
     }
 
     /// The node that is changed.
@@ -48,6 +50,14 @@ impl Scene {
     /// Where its first listener is.
     pub fn address(&self) -> String {
         self.live().spec().port.loopback()
+    }
+
+    /// Whether somebody new who calls at this address is let in.
+    pub async fn lets_in(&mut self, address: &str) -> bool {
+        let guest = Stranger::new();
+        let is_in = guest.call(address).await.is_some();
+        self.guests.push(guest);
+        is_in
     }
 
     /// A raw connection to the live node.
