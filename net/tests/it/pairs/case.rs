@@ -25,6 +25,8 @@ pub(super) struct Case {
     /// How many connections each peer is to have, as far as `from` lets it.
     pub(super) callers: Vec<usize>,
     pub(super) to: Section,
+    /// Calls once while the reload to `to` is under way.
+    pub(super) visitor: usize,
     pub(super) end: End,
 }
 
@@ -46,7 +48,8 @@ pub(super) struct Section {
 /// A listening address: one of the prepared ports, or whatever the system gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) ip: &'static str,
+    /// What stands before `/tcp/PORT`.
+    pub(super) host: &'static str,
     pub(super) port: Option<usize>,
 }
 
@@ -71,6 +74,8 @@ pub(super) enum End {
     Probed,
     /// `prepare` fails: one more address is somebody else's.
     Refused,
+    /// `commit` fails: a port that was free is taken by force, if there is one that is new.
+    Broken,
 }
 
 // === impl Section ===
@@ -94,13 +99,13 @@ impl Section {
 }
 
 pub(super) fn any_case() -> impl Strategy<Value = Case> {
-    (any_section(), vec(0..=2usize, PEERS), any_section(), vec(bool::weighted(0.3), KEYS), any_end())
-        .prop_map(|(from, callers, to, same, end)| Case {
-            callers,
-            to: to.with_some_of(&from, &same),
-            from,
-            end,
-        })
+    let same = vec(bool::weighted(0.3), KEYS);
+    (any_section(), vec(0..=2usize, PEERS), any_section(), same, 0..PEERS, any_end()).prop_map(
+        |(from, callers, to, same, visitor, end)| {
+            let to = to.with_some_of(&from, &same);
+            Case { from, callers, to, visitor, end }
+        },
+    )
 }
 
 fn any_end() -> impl Strategy<Value = End> {
@@ -110,6 +115,7 @@ fn any_end() -> impl Strategy<Value = End> {
         1 => Just(End::Committed),
         1 => Just(End::Probed),
         1 => Just(End::Refused),
+        1 => Just(End::Broken),
     ]
 }
 
@@ -140,14 +146,16 @@ fn any_section() -> impl Strategy<Value = Section> {
 
 /// The listening addresses of one section, each port at most once. What other transports a node listens on belongs here.
 fn any_places() -> impl Strategy<Value = Vec<Place>> {
+    let mut hosts = vec!["/ip4/127.0.0.1", "/ip4/0.0.0.0"];
+    if std::net::TcpListener::bind("[::1]:0").is_ok() {
+        hosts.extend(["/ip6/::1", "/ip6/::"]);
+    }
     let fixed = subsequence((0..PORTS).collect::<Vec<_>>(), 1..=PORTS);
-    let ips = vec(select(vec!["127.0.0.1", "0.0.0.0"]), PORTS);
-    (fixed, ips, option::weighted(0.2, Just(Place { ip: "127.0.0.1", port: None }))).prop_map(
-        |(ports, ips, open)| {
-            let fixed = ports.into_iter().zip(ips).map(|(port, ip)| Place { ip, port: Some(port) });
-            fixed.chain(open).collect()
-        },
-    )
+    let open = option::weighted(0.2, Just(Place { host: "/ip4/127.0.0.1", port: None }));
+    (fixed, vec(select(hosts), PORTS), open).prop_map(|(ports, hosts, open)| {
+        let fixed = ports.into_iter().zip(hosts).map(|(port, host)| Place { host, port: Some(port) });
+        fixed.chain(open).collect()
+    })
 }
 
 /// Mostly wide; else so narrow that the connections which are there are more than may come.

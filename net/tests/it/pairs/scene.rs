@@ -1,14 +1,16 @@
 //! The node and its neighbours, and what a reload may do to their connections.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol as Part;
 use libp2p::swarm::ConnectionId;
 use net::{ConnectionView, Counted, MemberState, Membership, NetworkSection, would_close};
+use socket2::{Domain, Socket, Type};
 use storage::{Members, PeerKey};
 
 use super::case::{Case, End, PEERS, PORTS, Place, Reach, Section};
@@ -86,9 +88,9 @@ impl Scene {
         }
     }
 
-    fn place(&self, Place { ip, port }: Place) -> Multiaddr {
+    fn place(&self, Place { host, port }: Place) -> Multiaddr {
         let port = port.map_or(0, |index| self.ports[index].number);
-        address(&format!("/ip4/{ip}/tcp/{port}"))
+        address(&format!("{host}/tcp/{port}"))
     }
 
     fn of_peer(&self, key: PeerKey) -> usize {
@@ -161,18 +163,23 @@ impl Scene {
 
     /// One more connection from this neighbour. Whether it was let in.
     async fn call(&self, neighbour: &Neighbour, listener: usize) -> bool {
-        let listeners = self.node.view.listeners();
-        let at = listeners[listener % listeners.len()].to_string().replace("0.0.0.0", "127.0.0.1");
         let before = self.of_peer(neighbour.key);
-        let id = neighbour.dial(self.node.identity.peer_id(), address(&at)).await;
+        let id = self.begin_call(neighbour, listener).await;
         let admitted = self.node.view.when(|_| self.of_peer(neighbour.key) > before);
         let refused = neighbour.when(|state| state.over.contains(&id));
         let (admitted, refused) = (std::pin::pin!(admitted), std::pin::pin!(refused));
         matches!(soon("a call", select(admitted, refused)).await, Either::Left(_))
     }
 
+    async fn begin_call(&self, neighbour: &Neighbour, listener: usize) -> ConnectionId {
+        let listeners = self.node.view.listeners();
+        let at = listeners[listener % listeners.len()].to_string();
+        let at = at.replace("/0.0.0.0/", "/127.0.0.1/").replace("/::/", "/::1/");
+        neighbour.dial(self.node.identity.peer_id(), address(&at)).await
+    }
+
     /// Reloads the node, and asserts what may and what must become of every connection.
-    pub(super) async fn change(&mut self, random: &Section, end: End) -> Sum {
+    pub(super) async fn change(&mut self, random: &Section, visitor: Option<usize>, end: End) -> Sum {
         let (next, before) = (self.section(random), self.standing().await);
         // Judged here with two questions of its own, not with the node's code.
         let (now, then) = (&self.node.section.members, &next.members);
@@ -189,7 +196,7 @@ impl Scene {
         let is_gone: Vec<bool> =
             self.neighbours.iter().map(|n| end == End::Finished && is_expelled(&n.key)).collect();
 
-        self.run(next, end).await;
+        self.run(next, visitor, end).await;
         let ids = self.node.ids();
         let (counted, after) = (before.counted, self.node.view.counted());
         let (kept, closed): (Vec<_>, Vec<_>) =
@@ -211,7 +218,7 @@ impl Scene {
     }
 
     /// The steps, as the coordinator sends them.
-    async fn run(&mut self, next: NetworkSection, end: End) {
+    async fn run(&mut self, next: NetworkSection, visitor: Option<usize>, end: End) {
         let node = &mut self.node;
         if end == End::Refused {
             let mut listen = next.listen.clone();
@@ -224,8 +231,25 @@ impl Scene {
         if end == End::Prepared {
             return node.rollback().await.unwrap();
         }
+        if end == End::Broken
+            && let Some(_thief) = thief(&node.section, &next)
+        {
+            let error = node.commit().await.unwrap_err();
+            assert_eq!(error.key.as_deref(), Some("network.addresses"), "{error}");
+            return node.rollback().await.unwrap();
+        }
         node.commit().await.unwrap();
-        if end == End::Committed {
+        // A member's second connection would take the place of the first.
+        let is_member = |key| next.members.contains_key(key) || self.node.section.members.contains_key(key);
+        if let Some(visitor) = visitor
+            && let neighbour = &self.neighbours[visitor]
+            && !is_member(&neighbour.key)
+        {
+            // Wherever it has come to when the reload is over.
+            self.begin_call(neighbour, visitor).await;
+        }
+        let node = &mut self.node;
+        if matches!(end, End::Committed | End::Broken) {
             return node.rollback().await.unwrap();
         }
         node.probe().await.unwrap();
@@ -260,4 +284,25 @@ impl Scene {
         }
         assert!(self.all_carry(&kept).await, "a connection that is kept does not carry");
     }
+}
+
+/// Takes a port by force that the next section is about to listen on, and this one does not: someone who also sets SO_REUSEADDR
+/// may listen beside a bound socket.
+fn thief(now: &NetworkSection, next: &NetworkSection) -> Option<Socket> {
+    let is_new = |at: &&Multiaddr| port(at) != 0 && now.listen.iter().all(|own| port(own) != port(at));
+    let at = next.listen.iter().find(is_new)?;
+    let ip = match at.iter().next() {
+        Some(Part::Ip4(ip)) => IpAddr::from(ip),
+        Some(Part::Ip6(ip)) => IpAddr::from(ip),
+        _ => return None,
+    };
+    let at = SocketAddr::new(ip, port(at));
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
+    if ip.is_ipv6() {
+        socket.set_only_v6(true).unwrap();
+    }
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&at.into()).unwrap();
+    socket.listen(1).unwrap();
+    Some(socket)
 }
