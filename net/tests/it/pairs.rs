@@ -26,6 +26,7 @@ use scene::Scene;
 
 /// How many pairs are tried where nobody says.
 const CASES: u32 = 1000;
+/// Where the seeds of failures are kept.
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/pairs.txt");
 /// How long a smaller pair that fails is looked for.
 const SHRINK_FOR_MS: u32 = 60_000;
@@ -34,8 +35,12 @@ const SHRINK_FOR_MS: u32 = 60_000;
 fn connections_that_the_second_of_two_sections_allows_live_through_the_change_from_the_first() {
     let cases =
         std::env::var("PROPTEST_CASES").map_or(CASES, |n| n.parse().expect("PROPTEST_CASES is a number"));
-    let config =
-        Config { cases, failure_persistence: None, max_shrink_time: SHRINK_FOR_MS, ..Config::default() };
+    let config = Config {
+        cases,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        max_shrink_time: SHRINK_FOR_MS,
+        ..Config::default()
+    };
     let system = actix::System::new();
     // One that a pair failed on is not used again.
     let standing: RefCell<Option<Scene>> = RefCell::default();
