@@ -1,5 +1,6 @@
 //! The section `network.limits`: what is over a limit is refused, what is there stays.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, UdpSocket};
 
 use fednode_tests::{Port, Stranger, eventually};
@@ -95,33 +96,37 @@ fn own_address() -> Option<IpAddr> {
 }
 
 pub async fn pending_incoming(key: Key) {
-    // Whoever says nothing is not hung up on while this test runs.
+    // Whoever says nothing is not hung up on for that while this test runs.
     let mut scene = Scene::with(|specs| specs[LIVE].conf["peers"]["connection_timeout"] = json!("10m")).await;
+    let mut silent = Vec::new();
     scene.change(key, json!(2)).await;
-    let silent = [scene.connect().await, scene.connect().await];
-    // Once both are counted.
-    until_served(&scene, false).await;
-    denied(scene.live(), &["too many handshakes"]).await;
-    scene.change(key, json!(3)).await;
-    until_served(&scene, true).await;
+    four_more_until_held(2, &mut silent, &scene).await;
+    denied(scene.live(), &["too many handshakes", "127.0.0.1"]).await;
     scene.change(key, json!(1)).await;
-    until_served(&scene, false).await;
-    // They were told nothing and not hung up on: they can still begin.
-    for mut stream in silent {
-        assert!(is_served(&mut stream).await, "lowering sheds nothing");
-    }
-    until_served(&scene, true).await;
+    assert_eq!(held(&silent), 2, "lowering sheds nothing");
+    scene.change(key, json!(3)).await;
+    four_more_until_held(3, &mut silent, &scene).await;
     scene.change(key, json!(64)).await;
+    four_more_until_held(3 + 4, &mut silent, &scene).await;
     let at = scene.address();
     assert!(scene.lets_in(&at).await, "there is room again");
     scene.finish().await;
 }
 
-async fn until_served(scene: &Scene, so: bool) {
-    eventually(&format!("somebody new is served: {so}"), async || {
-        (is_served(&mut scene.connect().await).await == so).then_some(())
-    })
-    .await;
+/// Four more who say nothing. Waits until so many of all have not been hung up on; which ones is the node's choice.
+async fn four_more_until_held(count: usize, silent: &mut Vec<TcpStream>, scene: &Scene) {
+    for _ in 0..4 {
+        silent.push(scene.connect().await);
+    }
+    let what = format!("{count} handshakes at once");
+    eventually(&what, async || (held(silent) == count).then_some(())).await;
+}
+
+fn held(sockets: &[TcpStream]) -> usize {
+    let is_held = |socket: &&TcpStream| {
+        socket.try_read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    sockets.iter().filter(is_held).count()
 }
 
 /// Whether this raw connection gets the first line of libp2p's handshake (multistream-select).
