@@ -84,6 +84,12 @@ impl Stranger {
         self.seen.borrow().open.contains_key(&call)
     }
 
+    /// How many connections it has.
+    #[must_use]
+    pub fn calls(&self) -> usize {
+        self.seen.borrow().open.len()
+    }
+
     /// What the node at the other end announces now: its listeners and external addresses.
     #[must_use]
     pub fn announced(&self, call: Call) -> Vec<String> {

@@ -18,16 +18,16 @@ pub async fn connections(key: Key) {
     let (first, second, third) = (Stranger::new(), Stranger::new(), Stranger::new());
     // Two are the members'.
     scene.change(key, json!(3)).await;
-    let one = first.call(&at).await.expect("there is room for one");
-    assert_eq!(second.call(&at).await, None);
+    let one = scene.call(&first, &at).await.expect("there is room for one");
+    assert_eq!(scene.call(&second, &at).await, None);
     denied(scene.live(), &["too many connections"]).await;
     scene.change(key, json!(4)).await;
-    let two = second.call(&at).await.expect("there is room for one more");
+    let two = scene.call(&second, &at).await.expect("there is room for one more");
     scene.change(key, json!(1)).await;
-    assert_eq!(third.call(&at).await, None);
+    assert_eq!(scene.call(&third, &at).await, None);
     assert!(first.holds(one) && second.holds(two), "lowering sheds nothing");
     scene.change(key, json!(1024)).await;
-    third.call(&at).await.expect("there is room again");
+    scene.call(&third, &at).await.expect("there is room again");
     scene.finish().await;
 }
 
@@ -39,20 +39,20 @@ pub async fn connections_per_peer(key: Key) {
     for most in [3, 5] {
         scene.change(key, json!(most)).await;
         while calls.len() < most {
-            calls.push(stranger.call(&at).await.expect("there is room for one more of this peer"));
+            calls.push(scene.call(&stranger, &at).await.expect("there is room for one more of this peer"));
         }
-        assert_eq!(stranger.call(&at).await, None);
+        assert_eq!(scene.call(&stranger, &at).await, None);
         assert!(scene.lets_in(&at).await, "others are not concerned");
     }
     denied(scene.live(), &["of this peer", &stranger.peer_id.to_string()]).await;
     scene.change(key, json!(1)).await;
-    assert_eq!(stranger.call(&at).await, None);
+    assert_eq!(scene.call(&stranger, &at).await, None);
     assert!(calls.iter().all(|call| stranger.holds(*call)), "lowering sheds nothing");
     let other = Stranger::new();
-    other.call(&at).await.expect("one of a peer");
-    assert_eq!(other.call(&at).await, None);
+    scene.call(&other, &at).await.expect("one of a peer");
+    assert_eq!(scene.call(&other, &at).await, None);
     scene.change(key, json!(2)).await;
-    other.call(&at).await.expect("two of a peer");
+    scene.call(&other, &at).await.expect("two of a peer");
     scene.finish().await;
 }
 
@@ -69,20 +69,20 @@ pub async fn connections_per_ip(key: Key) {
     let at = port.loopback().replace("127.0.0.1", &ip.to_string());
     let strangers: Vec<_> = (0..4).map(|_| Stranger::new()).collect();
     scene.change(key, json!(1)).await;
-    let one = strangers[0].call(&at).await.expect("one of an address");
-    assert_eq!(strangers[1].call(&at).await, None);
+    let one = scene.call(&strangers[0], &at).await.expect("one of an address");
+    assert_eq!(scene.call(&strangers[1], &at).await, None);
     denied(scene.live(), &["of this address", &ip.to_string()]).await;
     let loopback = scene.address();
     assert!(scene.lets_in(&loopback).await, "loopback is not counted");
     scene.change(key, json!(2)).await;
-    let two = strangers[1].call(&at).await.expect("two of an address");
-    assert_eq!(strangers[2].call(&at).await, None);
+    let two = scene.call(&strangers[1], &at).await.expect("two of an address");
+    assert_eq!(scene.call(&strangers[2], &at).await, None);
     scene.change(key, json!(1)).await;
-    assert_eq!(strangers[2].call(&at).await, None);
+    assert_eq!(scene.call(&strangers[2], &at).await, None);
     assert!(strangers[0].holds(one) && strangers[1].holds(two), "lowering sheds nothing");
     scene.change(key, json!(64)).await;
     for stranger in &strangers[2..] {
-        stranger.call(&at).await.expect("there is room again");
+        scene.call(stranger, &at).await.expect("there is room again");
     }
     scene.finish().await;
 }

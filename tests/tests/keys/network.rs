@@ -11,7 +11,7 @@ pub async fn addresses(key: Key) {
     let (second, third) = (Port::free(), Port::free());
     let first = scene.address();
     let stranger = Stranger::new();
-    let call = stranger.call(&first).await.expect("it listens");
+    let call = scene.call(&stranger, &first).await.expect("it listens");
 
     scene.change(key, json!([first, second.loopback()])).await;
     assert_eq!(scene.live().status().await["listeners"], json!([first, second.loopback()]));
@@ -54,7 +54,7 @@ pub async fn external_addresses(key: Key) {
     })
     .await;
     let early = Stranger::new();
-    let call = early.call(&scene.address()).await.expect("it listens");
+    let call = scene.call(&early, &scene.address()).await.expect("it listens");
     for (value, told) in [
         (json!([one, two]), [true, true]),
         (json!([two]), [false, true]),
@@ -63,7 +63,7 @@ pub async fn external_addresses(key: Key) {
     ] {
         scene.change(key, value).await;
         let newest = Stranger::new();
-        let new = newest.call(&scene.address()).await.expect("it listens");
+        let new = scene.call(&newest, &scene.address()).await.expect("it listens");
         for (address, is_told) in [one, two].into_iter().zip(told) {
             announces(&early, call, address, is_told).await;
             announces(&newest, new, address, is_told).await;
@@ -86,19 +86,19 @@ async fn announces(stranger: &Stranger, call: fednode_tests::stranger::Call, add
 pub async fn membership(key: Key) {
     let mut scene = Scene::start().await;
     let stranger = Stranger::new();
-    let mut call = stranger.call(&scene.address()).await.expect("everybody may connect");
+    let mut call = scene.call(&stranger, &scene.address()).await.expect("everybody may connect");
     for _ in 0..2 {
         let id = id_of(scene.live(), &stranger).await;
         let outcome = scene.change(key, json!("members")).await;
         let closing = outcome["connections"]["would_close"].as_array().expect("a list");
         assert_eq!((closing.len(), &closing[0]["id"]), (1, &json!(id)), "{outcome:#}");
         eventually("the stranger is hung up on", async || (!stranger.holds(call)).then_some(())).await;
-        assert_eq!(stranger.call(&scene.address()).await, None);
+        assert_eq!(scene.call(&stranger, &scene.address()).await, None);
         denied(scene.live(), &["not a member", &stranger.peer_id.to_string()]).await;
 
         let outcome = scene.change(key, json!("open")).await;
         assert_eq!(outcome["connections"]["would_close"], json!([]));
-        call = stranger.call(&scene.address()).await.expect("everybody may connect again");
+        call = scene.call(&stranger, &scene.address()).await.expect("everybody may connect again");
     }
     scene.finish().await;
 }

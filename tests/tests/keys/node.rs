@@ -87,7 +87,7 @@ pub async fn worker_threads(key: Key) {
     scene.change(key, json!(5)).await;
     threads_are(scene.live(), 2 + 5).await;
     let stranger = Stranger::new();
-    let call = stranger.call(&scene.address()).await.expect("somebody new is served");
+    let call = scene.call(&stranger, &scene.address()).await.expect("somebody new is served");
     scene.change(key, json!(1)).await;
     threads_are(scene.live(), 2 + 5 + 1).await;
     assert!(stranger.holds(call));

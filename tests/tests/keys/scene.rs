@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fednode_tests::{Node, Spec, Stranger, Traffic};
+use fednode_tests::stranger::Call;
+use fednode_tests::{Node, Spec, Stranger, Traffic, eventually};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -52,10 +53,25 @@ impl Scene {
         self.live().spec().port.loopback()
     }
 
+    /// A call to the live node, which is in its `status` when it is taken.
+    pub async fn call(&self, stranger: &Stranger, address: &str) -> Option<Call> {
+        let call = stranger.call(address).await?;
+        // The connection speaks as soon as it is there; the node's books may be a moment behind.
+        let peer_id = stranger.peer_id.to_string();
+        eventually("the node knows of it", async || {
+            let status = self.live().status().await;
+            let connections = status["connections"].as_array()?.iter();
+            let known = connections.filter(|connection| connection["peer_id"] == peer_id.as_str()).count();
+            (known == stranger.calls()).then_some(())
+        })
+        .await;
+        Some(call)
+    }
+
     /// Whether somebody new who calls at this address is let in.
     pub async fn lets_in(&mut self, address: &str) -> bool {
         let guest = Stranger::new();
-        let is_in = guest.call(address).await.is_some();
+        let is_in = self.call(&guest, address).await.is_some();
         self.guests.push(guest);
         is_in
     }
