@@ -21,7 +21,7 @@ const DIALS: usize = 64;
 const STABLE: Duration = Duration::from_secs(10);
 
 /// How dials are paced.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
     pub(crate) timeout: Duration,
     pub(crate) min: Duration,
@@ -114,16 +114,9 @@ impl Dialer {
         }
     }
 
-    /// Takes over members and pace. New members, and those with new addresses, are dialled at once; what was learned of
+    /// Takes over members. New members, and those with new addresses, are dialled at once; what was learned of
     /// the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
-    pub(crate) fn set(
-        &mut self,
-        members: &Members,
-        pace: Pace,
-        now: Instant,
-        connected: impl Fn(&PeerId) -> bool,
-    ) {
-        self.set_pace(pace);
+    pub(crate) fn set(&mut self, members: &Members, now: Instant, connected: impl Fn(&PeerId) -> bool) {
         // Most are as they were, and cost no more than this look.
         let differs = |entry: Option<&Entry>, member: Option<&Member>| match (entry, member) {
             (Some(entry), Some(member)) => !entry.wanted || entry.member != *member,
@@ -150,9 +143,17 @@ impl Dialer {
         }
     }
 
-    /// Takes over the pace alone: it counts from the next dial and the next pause on.
-    pub(crate) fn set_pace(&mut self, pace: Pace) {
-        self.pace = pace;
+    /// Takes over the pace. Dials that are under way keep the time that they were given; nobody waits longer from now on than
+    /// the new pace would make it: a pause of minutes that was shortened to seconds is over in seconds. `unit` as in
+    /// [`Pace::pause`].
+    pub(crate) fn set_pace(&mut self, pace: Pace, now: Instant, mut unit: impl FnMut() -> f64) {
+        if std::mem::replace(&mut self.pace, pace) == pace {
+            return;
+        }
+        let waiting: Vec<_> = self.agenda.waiting_after(now).collect();
+        for key in waiting {
+            self.change(&key, |entry| entry.hasten(&pace, now, unit()));
+        }
     }
 
     fn insert(&mut self, member: &Member, now: Instant, connected: impl Fn(&PeerId) -> bool) {
@@ -351,11 +352,22 @@ impl Entry {
         Some(self.peer)
     }
 
+    fn is_tired(&self) -> bool {
+        self.member.max_retries.is_some_and(|most| self.failures > most)
+    }
+
     fn fail(&mut self, why: String, pace: &Pace, now: Instant, unit: f64) {
         self.failures = self.failures.saturating_add(1);
-        let tired = self.member.max_retries.is_some_and(|most| self.failures > most);
         self.last_error = Some(why);
-        self.phase = Phase::Waiting { at: now + pace.pause(self.failures, tired, unit) };
+        self.phase = Phase::Waiting { at: now + pace.pause(self.failures, self.is_tired(), unit) };
+    }
+
+    /// Waits no longer than this pace says for so many failures.
+    fn hasten(&mut self, pace: &Pace, now: Instant, unit: f64) {
+        let latest = now + pace.pause(self.failures.max(1), self.is_tired(), unit);
+        if let Phase::Waiting { at } = &mut self.phase {
+            *at = latest.min(*at);
+        }
     }
 
     fn view(&self) -> Option<MemberView> {

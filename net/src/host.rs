@@ -38,7 +38,7 @@ pub(crate) struct Host {
     limiter: Limiter,
     crossed: Crossed,
     ping: Ping,
-    identify: identify::Behaviour,
+    pub(crate) identify: identify::Behaviour,
     direct: Direct,
     pub(crate) goodbye: Goodbye,
 }

@@ -29,9 +29,20 @@ pub struct Pool {
     io: Arc<Workers>,
 }
 
+tokio::task_local! {
+    /// Of a task that [`Pool::spawn`] runs: the workers that it runs on.
+    static OF_TASK: Arc<Workers>;
+}
+
 // === impl Workers ===
 
 impl Workers {
+    /// The workers that the current task was spawned on, if a pool did that. A socket that a handshake opened stays with them
+    /// when its connection moves on to those in office: whatever owns the socket has to own a share of them, too.
+    pub(crate) fn of_task() -> Option<Arc<Self>> {
+        OF_TASK.try_with(Arc::clone).ok()
+    }
+
     /// Starts `threads` threads, at least one.
     ///
     /// # Errors
@@ -126,7 +137,7 @@ impl Pool {
         let handle = workers.handle.clone();
         drop(handle.spawn(async move {
             // The future goes first: what it owns may need the runtime that this share keeps alive.
-            future.await;
+            OF_TASK.scope(Arc::clone(&workers), future).await;
             drop(workers);
         }));
     }

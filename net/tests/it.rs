@@ -10,3 +10,7 @@ mod listeners;
 mod members;
 #[path = "it/messages.rs"]
 mod messages;
+#[path = "it/pairs.rs"]
+mod pairs;
+#[path = "it/threads.rs"]
+mod threads;

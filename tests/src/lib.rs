@@ -7,6 +7,7 @@ pub mod port;
 pub mod process;
 pub mod scene;
 pub mod stage;
+pub mod stranger;
 pub mod traffic;
 pub mod wait;
 
@@ -15,5 +16,6 @@ pub use ground::Ground;
 pub use port::Port;
 pub use process::{Keys, Node, Spec};
 pub use stage::{Side, Stage};
+pub use stranger::Stranger;
 pub use traffic::Traffic;
 pub use wait::eventually;

@@ -58,6 +58,11 @@ impl Agenda {
         self.waiting.iter().take_while(move |(at, _)| *at <= now).map(|(_, key)| *key)
     }
 
+    /// Those who are to be dialled later.
+    pub(super) fn waiting_after(&self, now: Instant) -> impl Iterator<Item = PeerKey> {
+        self.waiting.iter().rev().take_while(move |(at, _)| *at > now).map(|(_, key)| *key)
+    }
+
     /// Those whose dial has taken too long.
     pub(super) fn overdue(&self, now: Instant) -> impl Iterator<Item = PeerKey> {
         self.dialing.iter().take_while(move |(until, _)| *until <= now).map(|(_, key)| *key)

@@ -26,7 +26,7 @@ impl Scene {
     }
 
     fn set(&mut self) {
-        self.dialer.set(&self.members, PACE, self.now, |_| false);
+        self.dialer.set(&self.members, self.now, |_| false);
     }
 
     fn peer(&self) -> PeerId {
@@ -238,4 +238,31 @@ fn the_agenda_knows_every_change() {
         scene.assert_agenda();
         assert!(scene.dialer.agenda.dialing_now() <= DIALS, "step {step}");
     }
+}
+
+#[test]
+fn a_shorter_pace_ends_long_pauses_and_a_longer_one_counts_from_the_next() {
+    let mut scene = Scene::new(1);
+    assert_eq!(scene.dials(), 1);
+    scene.fail();
+    let pause = |pace: Pace| pace.pause(1, false, MID);
+    let slow = Pace { min: Duration::from_secs(3600), max: Duration::from_secs(3600), ..PACE };
+    scene.dialer.set_pace(slow, scene.now, || MID);
+    scene.assert_agenda();
+    assert_eq!(scene.wait(), pause(PACE), "the pause that has begun is not made longer");
+    assert_eq!(scene.dials(), 1);
+    scene.fail();
+    let begun = scene.now;
+    scene.now += Duration::from_secs(60);
+    scene.dialer.set_pace(PACE, scene.now, || MID);
+    scene.assert_agenda();
+    let shortened = PACE.pause(2, false, MID);
+    assert!(begun + slow.pause(2, false, MID) > scene.now + shortened);
+    assert_eq!(scene.wait(), shortened);
+    assert_eq!(scene.dials(), 1);
+    // One that is due at once is not put off.
+    scene.fail();
+    scene.wait();
+    scene.dialer.set_pace(slow, scene.now, || MID);
+    assert_eq!(scene.dials(), 1);
 }

@@ -78,7 +78,7 @@ impl Network {
             swarm.add_external_address(address.clone());
         }
         let mut dialer = Dialer::new(Pace::of(&section));
-        dialer.set(&section.members, Pace::of(&section), Instant::now(), |_| false);
+        dialer.set(&section.members, Instant::now(), |_| false);
         view.set_members(dialer.changes());
         view.set_worker_threads(workers.threads());
         view.set_listeners(listeners.show(&section.listen));

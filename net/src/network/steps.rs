@@ -172,11 +172,15 @@ impl Network {
         for address in to.external.iter().filter(|address| !from.external.contains(address)) {
             self.swarm.add_external_address(address.clone());
         }
-        if Arc::ptr_eq(&from.members, &to.members) {
-            self.dialer.set_pace(Pace::of(to));
-        } else {
+        if from.external != to.external {
+            // Identify does this by itself only where a listener comes or goes.
+            let peers: HashSet<_> = self.connections.values().map(|live| live.peer).collect();
+            self.swarm.behaviour_mut().identify.push(peers);
+        }
+        self.dialer.set_pace(Pace::of(to), Instant::now(), rand::random);
+        if !Arc::ptr_eq(&from.members, &to.members) {
             let swarm = &self.swarm;
-            self.dialer.set(&to.members, Pace::of(to), Instant::now(), |peer| swarm.is_connected(peer));
+            self.dialer.set(&to.members, Instant::now(), |peer| swarm.is_connected(peer));
         }
         self.view.set_members(self.dialer.changes());
         self.view.set_worker_threads(self.pool.workers().threads());
