@@ -3,6 +3,7 @@
 //! Commit only adds and swaps values: new listeners beside the old ones, other limits, members, timeouts, threads. What
 //! cannot be undone, to close listeners and to hang up on those whom the new section forbids, waits for `finish`.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
