@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -53,6 +54,15 @@ impl Workers {
     #[must_use]
     pub const fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Keeps them from ending for at least so long.
+    pub(crate) fn keep_for(self: &Arc<Self>, time: Duration) {
+        let share = Arc::clone(self);
+        drop(self.handle.spawn(async move {
+            tokio::time::sleep(time).await;
+            drop(share);
+        }));
     }
 
     /// Makes this the runtime that sockets and timers made on this thread belong to, while the guard lives.
