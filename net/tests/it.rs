@@ -10,3 +10,5 @@ mod listeners;
 mod members;
 #[path = "it/messages.rs"]
 mod messages;
+#[path = "it/quic.rs"]
+mod quic;
