@@ -15,6 +15,7 @@ use crate::crossed::Crossed;
 use crate::denial::Denials;
 use crate::direct::Direct;
 use crate::farewell::Brief;
+use crate::goodbye::Goodbye;
 use crate::home::Homed;
 use crate::limits::Limiter;
 use crate::membership::{Gate, LiveRules, Rules};
@@ -40,6 +41,7 @@ pub(crate) struct Host {
     ping: Ping,
     identify: identify::Behaviour,
     direct: Direct,
+    pub(crate) goodbye: Goodbye,
 }
 
 /// What the swarm shares with the actor that owns it.
@@ -70,6 +72,7 @@ pub(crate) fn build(
         ping: Ping::new(post.clone()),
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone()),
+        goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.
     let tcp = tcp::tokio::Transport::new(tcp::Config::default())

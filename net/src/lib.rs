@@ -1,17 +1,20 @@
 //! The network actor and the protocol actor of a federation node.
 //!
-//! The [`network`] actor owns the libp2p swarm: listeners, dials, limits, membership. The [`protocol`] actor carries the
-//! application's messages. They share a [`Post`], through which messages reach the connections without passing an actor's
-//! mailbox, and a [`View`], which anybody may read at any time.
+//! The [`network`] actor owns the libp2p swarm: listeners, dials, limits, membership. The [`protocol`] actor puts into
+//! force what is configured of the protocols. They share a [`Post`], through which [`Messages`] reach the connections without passing
+//! an actor's mailbox, and a [`View`], which anybody may read at any time.
 
 mod address;
 mod crossed;
 mod denial;
 mod dialer;
 pub mod direct;
+#[cfg(test)]
+mod documented;
 mod farewell;
 #[cfg(test)]
 mod fixtures;
+pub mod goodbye;
 mod home;
 mod host;
 pub mod identity;
@@ -19,6 +22,7 @@ mod inbox;
 mod limits;
 pub mod listeners;
 mod membership;
+pub mod messages;
 pub mod network;
 mod outbox;
 mod ping;
@@ -40,10 +44,11 @@ pub use identity::{Identity, IdentityError, ReadIdentity};
 pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
 pub use listeners::{Held, Reservation, ReserveError, Standing};
 pub use membership::would_close;
+pub use messages::Messages;
 pub use network::{Network, Shutdown, StartError, StartNetwork};
 pub use outbox::SendError;
 pub use post::{Post, Settings};
-pub use protocol::{Protocol, Send, Subscribe};
+pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };

@@ -20,6 +20,7 @@ use storage::{Members, PeerKey};
 
 use crate::address::ip_of;
 use crate::denial::{Denials, Reason};
+use crate::goodbye;
 use crate::view::ConnectionView;
 use crate::{Limits, Membership, NetworkSection};
 
@@ -106,10 +107,14 @@ impl Rules {
         }
     }
 
-    /// Whether a connection of this peer has to go when these rules take the place of `before`: the peer may not connect
-    /// any more, or is a member no more. (In an open federation it may come back, as anyone may.)
-    pub(crate) fn expels(&self, before: &Self, key: Option<&PeerKey>) -> bool {
-        !self.admits(key) || (before.is_member(key) && !self.is_member(key))
+    /// Why a connection of this peer has to go when these rules take the place of `before`, if it has to: the peer is a member
+    /// no more, or may not connect any more. (In an open federation it may come back, as anyone may.)
+    pub(crate) fn expels(&self, before: &Self, key: Option<&PeerKey>) -> Option<goodbye::Reason> {
+        if before.is_member(key) && !self.is_member(key) {
+            Some(goodbye::Reason::Removed)
+        } else {
+            (!self.admits(key)).then_some(goodbye::Reason::NotAMember)
+        }
     }
 }
 
@@ -124,16 +129,15 @@ pub fn would_close<'a>(
         return Vec::new();
     }
     let (before, next) = (Rules::of(before), Rules::of(next));
-    let reason = |key: Option<&PeerKey>| {
-        if before.is_member(key) && !next.is_member(key) {
-            "the peer is removed from the members"
-        } else {
-            "only members may connect"
-        }
+    let why = |reason| match reason {
+        goodbye::Reason::Removed => "the peer is removed from the members",
+        _ => "only members may connect",
     };
-    let key = |connection: &'a ConnectionView| connection.public_key.as_ref();
-    let closing = connections.iter().filter(|connection| next.expels(&before, key(connection)));
-    closing.map(|connection| (connection, reason(key(connection)))).collect()
+    let expelled = |connection: &'a ConnectionView| {
+        let reason = next.expels(&before, connection.public_key.as_ref())?;
+        Some((connection, why(reason)))
+    };
+    connections.iter().filter_map(expelled).collect()
 }
 
 // === impl Gate ===

@@ -30,6 +30,7 @@ use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
 use crate::dialer::Dialer;
+use crate::goodbye::{Heard, Reason};
 use crate::host::{Host, HostEvent};
 use crate::listeners::{Listeners, Reservation};
 use crate::membership::LiveRules;
@@ -89,7 +90,12 @@ struct Live {
     number: u64,
     peer: PeerId,
     key: Option<PeerKey>,
+    /// What the peer said: it is about to close the connection.
+    farewell: Option<Reason>,
 }
+
+/// Connections that this node closes, and why.
+type Partings = Vec<(ConnectionId, Reason)>;
 
 /// Somebody waits for these to be really closed.
 struct Departure {
@@ -155,7 +161,7 @@ impl Handler<Shutdown> for Network {
     fn handle(&mut self, Shutdown { within }: Shutdown, _: &mut Self::Context) -> Self::Result {
         self.dialer.stop();
         let listeners = self.listeners.extra(&[]);
-        let connections = self.connections.keys().copied().collect();
+        let connections = self.connections.keys().map(|id| (*id, Reason::Stopping)).collect();
         let departed = self.part_with(listeners, connections, within);
         Box::pin(departed.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
     }
@@ -171,26 +177,26 @@ impl Network {
     fn part_with(
         &mut self,
         listeners: Vec<ListenerId>,
-        connections: HashSet<ConnectionId>,
+        connections: Partings,
         patience: Duration,
     ) -> impl Future<Output = ()> + use<> {
         for id in &listeners {
             self.listeners.closing(*id);
         }
-        for id in &connections {
-            if let Some(live) = self.connections.get(id) {
-                self.dialer.disconnecting(&live.peer);
-            }
-            self.swarm.close_connection(*id);
+        let mut parting = HashSet::new();
+        for (id, reason) in connections {
+            let Some(live) = self.connections.get(&id) else { continue };
+            self.dialer.disconnecting(&live.peer);
+            self.swarm.behaviour_mut().goodbye.close(live.peer, id, reason);
+            parting.insert(id);
         }
-        let connections = connections.into_iter().filter(|id| self.connections.contains_key(id)).collect();
         // What waits in an accept queue would be reset with its listener: everything that is there now is taken first.
         let queued = (!listeners.is_empty()).then(|| self.pool.caught_up().boxed());
         let (done, departed) = oneshot::channel();
         self.departures.push(Departure {
             listeners: listeners.into_iter().collect(),
             queued,
-            connections,
+            connections: parting,
             until: Instant::now() + patience,
             done,
         });
@@ -225,6 +231,11 @@ impl Network {
                 self.show_listeners();
             }
             SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener could not accept"),
+            SwarmEvent::Behaviour(HostEvent::Goodbye(Heard { connection, reason })) => {
+                if let Some(live) = self.connections.get_mut(&connection) {
+                    live.farewell = Some(reason);
+                }
+            }
             // Identify's are for its own use, the others are seen by the behaviours.
             _ => {}
         }
@@ -242,7 +253,7 @@ impl Network {
             "Connection established with peer"
         );
         let key = PeerKey::from_peer_id(&peer).ok();
-        self.connections.insert(id, Live { number, peer, key });
+        self.connections.insert(id, Live { number, peer, key, farewell: None });
         let connection = ConnectionView {
             id: number.to_string(),
             peer,
@@ -260,7 +271,14 @@ impl Network {
         for departure in &mut self.departures {
             departure.connections.remove(&id);
         }
+        let live = self.connections.get(&id);
+        let (key, farewell) = live.map_or((None, None), |live| (live.key, live.farewell));
+        let why = farewell.map(|reason| reason.to_string()).or(why);
         if last {
+            if !self.rules.load().is_member(key.as_ref()) {
+                // Removed while a dial was under way that a connection had overtaken.
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
             self.dialer.disconnected(&peer, why.clone(), Instant::now(), rand::random());
         }
         self.forget_connection(id, &why.unwrap_or_default());

@@ -56,10 +56,18 @@ enum Outbound {
     /// Waits to open a stream.
     Waiting(BoxFuture<'static, ()>),
     Opening,
-    /// Pings; ends when one is not answered, and says whether one before it was.
-    Pinging(BoxFuture<'static, bool>),
+    Pinging(BoxFuture<'static, Ended>),
     /// The peer does not speak ping, or is dead already.
     Off,
+}
+
+/// How the pings on one stream came to an end.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    /// The peer closed the stream, on which it had answered every ping before.
+    Closed,
+    /// A ping was not answered.
+    Missed { answered_before: bool },
 }
 
 // === impl Ping ===
@@ -126,6 +134,14 @@ impl Handler {
         Self { settings, outbound: Outbound::Waiting(first), missed: 0, inbound: None }
     }
 
+    fn open(&mut self) -> ConnectionHandlerEvent<ReadyUpgrade<StreamProtocol>, (), Dead> {
+        self.outbound = Outbound::Opening;
+        let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ());
+        ConnectionHandlerEvent::OutboundSubstreamRequest {
+            protocol: protocol.with_timeout(patience(&self.settings)),
+        }
+    }
+
     fn miss(&mut self, answered_before: bool) -> Option<Dead> {
         self.missed = if answered_before { 1 } else { self.missed.saturating_add(1) };
         if self.missed >= MISSED {
@@ -169,7 +185,9 @@ impl ConnectionHandler for Handler {
                 self.outbound = match error {
                     StreamUpgradeError::NegotiationFailed => Outbound::Off,
                     // As a ping that was missed; counted where it can be reported.
-                    _ => Outbound::Pinging(futures::future::ready(false).boxed()),
+                    _ => Outbound::Pinging(
+                        futures::future::ready(Ended::Missed { answered_before: false }).boxed(),
+                    ),
                 };
             }
             _ => {}
@@ -191,15 +209,22 @@ impl ConnectionHandler for Handler {
                     if pause.poll_unpin(cx).is_pending() {
                         return Poll::Pending;
                     }
-                    self.outbound = Outbound::Opening;
-                    let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ())
-                        .with_timeout(patience(&self.settings));
-                    return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+                    return Poll::Ready(self.open());
                 }
                 Outbound::Pinging(pinging) => {
-                    let Poll::Ready(answered_before) = pinging.poll_unpin(cx) else { return Poll::Pending };
-                    if let Some(dead) = self.miss(answered_before) {
-                        return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(dead));
+                    let Poll::Ready(ended) = pinging.poll_unpin(cx) else { return Poll::Pending };
+                    match ended {
+                        // Its right: js-libp2p does so ten seconds after the stream was opened, py-libp2p after ten quiet
+                        // ones. The ping that is due goes out on a new stream.
+                        Ended::Closed => {
+                            self.missed = 0;
+                            return Poll::Ready(self.open());
+                        }
+                        Ended::Missed { answered_before } => {
+                            if let Some(dead) = self.miss(answered_before) {
+                                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(dead));
+                            }
+                        }
                     }
                 }
                 Outbound::Opening | Outbound::Off => return Poll::Pending,
@@ -226,7 +251,8 @@ async fn interval(mut settings: watch::Receiver<Settings>) {
     }
 }
 
-async fn ping(mut stream: Stream, settings: watch::Receiver<Settings>) -> bool {
+/// Pings until one is not answered. Before each ping but the first lies an interval, also where the peer closes the stream.
+async fn ping(mut stream: Stream, settings: watch::Receiver<Settings>) -> Ended {
     stream.ignore_for_keep_alive();
     let mut answered = false;
     loop {
@@ -240,7 +266,8 @@ async fn ping(mut stream: Stream, settings: watch::Receiver<Settings>) -> bool {
         };
         match tokio::time::timeout(patience(&settings), echo).await {
             Ok(Ok(true)) => answered = true,
-            Ok(Ok(false) | Err(_)) | Err(_) => return answered,
+            Ok(Err(_closed)) if answered => return Ended::Closed,
+            Ok(Ok(false) | Err(_)) | Err(_) => return Ended::Missed { answered_before: answered },
         }
         interval(settings.clone()).await;
     }
@@ -255,3 +282,6 @@ async fn answer(mut stream: Stream) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

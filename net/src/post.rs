@@ -107,7 +107,7 @@ impl Post {
     }
 
     /// A reader of everything that arrives from now on, and before that of what nobody has read; see
-    /// [`Subscribe`](crate::Subscribe) for `after`.
+    /// [`Messages::subscribe`](crate::Messages::subscribe) for `after`.
     #[must_use]
     pub fn subscribe(&self, after: Option<u64>) -> Subscription {
         self.0.inbox.subscribe(after)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
-use net::{Network, Post, Protocol, Settings, StartNetwork, View};
+use net::{Messages, Network, Post, Protocol, Settings, StartNetwork, View};
 use reload::signal::Signal;
 use reload::{
     ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Reconfigure, Reload, StepError, Stop,
@@ -115,8 +115,8 @@ impl Node {
         // Upstream's words; what peers.yaml wants is the key that the peer id holds.
         tracing::info!(peer_id = %key.peer_id(), public_key = %key, "For peers.yaml, use peer ID");
         let start_protocol = {
-            let view = view.clone();
-            move |section| Protocol::start(section, post.clone(), view.clone())
+            let post = post.clone();
+            move |section| Protocol::start(section, post.clone())
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
@@ -138,7 +138,7 @@ impl Node {
             board: Arc::clone(&board),
             coordinator: OnceLock::new(),
             view: view.clone(),
-            protocol: protocol.clone(),
+            messages: Messages::new(post.clone(), view.clone()),
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
             checks: vec![

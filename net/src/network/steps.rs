@@ -3,20 +3,19 @@
 //! Commit only adds and swaps values: new listeners beside the old ones, other limits, members, timeouts, threads. What
 //! cannot be undone, to close listeners and to hang up on those whom the new section forbids, waits for `finish`.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use actix::Context;
 use libp2p::Multiaddr;
-use libp2p::swarm::ConnectionId;
 use reload::{Books, Reconfigurable, StepError, StepFuture, done};
 use storage::side_by_side;
 use tokio::sync::oneshot;
 
-use super::{CLOSING, Live, Network, Prepared, Trial, start};
+use super::{CLOSING, Live, Network, Partings, Prepared, Trial, start};
 use crate::NetworkSection;
 use crate::dialer::Pace;
+use crate::goodbye::Reason;
 use crate::listeners::{Held, Reservation, ReserveError};
 use crate::membership::Rules;
 use crate::pool::Workers;
@@ -105,7 +104,8 @@ impl Reconfigurable for Network {
         // What came only because of the section that is taken back goes with it.
         let (rules, tried) = (Rules::of(before), Rules::of(&tried));
         let first = trial.map_or(u64::MAX, |trial| trial.first_connection);
-        let strays = self.select(|live| live.number >= first && rules.expels(&tried, live.key.as_ref()));
+        let strays =
+            self.select(|live| rules.expels(&tried, live.key.as_ref()).filter(|_| live.number >= first));
         let extra = self.listeners.extra(&before.listen);
         let departed = self.part_with(extra, strays, CLOSING);
         Box::pin(async move {
@@ -151,8 +151,10 @@ impl Reconfigurable for Network {
         {
             let peer = key.peer_id();
             self.post.forget(&peer);
-            // A dial that was overtaken by a connection may still be under way; it ends with the connection.
-            let _ = self.swarm.disconnect_peer_id(peer);
+            // A dial that is under way ends, one that was overtaken by a connection when that is closed: see `on_closed`.
+            if !self.swarm.is_connected(&peer) {
+                let _ = self.swarm.disconnect_peer_id(peer);
+            }
         }
         self.dialer.forget();
         let extra = self.listeners.extra(&self.applied.listen);
@@ -202,9 +204,9 @@ impl Network {
         Ok(())
     }
 
-    fn select(&self, mut chosen: impl FnMut(&Live) -> bool) -> HashSet<ConnectionId> {
+    fn select(&self, chosen: impl Fn(&Live) -> Option<Reason>) -> Partings {
         let connections = self.connections.iter();
-        connections.filter(|(_, live)| chosen(live)).map(|(id, _)| *id).collect()
+        connections.filter_map(|(id, live)| chosen(live).map(|reason| (*id, reason))).collect()
     }
 }
 

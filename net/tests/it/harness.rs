@@ -10,8 +10,8 @@ use actix::Addr;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol as Part;
 use net::{
-    Identity, Limits, Membership, Network, NetworkSection, Post, Protocol, ProtocolSection, RateLimit, Send,
-    SendError, Settings, Shutdown, StartError, StartNetwork, View,
+    Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
+    RateLimit, SendError, Settings, Shutdown, StartError, StartNetwork, View,
 };
 use reload::{Ack, Link, Reconfigure, Step, Transaction};
 use storage::{Member, Members, PeerKey};
@@ -29,6 +29,7 @@ pub(crate) struct Node {
     pub(crate) view: View,
     pub(crate) network: Link<Network>,
     pub(crate) protocol: Addr<Protocol>,
+    pub(crate) messages: Messages,
     transaction: Transaction,
 }
 
@@ -130,9 +131,10 @@ impl Node {
             post: post.clone(),
             view: view.clone(),
         })?;
-        let protocol = Protocol::start(protocol, post.clone(), view.clone());
+        let protocol = Protocol::start(protocol, post.clone());
+        let messages = Messages::new(post.clone(), view.clone());
         let (key, transaction) = (identity.public_key(), Transaction::NONE);
-        Ok(Self { key, identity, section, post, view, network, protocol, transaction })
+        Ok(Self { key, identity, section, post, view, network, protocol, messages, transaction })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -207,8 +209,7 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, to: &Node, data: &[u8]) -> Result<(), SendError> {
-        let message = Send { to: to.key, content_type: None, data: data.to_vec() };
-        soon("a message's answer", self.protocol.send(message)).await.unwrap()
+        soon("a message's answer", self.messages.send(&to.key, None, data.to_vec())).await
     }
 
     pub(crate) async fn shut_down(&self) {

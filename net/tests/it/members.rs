@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{MemberState, Membership, Network, NetworkSection, Send, would_close};
+use net::{MemberState, Membership, Network, NetworkSection, would_close};
 use reload::Reconfigurable;
 use tokio::io::AsyncWriteExt;
 
@@ -31,15 +31,14 @@ async fn messages_that_are_sent_while_dials_cross_arrive_once_and_in_order() {
     for _ in 0..5 {
         let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
         let mut inbox = nodes[1].post.subscribe(None);
-        let (peer, protocol) = (nodes[1].key, nodes[0].protocol.clone());
+        let (peer, messages) = (nodes[1].key, nodes[0].messages.clone());
         let (post, id) = (nodes[0].post.clone(), nodes[1].identity.peer_id());
         let view = nodes[0].view.clone();
         let talk = async {
             view.when(|_| post.is_connected(&id)).await;
             for n in 0..50u8 {
-                let message = || net::Send { to: peer, content_type: None, data: vec![n] };
                 // Between two connections there may be none: then nothing was sent.
-                while let Err(error) = protocol.send(message()).await.unwrap() {
+                while let Err(error) = messages.send(&peer, None, vec![n]).await {
                     assert_eq!(error, net::SendError::NotConnected);
                     view.when(|_| post.is_connected(&id)).await;
                 }
@@ -106,6 +105,38 @@ async fn a_rollback_leaves_nothing_of_a_member_that_was_only_tried() {
     soon("the other end", other.view.when(|view| view.connection_count() == 0)).await;
     one.reload(next).await;
     soon("the next reload works", one.view.when(|view| view.connection_count() == 1)).await;
+}
+
+#[actix::test]
+async fn whoever_is_closed_hears_why() {
+    // Nobody calls back while it is looked at.
+    let never = Duration::from_secs(3600);
+    let section = NetworkSection { reconnect_min: never, reconnect_max: never, ..network_section() };
+    let mut nodes: Vec<_> = (0..3).map(|_| Node::start(section.clone())).collect();
+    mesh(&mut nodes).await;
+    let why = async |node: &Node, other: &Node| {
+        let error = || {
+            let members = node.view.members().into_iter();
+            members.filter(|member| member.public_key == other.key).find_map(|member| member.last_error)
+        };
+        soon("the end", node.view.when(|_| error().is_some())).await;
+        error().unwrap()
+    };
+    let rest = members([&nodes[2]]);
+    nodes[0].reload_with(|section| section.members = rest).await;
+    let removed = why(&nodes[1], &nodes[0]).await;
+    assert_eq!(removed, "the peer has removed this node from its members");
+    nodes[0].shut_down().await;
+    assert_eq!(why(&nodes[2], &nodes[0]).await, "the peer's node stops");
+}
+
+#[actix::test]
+async fn a_member_that_cannot_hear_why_is_closed_all_the_same() {
+    let other = Node::start(network_section());
+    let (mut one, cut) = over_a_line(&other).await;
+    cut.send(true).unwrap();
+    one.reload_with(|section| section.members = Arc::default()).await;
+    assert_eq!(one.view.connection_count(), 0);
 }
 
 #[actix::test]
@@ -226,14 +257,12 @@ async fn a_peer_that_falls_silent_in_the_middle_of_much_is_not_waited_for() {
     let mut inbox = other.post.subscribe(None);
     actix::spawn(async move { while inbox.recv().await.is_some() {} });
     let (one, cut) = over_a_line(&other).await;
-    let messages = || {
-        let message = || Send { to: other.key, content_type: None, data: vec![0; 1_000_000] };
-        (0..8).map(|_| one.protocol.send(message())).collect::<Vec<_>>()
-    };
+    let messages =
+        || (0..8).map(|_| one.messages.send(&other.key, None, vec![0; 1_000_000])).collect::<Vec<_>>();
     // Until the stream's window is larger than what the line and the kernel take in.
     for _ in 0..20 {
         for answer in futures::future::join_all(messages()).await {
-            answer.unwrap().unwrap();
+            answer.unwrap();
         }
     }
     cut.send(true).unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net::{Limits, Membership, NetworkSection, Protocol, RateLimit, Send, SendError, Settings};
+use net::{Limits, Membership, NetworkSection, Protocol, RateLimit, SendError, Settings};
 
 use crate::harness::*;
 
@@ -12,7 +12,7 @@ async fn a_stream_of_messages_runs_through_reloads_of_every_kind() {
     mesh(&mut nodes).await;
     let mut inbox = nodes[1].post.subscribe(None);
     let ids: Vec<_> = nodes.iter().map(Node::ids).collect();
-    let (to, protocol) = (nodes[1].key, nodes[0].protocol.clone());
+    let (to, messages) = (nodes[1].key, nodes[0].messages.clone());
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let talker = actix::spawn(async move {
         let mut sent = 0u32;
@@ -22,11 +22,11 @@ async fn a_stream_of_messages_runs_through_reloads_of_every_kind() {
                 .map(|_| {
                     let data = sent.to_be_bytes().to_vec();
                     sent += 1;
-                    protocol.send(Send { to, content_type: Some("n".into()), data })
+                    messages.send(&to, Some("n"), data)
                 })
                 .collect();
             for answer in futures::future::join_all(batch).await {
-                answer.unwrap().unwrap();
+                answer.unwrap();
             }
         }
         sent
@@ -80,8 +80,8 @@ async fn every_refusal_has_its_own_error() {
     mesh(&mut nodes).await;
     let stranger = Node::start(network_section());
     assert_eq!(nodes[0].send(&stranger, b"?").await, Err(SendError::UnknownPeer));
-    let odd = Send { to: nodes[1].key, content_type: Some("Ö".into()), data: vec![] };
-    assert_eq!(nodes[0].protocol.send(odd).await.unwrap(), Err(SendError::ContentType));
+    let odd = nodes[0].messages.send(&nodes[1].key, Some("Ö"), vec![]);
+    assert_eq!(odd.await, Err(SendError::ContentType));
 
     // Sizes: the receiver's limit, then the sender's own.
     nodes[1].reload_protocol(1, |section| section.max_message_size = 10).await;
@@ -110,7 +110,7 @@ async fn messages_wait_for_a_reader_and_a_full_inbox_says_so() {
         nodes[0].send(&nodes[1], &(n as u32).to_be_bytes()).await.unwrap();
     }
     assert_eq!(nodes[0].send(&nodes[1], b"over").await, Err(SendError::InboxFull));
-    let mut inbox = nodes[1].protocol.send(net::Subscribe::default()).await.unwrap();
+    let mut inbox = nodes[1].messages.subscribe(None);
     nodes[0].send(&nodes[1], b"after").await.unwrap();
     for n in 0..net::INBOX_MESSAGES {
         assert_eq!(inbox.try_recv().unwrap().data, (n as u32).to_be_bytes());
@@ -122,12 +122,12 @@ async fn messages_wait_for_a_reader_and_a_full_inbox_says_so() {
 async fn a_successor_of_the_protocol_actor_finds_subscriptions_and_settings_as_they_were() {
     let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
     mesh(&mut nodes).await;
-    let mut inbox = nodes[1].protocol.send(net::Subscribe::default()).await.unwrap();
+    let mut inbox = nodes[1].messages.subscribe(None);
     nodes[0].send(&nodes[1], b"one").await.unwrap();
     let mut section = protocol_section();
     section.max_message_size = 100;
-    let (post, view) = (nodes[1].post.clone(), nodes[1].view.clone());
-    nodes[1].protocol = Protocol::start(Arc::new(section.clone()), post.clone(), view);
+    let post = nodes[1].post.clone();
+    nodes[1].protocol = Protocol::start(Arc::new(section.clone()), post.clone());
     assert_eq!(post.settings(), Settings::from(&section));
     nodes[0].send(&nodes[1], b"two").await.unwrap();
     nodes[1].send(&nodes[0], b"back").await.unwrap();
@@ -143,12 +143,12 @@ async fn large_messages_pass_and_the_line_to_a_peer_is_bounded() {
     let batch: Vec<_> = (0..100u8)
         .map(|n| {
             let data = vec![n; 1024 * 1024];
-            nodes[0].protocol.send(Send { to: nodes[1].key, content_type: None, data })
+            nodes[0].messages.send(&nodes[1].key, None, data)
         })
         .collect();
     let mut accepted = Vec::new();
     for (n, answer) in (0..100u8).zip(futures::future::join_all(batch).await) {
-        match answer.unwrap() {
+        match answer {
             Ok(()) => accepted.push(n),
             Err(error) => assert_eq!(error, SendError::Busy),
         }

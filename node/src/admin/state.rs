@@ -7,8 +7,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
-use net::{Held, Protocol, View};
-use reload::{Ack, Board, Coordinator, InFlight, Link};
+use net::{Held, Messages, View};
+use reload::{Ack, Board, Coordinator, InFlight};
 use serde_json::{Value, json};
 use storage::PeerKey;
 use tokio::sync::watch;
@@ -38,7 +38,7 @@ pub struct AdminState {
     /// The network, to read.
     pub view: View,
     /// Direct messages.
-    pub protocol: Link<Protocol>,
+    pub messages: Messages,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Generations and the audit log.

@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
-use net::{Received, Send, SendError, Subscribe};
+use net::{Received, SendError};
 use serde_json::json;
 use storage::PeerKey;
 
@@ -50,15 +50,10 @@ async fn send(state: State, request: HttpRequest, key: Path<String>, mut body: w
     }
     let _under_way = state.requests.begin();
     let content_type = request.headers().get(CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok()).map(str::to_owned);
-    match state.protocol.addr().send(Send { to, content_type, data }).await {
-        Ok(Ok(())) => HttpResponse::Ok().json(json!({"status": "ok"})),
-        Ok(Err(cause)) => failed(&cause),
-        Err(gone) => error(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Message not delivered",
-            &format!("the protocol is gone: {gone}"),
-        ),
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    match state.messages.send(&to, content_type, data).await {
+        Ok(()) => HttpResponse::Ok().json(json!({"status": "ok"})),
+        Err(cause) => failed(&cause),
     }
 }
 
@@ -77,16 +72,7 @@ async fn inbox(state: State, request: HttpRequest) -> HttpResponse {
     // What is no id of ours is as good as none (HTML, 9.2.4: the client sends back whatever it was given).
     let last = request.headers().get("last-event-id");
     let after = last.and_then(|value| value.to_str().ok()).and_then(|id| id.trim().parse().ok());
-    let messages = match state.protocol.addr().send(Subscribe { after }).await {
-        Ok(messages) => messages,
-        Err(gone) => {
-            return error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "No inbox",
-                &format!("the protocol is gone: {gone}"),
-            );
-        }
-    };
+    let messages = state.messages.subscribe(after);
     let stopping = state.stopping.clone();
     let stream = futures::stream::unfold((messages, stopping), |(mut messages, mut stopping)| async move {
         let text = tokio::select! {

@@ -27,7 +27,7 @@ impl Floor {
     pub(crate) fn sample(&mut self) {
         let began = Instant::now();
         let value: serde_yaml::Value = serde_yaml::from_str(&self.peers).expect("YAML");
-        self.parse.add(began.elapsed());
+        self.parse.add_ms(began.elapsed());
         drop(value);
         let folder = self.folder.path();
         let (new, old) = (folder.join("new"), folder.join((self.write.len() % 50).to_string()));
@@ -39,7 +39,7 @@ impl Floor {
             })
             .and_then(|()| fs::rename(&new, &old))
             .and_then(|()| File::open(folder)?.sync_all());
-        self.write.add(began.elapsed());
+        self.write.add_ms(began.elapsed());
         written.expect("a durable write");
     }
 }

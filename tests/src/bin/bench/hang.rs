@@ -59,8 +59,8 @@ fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (
         }
         // A commit whose `finish` hangs is none of ours; every other hang ends in one of these two.
         if matches!(outcome.as_str(), "rolled_back" | "failed") {
-            inside.add_ms(line["duration_ms"].as_f64().unwrap_or_default());
-            outside.add(elapsed);
+            inside.add_value(line["duration_ms"].as_f64().unwrap_or_default());
+            outside.add_ms(elapsed);
             if outcome == "failed" {
                 failed.push(line["error"].clone());
             }

@@ -1,17 +1,23 @@
-//! Reloads seen from outside, three ways.
+//! A node seen from outside.
 //!
 //! - By default: how long a reload takes, from SIGHUP to the moment a new listener accepts, and to the moment the outcome can be
 //!   read in the audit log, beside the floor of the same run (parsing `peers.yaml`, one durable write).
 //! - `--hang N`: how long a reload takes in which a component never answers, N times: is the budget kept?
 //! - `--soak N`: N reloads, good and bad mixed, as fast as they go: are memory, descriptors and threads flat?
+//! - `--data N`: throughput, round trips and the cost of reloads, beside bare libp2p, in N turns.
+//! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
 //! an unoptimised parser's, and too high: the ratio flatters.
 
+mod data;
 mod floor;
 mod hang;
+mod look;
+mod mesh;
 mod observe;
 mod options;
+mod peer;
 mod reload;
 mod samples;
 mod soak;
@@ -22,7 +28,11 @@ use options::{Options, Subject};
 use serde_json::Value;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(("peer", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return if peer::run(arguments).is_some() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    let options = match Options::read(arguments.into_iter()) {
         Ok(Some(options)) => options,
         Ok(None) => {
             println!("{}", options::USAGE);
@@ -39,6 +49,8 @@ fn main() -> ExitCode {
             Subject::Reloads => reload::run(&options).await,
             Subject::Hang(count) => hang::run(&options, count).await,
             Subject::Soak(count) => soak::run(&options, count).await,
+            Subject::Data(turns) => data::run(&options, turns).await,
+            Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });
     if options.json {

@@ -7,6 +7,8 @@ pub(crate) const USAGE: &str = "\
 bench [--members 4,512,10000] [--changed conf,both] [--shape block|json] [--rounds 200] [--node PATH] [--json]
 bench --hang 1000 [--budget 500ms] [--json]       the node beside this program, which was built with fault points
 bench --soak 10000 [--members 64] [--node PATH] [--json]
+bench --data 5 [--node PATH] [--json]              beside bare libp2p, in so many turns
+bench --mesh 8,64 [--node PATH] [--json]           beside bare libp2p
 
 --node   the node that is measured; without it target/release/fednode, or for --hang fednode-under-test
 --shape  how peers.yaml is written: as people do, or as programs do";
@@ -27,6 +29,8 @@ pub(crate) enum Subject {
     Reloads,
     Hang(usize),
     Soak(usize),
+    Data(usize),
+    Mesh,
 }
 
 /// What changes in each round.
@@ -70,6 +74,11 @@ impl Options {
                 "--node" => options.node = value()?.into(),
                 "--rounds" => options.rounds = number(&value()?)?,
                 "--hang" => options.subject = Subject::Hang(number(&value()?)?),
+                "--data" => options.subject = Subject::Data(number(&value()?)?),
+                "--mesh" => {
+                    options.subject = Subject::Mesh;
+                    options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
+                }
                 "--soak" => options.subject = Subject::Soak(number(&value()?)?),
                 "--budget" => {
                     let text = value()?;
@@ -100,12 +109,14 @@ impl Options {
                 Subject::Reloads => vec![4, 512, 10_000],
                 Subject::Hang(_) => vec![4],
                 Subject::Soak(_) => vec![64],
+                Subject::Data(_) => Vec::new(),
+                Subject::Mesh => vec![8],
             };
         }
         if self.node.as_os_str().is_empty() {
             self.node = match self.subject {
                 Subject::Hang(_) => fednode_tests::process::binary(),
-                Subject::Reloads | Subject::Soak(_) => PathBuf::from("target/release/fednode"),
+                _ => PathBuf::from("target/release/fednode"),
             };
         }
         self.node = fs::canonicalize(&self.node)

@@ -79,11 +79,11 @@ async fn measure(
         let line = audit.next_line(node);
         assert_eq!(line["outcome"], "committed", "{line:#}");
         if round >= WARM_UP {
-            measured.effect.add(effect);
-            measured.outcome.add(outcome);
-            measured.inside.add_ms(line["duration_ms"].as_f64().unwrap_or_default());
+            measured.effect.add_ms(effect);
+            measured.outcome.add_ms(outcome);
+            measured.inside.add_value(line["duration_ms"].as_f64().unwrap_or_default());
             for (name, samples) in PHASES.iter().zip(&mut measured.phases) {
-                samples.add_ms(line["phases"][format!("{name}_ms")].as_f64().unwrap_or_default());
+                samples.add_value(line["phases"][format!("{name}_ms")].as_f64().unwrap_or_default());
             }
         }
         // Back again, not measured: removing a listener is another path.

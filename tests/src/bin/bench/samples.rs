@@ -1,4 +1,4 @@
-//! Samples in milliseconds, and what is said of them.
+//! Samples, in whatever unit, and what is said of them.
 
 use std::time::Duration;
 
@@ -10,11 +10,15 @@ pub(crate) struct Samples(Vec<f64>);
 // === impl Samples ===
 
 impl Samples {
-    pub(crate) fn add(&mut self, sample: Duration) {
-        self.add_ms(sample.as_secs_f64() * 1e3);
+    pub(crate) fn add_ms(&mut self, sample: Duration) {
+        self.add_value(sample.as_secs_f64() * 1e3);
     }
 
-    pub(crate) fn add_ms(&mut self, sample: f64) {
+    pub(crate) fn add_us(&mut self, sample: Duration) {
+        self.add_value(sample.as_secs_f64() * 1e6);
+    }
+
+    pub(crate) fn add_value(&mut self, sample: f64) {
         self.0.push(sample);
     }
 

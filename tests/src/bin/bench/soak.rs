@@ -1,7 +1,6 @@
 //! Thousands of reloads, good and bad mixed: is what the process holds flat?
 
 use std::fmt::Write as _;
-use std::fs;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use fednode_tests::{Node, Port, Spec};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::look::Look;
 use crate::observe::{Audit, Files, nobody, settle};
 use crate::options::Options;
 use crate::samples::round;
@@ -23,14 +23,11 @@ const TOLERANCE: f64 = 0.02;
 const FAULTS: &str =
     "network::commit=3%return(error);protocol::prepare=3%return(error);admin::probe=3%return(error)";
 
-/// What the process holds.
+/// What the process holds after so many reloads.
 #[derive(Clone, Copy, Debug, Default)]
-struct Look {
+struct Seen {
     reloads: usize,
-    rss_kib: u64,
-    pss_kib: u64,
-    descriptors: u64,
-    threads: u64,
+    look: Look,
 }
 
 /// One of its figures.
@@ -70,7 +67,7 @@ pub(crate) async fn run(options: &Options, count: usize) -> (Value, String, bool
         if number % between == 0 {
             // What ends by itself (a listener's last moments, a thread that goes) has ended.
             tokio::time::sleep(Duration::from_millis(500)).await;
-            looks.push(Look::at(&node, number));
+            looks.push(Seen::at(&node, number));
         }
     }
     report(&looks, &counts, began.elapsed())
@@ -112,50 +109,34 @@ fn edit(files: &mut Files, node: &Node, free: &Port, taken: &Port, number: usize
     files.write_conf();
 }
 
-// === impl Look ===
+// === impl Seen ===
 
-impl Look {
+impl Seen {
     fn at(node: &Node, reloads: usize) -> Self {
-        let folder = format!("/proc/{}", node.pid().as_raw_nonzero());
-        let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).unwrap_or_default();
-        let (status, rollup) = (read("status"), read("smaps_rollup"));
-        Self {
-            reloads,
-            rss_kib: field(&status, "VmRSS:"),
-            pss_kib: field(&rollup, "Pss:"),
-            descriptors: fs::read_dir(format!("{folder}/fd")).map_or(0, |entries| entries.count() as u64),
-            threads: field(&status, "Threads:"),
-        }
+        Self { reloads, look: Look::at(node.pid().as_raw_nonzero().get().unsigned_abs()) }
     }
 
     fn json(&self) -> Value {
-        json!({
-            "reloads": self.reloads, "rss_kib": self.rss_kib, "pss_kib": self.pss_kib,
-            "descriptors": self.descriptors, "threads": self.threads,
-        })
+        let mut json = self.look.json();
+        json["reloads"] = json!(self.reloads);
+        json
     }
 }
 
-/// The number after a name in a file of `/proc`.
-fn field(text: &str, name: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-fn median(looks: &[Look], value: impl Fn(&Look) -> u64) -> u64 {
-    let mut values: Vec<u64> = looks.iter().map(value).collect();
+fn median(looks: &[Seen], value: impl Fn(&Look) -> u64) -> u64 {
+    let mut values: Vec<u64> = looks.iter().map(|seen| value(&seen.look)).collect();
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
-fn report(looks: &[Look], counts: &Counts, elapsed: Duration) -> (Value, String, bool) {
+fn report(looks: &[Seen], counts: &Counts, elapsed: Duration) -> (Value, String, bool) {
     let quarter = looks.len() / 4;
     let second = looks.get(quarter..quarter * 2).unwrap_or_default();
     let last = looks.get(looks.len() - quarter..).unwrap_or_default();
     let mut verdicts = serde_json::Map::new();
     let mut table = "reloads   RSS KiB   PSS KiB  descriptors  threads".to_owned();
-    for look in looks {
-        let Look { reloads, rss_kib, pss_kib, descriptors, threads } = look;
+    for Seen { reloads, look } in looks {
+        let Look { rss_kib, pss_kib, descriptors, threads } = look;
         let _ = write!(table, "\n{reloads:>7}  {rss_kib:>8}  {pss_kib:>8}  {descriptors:>11}  {threads:>7}");
     }
     let values: [(&str, Figure, f64); 4] = [
@@ -178,10 +159,10 @@ fn report(looks: &[Look], counts: &Counts, elapsed: Duration) -> (Value, String,
     let seconds = round(elapsed.as_secs_f64());
     let _ = write!(table, "\noutcomes: {}, in {seconds} s", json!(counts.0));
     let report = json!({
-        "reloads": looks.last().map_or(0, |look| look.reloads),
+        "reloads": looks.last().map_or(0, |seen| seen.reloads),
         "seconds": seconds,
         "outcomes": counts.0,
-        "looks": looks.iter().map(Look::json).collect::<Vec<_>>(),
+        "looks": looks.iter().map(Seen::json).collect::<Vec<_>>(),
         "quarters": verdicts,
         "flat": is_flat,
     });

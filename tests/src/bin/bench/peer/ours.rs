@@ -1,0 +1,127 @@
+//! A peer that is the network and protocol actors of a node.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::Addr;
+use futures::StreamExt as _;
+use net::{
+    Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
+    RateLimit, Settings, StartNetwork, View,
+};
+use reload::Link;
+use storage::{Member, Members, PeerKey};
+
+use super::{Load, Role, Sent, Target, WINDOW, say_sent, say_where, until_dismissed};
+use crate::samples::Samples;
+
+struct Ours {
+    key: PeerKey,
+    view: View,
+    messages: Messages,
+    _protocol: Addr<Protocol>,
+    _network: Link<Network>,
+}
+
+pub(super) async fn run(role: Role) {
+    match role {
+        Role::Serve => {
+            let peer = Ours::start(None);
+            let mut inbox = peer.messages.subscribe(None);
+            let reader = actix::spawn(async move { while inbox.recv().await.is_some() {} });
+            say_where(peer.key, &peer.view.listeners()[0]);
+            until_dismissed().await;
+            reader.abort();
+        }
+        Role::Load(to, streams, load) => {
+            let peers: Vec<_> = (0..streams).map(|_| Ours::start(Some(&to))).collect();
+            for peer in &peers {
+                peer.view.when(|view| view.connection_count() > 0).await;
+            }
+            let sent = futures::future::join_all(peers.iter().map(|peer| peer.send(&to, load))).await;
+            say_sent(&sent);
+        }
+        Role::Idle(..) => unreachable!("peers that say nothing are bare"),
+    }
+}
+
+// === impl Ours ===
+
+impl Ours {
+    /// One that listens, or one that dials.
+    fn start(dials: Option<&Target>) -> Self {
+        let identity = Identity::generate();
+        let member = |to: &Target| Member {
+            key: to.key,
+            addresses: vec![to.address.clone()],
+            name: None,
+            connection_timeout: None,
+            max_retries: None,
+        };
+        let members: Members = dials.iter().map(|to| (to.key, member(to))).collect();
+        let listen = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+        let section = NetworkSection {
+            listen: if dials.is_none() { vec![listen] } else { Vec::new() },
+            external: Vec::new(),
+            membership: Membership::Open,
+            limits: Limits {
+                connections: 1024,
+                connections_per_peer: 2,
+                connections_per_ip: 64,
+                pending_incoming: 64,
+            },
+            worker_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            connection_timeout: Duration::from_secs(10),
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_secs(10),
+            members: Arc::new(members),
+        };
+        let protocol = ProtocolSection {
+            ping_interval: Duration::from_secs(15),
+            max_message_size: 1 << 20,
+            // It is not what is measured.
+            rate_limit: RateLimit { messages_per_second: 1e9, burst: u32::MAX },
+            exchange_interval: Duration::from_secs(30),
+            topics: Vec::new(),
+            expose: Vec::new(),
+            connect: Vec::new(),
+        };
+        let (view, post) = (View::new(), Post::new(Settings::from(&protocol)));
+        let key = identity.public_key();
+        let start =
+            StartNetwork { identity, section: Arc::new(section), post: post.clone(), view: view.clone() };
+        let network = Network::start(start).expect("the network starts");
+        let messages = Messages::new(post.clone(), view.clone());
+        let protocol = Protocol::start(Arc::new(protocol), post);
+        Self { key, view, messages, _protocol: protocol, _network: network }
+    }
+
+    async fn one(&self, to: &Target, data: Vec<u8>) {
+        self.messages.send(&to.key, None, data).await.expect("it arrives");
+    }
+
+    async fn send(&self, to: &Target, load: Load) -> Sent {
+        match load {
+            Load::Flood { size, lasting } => {
+                let data = vec![b'x'; size];
+                let began = Instant::now();
+                let bytes = futures::stream::repeat_with(|| self.one(to, data.clone()))
+                    .take_while(|_| std::future::ready(began.elapsed() < lasting))
+                    .buffer_unordered(WINDOW)
+                    .fold(0, |bytes, ()| std::future::ready(bytes + size as u64))
+                    .await;
+                Sent::since(began, bytes, Samples::default())
+            }
+            Load::PingPong { size, rounds } => {
+                let (began, mut round_trips) = (Instant::now(), Samples::default());
+                for _ in 0..rounds {
+                    let data = vec![b'x'; size];
+                    let sent = Instant::now();
+                    self.one(to, data).await;
+                    round_trips.add_us(sent.elapsed());
+                }
+                Sent::since(began, (size * rounds) as u64, round_trips)
+            }
+        }
+    }
+}
