@@ -17,8 +17,9 @@ use libp2p::{Multiaddr, PeerId, Transport};
 
 use crate::pool::{Pool, Workers};
 
-/// A QUIC connection that was closed says so in a packet that its driver sends, a task of its own: workers whose last
-/// connection it was are kept for so long. One turn of that task is enough.
+/// A QUIC connection that was closed says so in a packet that its driver sends, a task of its own which nobody can wait for:
+/// its workers are kept for so long, also where they are out of office or the node is about to go. One turn of that task is
+/// enough.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The transport `T`, whose connections keep the workers that were in office when they began.
@@ -28,10 +29,7 @@ pub(crate) struct Homed<T> {
 }
 
 /// A share of the workers.
-struct Home {
-    pool: Pool,
-    workers: Arc<Workers>,
-}
+struct Home(Arc<Workers>);
 
 /// The muxer `M`, with its share.
 pub(crate) struct HomedMuxer<M> {
@@ -44,15 +42,13 @@ pub(crate) struct HomedMuxer<M> {
 
 impl Home {
     fn of(pool: &Pool) -> Self {
-        Self { pool: pool.clone(), workers: pool.workers() }
+        Self(pool.workers())
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if !Arc::ptr_eq(&self.workers, &self.pool.workers()) {
-            self.workers.keep_for(LAST_WORDS);
-        }
+        self.0.keep_for(LAST_WORDS);
     }
 }
 

@@ -163,7 +163,13 @@ impl Handler<Shutdown> for Network {
         let listeners = self.listeners.extra(&[]);
         let connections = self.connections.keys().map(|id| (*id, Reason::Stopping)).collect();
         let departed = self.part_with(listeners, connections, within);
-        Box::pin(departed.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
+        let workers = self.pool.workers();
+        let gone = async move {
+            departed.await;
+            // The process may end with the answer, and QUIC's last words are still to be sent.
+            workers.turn().await;
+        };
+        Box::pin(gone.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
     }
 }
 

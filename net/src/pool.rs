@@ -65,6 +65,13 @@ impl Workers {
         }));
     }
 
+    /// Ends when they have had a turn for everything that was woken before this was called.
+    pub(crate) fn turn(&self) -> impl Future<Output = ()> + Send + use<> {
+        let turn = self.handle.spawn(tokio::task::yield_now());
+        // An error means that the workers are gone, and with them whatever was to be waited for.
+        async move { turn.await.unwrap_or_default() }
+    }
+
     /// Makes this the runtime that sockets and timers made on this thread belong to, while the guard lives.
     pub fn enter(&self) -> EnterGuard<'_> {
         self.handle.enter()

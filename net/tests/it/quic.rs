@@ -389,6 +389,17 @@ async fn a_handshake_that_stops_half_way_ends_by_the_limit_of_the_moment() {
 }
 
 #[actix::test]
+async fn a_goodbye_is_heard_before_the_connection_closes() {
+    let (mut node, mut peer) = pair().await;
+    let never = Duration::from_secs(3600);
+    peer.reload_with(|section| (section.reconnect_min, section.reconnect_max) = (never, never)).await;
+    node.reload_with(|section| section.members = members([])).await;
+    soon("the end", peer.view.when(|view| view.members()[0].last_error.is_some())).await;
+    let why = peer.view.members()[0].last_error.clone();
+    assert_eq!(why.as_deref(), Some("the peer has removed this node from its members"));
+}
+
+#[actix::test]
 async fn a_stop_closes_retired_endpoints_too_and_the_peer_notices() {
     let (mut node, peer) = pair().await;
     let old = node.port();
