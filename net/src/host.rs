@@ -16,13 +16,14 @@ use crate::denial::Denials;
 use crate::direct::Direct;
 use crate::farewell::Brief;
 use crate::goodbye::Goodbye;
+use crate::home::Homed;
 use crate::limits::Limiter;
 use crate::membership::{Gate, LiveRules, Rules};
 use crate::ping::Ping;
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::timed::Timed;
-use crate::{Identity, NetworkSection, View, resolver};
+use crate::{Identity, NetworkSection, View, quic, resolver};
 
 /// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
 /// freezes this at build; the longest time that its timers are at ease with.)
@@ -36,7 +37,7 @@ const SPEAKS: &str = "/fednode/1.0.0";
 pub(crate) struct Host {
     gate: Gate,
     limiter: Limiter,
-    crossed: Crossed,
+    pub(crate) crossed: Crossed,
     ping: Ping,
     pub(crate) identify: identify::Behaviour,
     direct: Direct,
@@ -74,18 +75,27 @@ pub(crate) fn build(
         goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.
-    let transport = tcp::tokio::Transport::new(tcp::Config::default())
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(&keypair).map_err(io::Error::other)?)
         .multiplex(Brief::<yamux::Config>::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let quic = quic::transport(&keypair, view.clone())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let transport = Homed::new(quic.or_transport(tcp).map(|either, _| either.into_inner()), pool.clone());
+    let transport = transport.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     // Outside of the handshake: a name's next address is tried after one that answers, but not as libp2p does.
     let (servers, options) = resolver::or_without_servers(read_system_conf());
     let transport = dns::tokio::Transport::custom(transport, servers, options);
     let transport = Timed::new(transport.boxed(), Arc::clone(&rules));
     let executor = pool.clone();
     let config = libp2p::swarm::Config::with_executor(move |future| executor.spawn(future))
-        .with_idle_connection_timeout(IDLE);
+        .with_idle_connection_timeout(IDLE)
+        // QUIC before TCP, IPv6 before IPv4, each a little later than the one before (RFC 8305): all at once would often end
+        // in several connections, of which `crossed` has to let the dialling end choose one.
+        .with_smart_dial();
     let swarm = Swarm::new(transport.boxed(), host, identity.peer_id(), config);
     Ok(Built { swarm, rules })
 }

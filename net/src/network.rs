@@ -5,6 +5,7 @@
 //! successor could not take the connections over.
 
 mod drive;
+mod recover;
 mod start;
 mod steps;
 #[cfg(test)]
@@ -81,6 +82,7 @@ struct Trial {
     /// The threads before, kept alive for a rollback.
     workers: Option<Arc<Workers>>,
     panics: u64,
+    began: Instant,
 }
 
 /// An established connection.
@@ -161,14 +163,20 @@ impl Handler<Shutdown> for Network {
         let listeners = self.listeners.extra(&[]);
         let connections = self.connections.keys().map(|id| (*id, Reason::Stopping)).collect();
         let departed = self.part_with(listeners, connections, within);
-        Box::pin(departed.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
+        let workers = self.pool.workers();
+        let gone = async move {
+            departed.await;
+            // The process may end with the answer, and QUIC's last words are still to be sent.
+            workers.turn().await;
+        };
+        Box::pin(gone.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
     }
 }
 
 impl Network {
     /// Brings this node's listeners, members and connections into the view.
     fn show_listeners(&self) {
-        self.view.set_listeners(self.listeners.show(&self.applied.listen));
+        self.view.set_listeners(self.listeners.show(&self.applied.listen), self.listeners.failing());
     }
 
     /// Closes these. The future ends when they are really closed, or a peer has lost this node's patience.
@@ -219,12 +227,12 @@ impl Network {
                 tracing::debug!(peer_id = %peer, error = %why, "dial came to nothing");
                 self.dialer.failed(&peer, connection_id, why, Instant::now(), rand::random());
             }
-            SwarmEvent::ListenerClosed { listener_id, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 for departure in &mut self.departures {
                     departure.listeners.remove(&listener_id);
                 }
-                if let Some(address) = self.listeners.closed(listener_id) {
-                    tracing::error!(%address, "a listener closed by itself");
+                if let Some(address) = self.listeners.closed(listener_id, &reason, Instant::now()) {
+                    tracing::error!(%address, ?reason, "a listener closed by itself; it will be opened again");
                 }
                 self.show_listeners();
             }

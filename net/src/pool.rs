@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -29,20 +30,9 @@ pub struct Pool {
     io: Arc<Workers>,
 }
 
-tokio::task_local! {
-    /// Of a task that [`Pool::spawn`] runs: the workers that it runs on.
-    static OF_TASK: Arc<Workers>;
-}
-
 // === impl Workers ===
 
 impl Workers {
-    /// The workers that the current task was spawned on, if a pool did that. A socket that a handshake opened stays with them
-    /// when its connection moves on to those in office: whatever owns the socket has to own a share of them, too.
-    pub(crate) fn of_task() -> Option<Arc<Self>> {
-        OF_TASK.try_with(Arc::clone).ok()
-    }
-
     /// Starts `threads` threads, at least one.
     ///
     /// # Errors
@@ -64,6 +54,22 @@ impl Workers {
     #[must_use]
     pub const fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Keeps them from ending for at least so long.
+    pub(crate) fn keep_for(self: &Arc<Self>, time: Duration) {
+        let share = Arc::clone(self);
+        drop(self.handle.spawn(async move {
+            tokio::time::sleep(time).await;
+            drop(share);
+        }));
+    }
+
+    /// Ends when they have had a turn for everything that was woken before this was called.
+    pub(crate) fn turn(&self) -> impl Future<Output = ()> + Send + use<> {
+        let turn = self.handle.spawn(tokio::task::yield_now());
+        // An error means that the workers are gone, and with them whatever was to be waited for.
+        async move { turn.await.unwrap_or_default() }
     }
 
     /// Makes this the runtime that sockets and timers made on this thread belong to, while the guard lives.
@@ -137,7 +143,7 @@ impl Pool {
         let handle = workers.handle.clone();
         drop(handle.spawn(async move {
             // The future goes first: what it owns may need the runtime that this share keeps alive.
-            OF_TASK.scope(Arc::clone(&workers), future).await;
+            future.await;
             drop(workers);
         }));
     }

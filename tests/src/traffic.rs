@@ -23,6 +23,9 @@ pub struct Traffic {
 
 impl Traffic {
     /// Starts a stream, and returns when its first messages have arrived.
+    ///
+    /// # Panics
+    /// If one of them is refused.
     pub async fn start(from: &Node, to: &Node) -> Self {
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut inbox = to.client().events("/v1/messages").await.expect("the inbox opens");
@@ -46,8 +49,15 @@ impl Traffic {
         });
         let sender =
             tokio::spawn(send(from.client(), to.key().to_owned(), Arc::clone(&sent), Arc::clone(&stop)));
-        let traffic = Self { sent, stop, sender, receiver };
-        eventually("messages arrive", async || (received.load(Ordering::SeqCst) > 3).then_some(())).await;
+        let mut traffic = Self { sent, stop, sender, receiver };
+        let arrive = async || {
+            let arrived = received.load(Ordering::SeqCst) > 3;
+            (arrived || traffic.sender.is_finished()).then_some(())
+        };
+        eventually("messages arrive", arrive).await;
+        if traffic.sender.is_finished() {
+            panic!("the sender ended: {:?}", (&mut traffic.sender).await);
+        }
         traffic
     }
 
