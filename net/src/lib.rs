@@ -13,11 +13,13 @@ mod farewell;
 #[cfg(test)]
 mod fixtures;
 mod host;
+mod hush;
 pub mod identity;
 mod inbox;
 mod limits;
 pub mod listeners;
 mod membership;
+mod muxer;
 pub mod network;
 mod outbox;
 mod ping;
