@@ -45,6 +45,8 @@ pub struct Intruder {
 /// If the node does not take it.
 pub async fn connect(from: IpAddr, to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As attackers do: what is written goes out at once.
+    socket.set_nodelay(true)?;
     socket.bind((from, 0).into())?;
     socket.connect(to).await
 }

@@ -23,6 +23,11 @@ pub(crate) struct Arena {
     lines: usize,
 }
 
+/// The stream of messages is as fast as the machine, and not what is limited here.
+pub(crate) fn quick(conf: &mut Value) {
+    conf["protocol"]["rate_limit"] = json!({"messages_per_second": 1_000_000, "burst": 1_000_000});
+}
+
 /// 127.0.0.2, 127.0.0.3, …: the machine's own, each an address to a node that counts by address.
 pub(crate) fn loopback(n: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, n.max(1)).into()
@@ -38,9 +43,17 @@ impl Arena {
 
     /// A federation with this in the configuration of the node that is attacked.
     pub(crate) async fn with(configure: impl FnOnce(&mut Value)) -> Self {
-        raise_descriptors();
         let mut specs = Spec::federation(3);
+        for spec in &mut specs {
+            quick(&mut spec.conf);
+        }
         configure(&mut specs[2].conf);
+        Self::of(specs).await
+    }
+
+    /// A federation whose last node is attacked.
+    pub(crate) async fn of(specs: Vec<Spec>) -> Self {
+        raise_descriptors();
         let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
         for node in &mut nodes {
             node.wait_until_it_serves().await;

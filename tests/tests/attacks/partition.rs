@@ -43,7 +43,7 @@ async fn are_joined(one: &Node, other: &Node) {
     }
 }
 
-fn quick(spec: &mut Spec) {
+fn hasty(spec: &mut Spec) {
     spec.conf["protocol"] = json!({"ping_interval": "1s"});
     spec.conf["peers"] = json!({"connection_timeout": "2s", "reconnect_min": "100ms", "reconnect_max": "1s"});
 }
@@ -51,7 +51,7 @@ fn quick(spec: &mut Spec) {
 #[tokio::test]
 async fn a_process_that_is_stopped_and_goes_on() {
     let mut specs = Spec::mesh(3);
-    specs.iter_mut().for_each(quick);
+    specs.iter_mut().for_each(hasty);
     let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
     for node in &mut nodes {
         node.wait_until_it_serves().await;
@@ -77,7 +77,7 @@ async fn a_process_that_is_stopped_and_goes_on() {
 async fn a_network_that_is_cut_and_heals() {
     let Some(network) = Namespace::new() else { return };
     let mut specs = Spec::mesh(2);
-    specs.iter_mut().for_each(quick);
+    specs.iter_mut().for_each(hasty);
     for (spec, ip) in specs.iter_mut().zip([network.here(), network.there()]) {
         spec.conf["network"]["addresses"] = json!([format!("/ip4/{ip}/tcp/{}", spec.port.number())]);
     }

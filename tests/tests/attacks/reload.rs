@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use fednode_tests::{Node, Traffic, eventually};
+use fednode_tests::{Node, Spec, Traffic, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::arena::quick;
 
 /// What is changed by the reload of this number: something of every component that connections touch.
 fn change(conf: &mut Value, round: usize) {
@@ -12,14 +14,22 @@ fn change(conf: &mut Value, round: usize) {
     conf["node"]["worker_threads"] = json!(1 + round % 3);
     conf["network"]["limits"] = json!({"connections": if is_odd { 500 } else { 1000 }});
     conf["peers"]["connection_timeout"] = json!(if is_odd { "9s" } else { "10s" });
-    conf["protocol"] = json!({"ping_interval": if is_odd { "1s" } else { "15s" }});
+    conf["protocol"]["ping_interval"] = json!(if is_odd { "1s" } else { "15s" });
     conf["logging"]["level"] = json!(if is_odd { "warn" } else { "info" });
 }
 
 #[tokio::test]
 async fn every_100_ms_at_both_ends_under_traffic_both_ways() {
     const ROUNDS: usize = 30;
-    let mut nodes = Node::federation(2).await;
+    let mut specs = Spec::federation(2);
+    specs.iter_mut().for_each(|spec| quick(&mut spec.conf));
+    let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
+    for node in &mut nodes {
+        node.wait_until_it_serves().await;
+    }
+    for node in &nodes {
+        node.wait_for_connections(1).await;
+    }
     let there = Traffic::start(&nodes[0], &nodes[1]).await;
     let back = Traffic::start(&nodes[1], &nodes[0]).await;
     let before = [nodes[0].connections().await, nodes[1].connections().await];

@@ -95,7 +95,7 @@ async fn strangers_that_would_fill_all_connections() {
     arena.survives("strangers in all connections").await;
 }
 
-/// Sends so many messages, and returns how many were accepted.
+/// Sends so many messages, without waiting for what becomes of them.
 async fn deliver(stranger: &mut Intruder, count: u64) -> io::Result<()> {
     let hello = Frame::Hello { session: 1 }.encode();
     let stream = stranger.speak(net::direct::PROTOCOL.as_ref(), &hello).await?;
