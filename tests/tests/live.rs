@@ -135,7 +135,8 @@ async fn limits_are_lowered_and_shed_nothing() {
     stranger.peers = json!({"peers": [nodes[1].spec().entry()]});
     let stranger = stranger.start().await;
     nodes[1].wait_for_log("peer_denied").await;
-    assert_eq!(stranger.connections().await, []);
+    // It may have thought for a moment that it is in: from a member's address, one is refused after the handshake.
+    stranger.wait_for_connections(0).await;
     traffic.finish().await;
     assert_eq!(all_connections(&nodes).await, before);
 }
