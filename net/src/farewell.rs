@@ -19,8 +19,8 @@ use tokio::time::Sleep;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The upgrade `U`, to a muxer that closes in bounded time.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Brief<U>(U);
+#[derive(Clone, Debug)]
+pub(crate) struct Brief<U>(pub(crate) U);
 
 /// The muxer `M`, but closed in bounded time.
 #[derive(Debug)]

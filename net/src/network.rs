@@ -29,9 +29,11 @@ use storage::PeerKey;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use crate::address::{Block, ip_of};
 use crate::dialer::Dialer;
 use crate::goodbye::{Heard, Reason};
 use crate::host::{Host, HostEvent};
+use crate::hush::{Hush, Kind};
 use crate::listeners::{Listeners, Reservation};
 use crate::membership::LiveRules;
 use crate::pool::{Pool, Workers};
@@ -45,6 +47,7 @@ pub struct Network {
     swarm: Swarm<Host>,
     pool: Pool,
     rules: LiveRules,
+    hush: Hush,
     post: Post,
     view: View,
     listeners: Listeners,
@@ -92,6 +95,8 @@ struct Live {
     key: Option<PeerKey>,
     /// What the peer said: it is about to close the connection.
     farewell: Option<Reason>,
+    /// Its coming was written into the log, and its going will be.
+    told: bool,
 }
 
 /// Connections that this node closes, and why.
@@ -254,12 +259,16 @@ impl Network {
             ConnectedPoint::Dialer { address, .. } => (Direction::Outbound, address),
             ConnectedPoint::Listener { send_back_addr, .. } => (Direction::Inbound, send_back_addr),
         };
-        tracing::info!(
-            peer_id = %peer, connection = number, ?direction, %address,
-            "Connection established with peer"
-        );
         let key = PeerKey::from_peer_id(&peer).ok();
-        self.connections.insert(id, Live { number, peer, key, farewell: None });
+        let told = self.rules.load().is_member(key.as_ref())
+            || self.hush.may_say(Kind::Stranger, ip_of(address).map(Block::of));
+        if told {
+            tracing::info!(
+                peer_id = %peer, connection = number, ?direction, %address,
+                "Connection established with peer"
+            );
+        }
+        self.connections.insert(id, Live { number, peer, key, farewell: None, told });
         let connection = ConnectionView {
             id: number.to_string(),
             peer,
@@ -291,8 +300,10 @@ impl Network {
     }
 
     fn forget_connection(&mut self, id: ConnectionId, why: &str) {
-        if let Some(Live { number, peer, .. }) = self.connections.remove(&id) {
-            tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
+        if let Some(Live { number, peer, told, .. }) = self.connections.remove(&id) {
+            if told {
+                tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
+            }
             self.view.closed(number);
         }
     }

@@ -137,6 +137,11 @@ impl Pool {
         self.current.swap(workers)
     }
 
+    /// Runs a future on the thread that never goes, for what is not about a connection.
+    pub(crate) fn spawn_for_good(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(self.io.handle.spawn(future));
+    }
+
     /// Runs a future to its end on the workers in office.
     pub fn spawn(&self, future: BoxFuture<'static, ()>) {
         let workers = self.workers();

@@ -64,8 +64,12 @@ impl Traffic {
     /// Waits until some more have been acknowledged, so that what happened before lies between messages.
     pub async fn go_on(&self) {
         let now = self.sent.load(Ordering::SeqCst);
-        eventually("messages go on", async || (self.sent.load(Ordering::SeqCst) > now + 3).then_some(()))
-            .await;
+        eventually("messages go on", async || {
+            let goes_on = self.sent.load(Ordering::SeqCst) > now + 3;
+            assert!(goes_on || !self.sender.is_finished(), "the sender gave up after {now} messages");
+            goes_on.then_some(())
+        })
+        .await;
     }
 
     /// Ends the stream.
@@ -92,7 +96,9 @@ async fn send(client: Client, to: String, sent: Arc<AtomicU64>, stop: Arc<Atomic
         let answer =
             client.post(&path, &[], text.clone().into_bytes()).await.map_err(|error| error.to_string())?;
         if !answer.status.is_success() {
-            return Err(format!("message {text}: {}", String::from_utf8_lossy(&answer.body)));
+            let error = format!("message {text}: {}", String::from_utf8_lossy(&answer.body));
+            eprintln!("{error}");
+            return Err(error);
         }
         if ended {
             return Ok(());

@@ -64,7 +64,7 @@ impl Network {
         let StartNetwork { identity, section, post, view } = start;
         let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
         let workers = pool.workers();
-        let Built { mut swarm, rules } = {
+        let Built { mut swarm, rules, hush } = {
             let _entered = workers.enter();
             host::build(&identity, &section, &pool, &post, &view).map_err(StartError::Host)?
         };
@@ -89,6 +89,7 @@ impl Network {
             swarm,
             pool,
             rules,
+            hush,
             post,
             view,
             listeners,
