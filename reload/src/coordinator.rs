@@ -22,7 +22,7 @@ use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
 use crate::graph::{Graph, GraphError, Index};
 use crate::handle::{Comparison, Component};
-use crate::history::{ConfirmChange, Recorder, Unconfirmed};
+use crate::history::{Recorder, Unconfirmed};
 use crate::machine::{Action, Answer, End, Event, Machine, State};
 use crate::outcome::Outcome;
 use crate::source::{Configuration, Site, Source};
@@ -311,18 +311,14 @@ impl<C: Configuration> Coordinator<C> {
         let current = self.current.load_full();
         let Some(answer) = self.components[component].replace(transaction, &current, by) else {
             if let Some(running) = &mut self.running {
-                running.lost(
-                    component,
-                    name,
-                    StepError::component("it cannot be replaced while the process lives"),
-                );
+                running.lost(name, StepError::component("it cannot be replaced while the process lives"));
             }
             return Some(Event::Replaced { transaction, component, done: false });
         };
         ctx.spawn(answer.into_actor(self).map(move |ack, act, ctx| {
             let done = ack.is_ok();
             if let (Err(error), Some(running)) = (ack, &mut act.running) {
-                running.lost(component, act.graph.names()[component], error);
+                running.lost(act.graph.names()[component], error);
             }
             act.on(Event::Replaced { transaction, component, done }, ctx);
         }));
@@ -331,32 +327,26 @@ impl<C: Configuration> Coordinator<C> {
 
     /// Lets the recorder begin while the components prepare: the disk is the slowest of them all.
     fn stage(&self) {
-        let Some((running, config)) = self.running.as_ref().and_then(|r| r.candidate().map(|c| (r, c)))
-        else {
-            return;
-        };
+        let Some(running) = &self.running else { return };
+        let Some(record) = running.record() else { return };
         if !running.plan.levels.is_empty() {
-            let record = running.record(self.generation, config, ConfirmChange::Keep);
             let recorder = Arc::clone(&self.recorder);
             tokio::task::spawn_blocking(move || recorder.stage(&record));
         }
     }
 
     fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
-        let Some((running, config)) = self.running.as_mut().and_then(|r| r.candidate().map(|c| (r, c)))
-        else {
-            return;
-        };
+        let Some(running) = &mut self.running else { return };
+        let Some(record) = running.record() else { return };
         fault::pass("coordinator::record");
         let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
-        let record = running.record(self.generation, Arc::clone(&config), confirm);
         self.generation = record.generation;
-        self.current.store(config);
+        self.current.store(Arc::clone(&record.config));
         running.recording();
         let recorder = Arc::clone(&self.recorder);
         let work = tokio::task::spawn_blocking(move || {
             fault::pass("coordinator::write");
-            recorder.record(record)
+            recorder.record(&record, confirm)
         });
         running.confirm_change = confirm;
         ctx.spawn(work.into_actor(self).map(move |recorded, act, ctx| {

@@ -129,7 +129,7 @@ impl Source<Config> for World {
 }
 
 impl Recorder<Config> for World {
-    fn record(&self, record: Record<Config>) -> Recorded {
+    fn record(&self, record: &Record<Config>, _: ConfirmChange) -> Recorded {
         self.lock().written.push(record.generation.get());
         Recorded { durable: true, warnings: vec![] }
     }

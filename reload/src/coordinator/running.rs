@@ -50,7 +50,8 @@ pub(super) struct Running<C> {
     waiters: Vec<Waiter>,
     origin: Origin,
     asked: bool,
-    candidate: Option<Arc<C>>,
+    /// What was accepted, as it is written down if it stands.
+    record: Option<Arc<Record<C>>>,
     from: Generation,
     phases: Phases,
     /// The phase that runs, and since when.
@@ -124,7 +125,7 @@ impl<C: 'static> Running<C> {
             waiters: Vec::new(),
             origin,
             asked: true,
-            candidate: None,
+            record: None,
             from,
             phases: Phases::default(),
             phase: (Phase::Judge, Instant::now()),
@@ -145,21 +146,12 @@ impl<C: 'static> Running<C> {
     }
 
     /// What is to be written down if it stands.
-    pub(super) fn record(&self, from: Generation, config: Arc<C>, confirm: ConfirmChange) -> Record<C> {
-        Record {
-            generation: from.next(),
-            from,
-            id: self.id.clone(),
-            origin: self.origin.clone(),
-            changes: self.plan.changes.clone(),
-            config,
-            confirm,
-            restore: self.aim != Aim::Files,
-        }
+    pub(super) fn record(&self) -> Option<Arc<Record<C>>> {
+        self.record.clone()
     }
 
     pub(super) fn candidate(&self) -> Option<Arc<C>> {
-        self.candidate.clone()
+        self.record.as_ref().map(|record| Arc::clone(&record.config))
     }
 
     pub(super) fn arm(&mut self, stage: Stage) -> Instant {
@@ -254,7 +246,15 @@ impl<C: 'static> Running<C> {
                 self.phases.validate_ms = ms(candidate.validate);
                 self.phases.plan_ms = ms(planned);
                 self.warnings = bounded(candidate.warnings);
-                self.candidate = Some(candidate.config);
+                self.record = Some(Arc::new(Record {
+                    generation: self.from.next(),
+                    from: self.from,
+                    id: self.id.clone(),
+                    origin: self.origin.clone(),
+                    changes: Arc::clone(&plan.changes),
+                    config: candidate.config,
+                    restore: self.aim != Aim::Files,
+                }));
                 self.plan = plan;
             }
             Err(rejection) => {
@@ -325,7 +325,7 @@ impl<C: 'static> Running<C> {
         self.components.entry(component).or_default().replaced = true;
     }
 
-    pub(super) fn lost(&mut self, _component: Index, name: &str, error: StepError) {
+    pub(super) fn lost(&mut self, name: &str, error: StepError) {
         self.problems.push(Problem { class: Class::Critical, ..error.into_problem(name) });
     }
 
@@ -392,6 +392,8 @@ impl<C: 'static> Running<C> {
         site: &dyn Site<C>,
     ) -> Outcome {
         let error = if kind.is_success() { None } else { Outcome::error_text(&self.problems) };
+        // It shares the changes.
+        drop(self.record);
         Outcome {
             id: self.id,
             restored_generation: match self.aim {
@@ -402,7 +404,7 @@ impl<C: 'static> Running<C> {
             durable,
             duration_ms: ms(self.budget.started().elapsed()),
             phases: self.phases,
-            changes: self.plan.changes,
+            changes: Arc::unwrap_or_clone(self.plan.changes),
             components,
             connections: Connections {
                 before: self.before,

@@ -298,7 +298,7 @@ impl Source<Config> for Shared {
 }
 
 impl Recorder<Config> for Shared {
-    fn record(&self, record: Record<Config>) -> Recorded {
+    fn record(&self, record: &Record<Config>, confirm: ConfirmChange) -> Recorded {
         let generation = record.generation.get();
         {
             let mut world = self.lock();
@@ -308,14 +308,14 @@ impl Recorder<Config> for Shared {
                 generation,
                 from: record.from.get(),
                 settings,
-                confirm: record.confirm,
+                confirm,
                 restore: record.restore,
             });
         }
         let _turn = self.line();
         self.hang(Io::Write);
         let mut world = self.lock();
-        match record.confirm {
+        match confirm {
             ConfirmChange::Keep => {}
             ConfirmChange::Begin(awaited) => world.awaited = Some(awaited),
             ConfirmChange::End => world.awaited = None,

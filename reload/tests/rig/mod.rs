@@ -280,12 +280,12 @@ impl Source<Config> for Shared {
 }
 
 impl Recorder<Config> for Shared {
-    fn record(&self, record: Record<Config>) -> Recorded {
+    fn record(&self, record: &Record<Config>, confirm: ConfirmChange) -> Recorded {
         {
             let mut world = self.lock();
             world.unwritten.push(record.generation.get());
             world.kept.insert(record.generation.get(), record.config.settings.clone());
-            match record.confirm {
+            match confirm {
                 ConfirmChange::Keep => {}
                 ConfirmChange::Begin(awaited) => world.unconfirmed = Some(awaited),
                 ConfirmChange::End => world.unconfirmed = None,
