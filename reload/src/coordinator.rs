@@ -92,9 +92,19 @@ struct Waiter {
     expect: Option<Generation>,
     aim: Aim,
     confirm: Option<Duration>,
-    /// Nobody asks: a generation goes back by itself, if it still has to when the turn comes.
-    by_itself: bool,
-    reply: oneshot::Sender<Answered>,
+    /// `None` if nobody asks: a generation goes back by itself, if it still has to when the turn comes.
+    reply: Option<oneshot::Sender<Answered>>,
+}
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Whoever hung up meanwhile finds the outcome in the audit log.
+    fn answer(self, answer: Answered) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(answer);
+        }
+    }
 }
 
 // === impl Coordinator ===
@@ -183,7 +193,7 @@ impl<C: Configuration> Coordinator<C> {
             Action::Conclude(_, end) => self.conclude(end, ctx),
             Action::DismissWaiting => {
                 for waiter in self.waiting.drain(..) {
-                    let _ = waiter.reply.send(Err(Refusal::Stopping));
+                    waiter.answer(Err(Refusal::Stopping));
                 }
             }
             Action::Halt => {
@@ -431,8 +441,7 @@ impl<C: Configuration> Coordinator<C> {
                 act.retry(ctx);
             }
             for waiter in waiters {
-                // Whoever hung up meanwhile finds the outcome in the audit log.
-                let _ = waiter.reply.send(Ok(Arc::clone(&outcome)));
+                waiter.answer(Ok(Arc::clone(&outcome)));
             }
             tokio::task::spawn_blocking(move || {
                 fault::pass("coordinator::tidy");

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, WrapFuture};
-use tokio::sync::oneshot;
 
 use super::{Answered, Coordinator, Waiter};
 use crate::events;
@@ -93,10 +92,9 @@ impl<C: Configuration> Coordinator<C> {
         let Some(awaited) = self.confirmation.awaited.filter(|_| !self.machine.stopping()) else { return };
         let note = "not confirmed in time".to_owned();
         let origin = Origin { trigger: Trigger::Rollback, actor: None, note: Some(note) };
-        // Nobody waits for the answer; `back_where_it_was` sees how it ended.
-        let (reply, _) = oneshot::channel();
         let aim = Aim::Generation(awaited.target);
-        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, by_itself: true, reply });
+        // Nobody waits for the answer; `back_where_it_was` sees how it ended.
+        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, reply: None });
         self.on(Event::Trigger, ctx);
     }
 
