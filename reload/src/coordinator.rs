@@ -2,6 +2,7 @@
 //!
 //! It decides nothing. It keeps the time, sends the steps, gathers what the outcome tells, and answers those who wait.
 
+mod backoff;
 mod confirm;
 mod judging;
 mod requests;

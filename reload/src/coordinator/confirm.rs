@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, WrapFuture};
 
+use super::backoff::backoff;
 use super::{Answered, Coordinator, Waiter};
 use crate::events;
 use crate::history::{ConfirmChange, Unconfirmed};
@@ -108,9 +109,8 @@ impl<C: Configuration> Coordinator<C> {
             return true;
         }
         if self.confirmation.expired {
-            let failures = self.confirmation.failures.min(16);
-            let delay = FIRST_RETRY.saturating_mul(1 << failures).min(LAST_RETRY);
-            self.confirmation.failures = failures + 1;
+            self.confirmation.failures = self.confirmation.failures.saturating_add(1);
+            let delay = backoff(FIRST_RETRY, LAST_RETRY, self.confirmation.failures);
             tracing::error!(
                 target_generation = awaited.target.get(),
                 retry_in_s = delay.as_secs(),

@@ -8,6 +8,7 @@ use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
+use super::backoff::backoff;
 use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
@@ -25,7 +26,7 @@ const MAX_PROBLEMS: usize = 100;
 
 /// How long after a failure of the machine's a step is tried again; doubled each time. Long enough for a descriptor to be
 /// closed somewhere, short against every budget.
-const FIRST_RETRY: Duration = Duration::from_millis(5);
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 /// The longest that it waits.
 const LAST_RETRY: Duration = Duration::from_millis(200);
 
@@ -235,7 +236,7 @@ impl<C: 'static> Running<C> {
     }
 
     fn delay(&self, failures: u32) -> Option<Duration> {
-        let delay = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY);
+        let delay = backoff(FIRST_RETRY, LAST_RETRY, failures);
         (Instant::now() + delay < self.deadline).then_some(delay)
     }
 
