@@ -298,11 +298,17 @@ impl<C: Configuration> Coordinator<C> {
             Err(error) if error.class == Class::System => Answer::Unavailable,
             Err(_) => Answer::Failed,
         };
+        let awaited = self.machine.awaits(transaction, component, step);
         if let Some(running) = self.running.as_mut().filter(|r| r.transaction == transaction) {
             let name = self.graph.names()[component];
             let error = ack.as_ref().err().map(|error| error.message.as_str());
             events::emit(&*self.sink, &events::Event::Stepped { component: name, step, elapsed, error });
-            running.answered(component, name, step, elapsed, ack);
+            running.took(component, step, elapsed);
+            // What comes when nobody waits any more is no cause: a step that the rollback cancelled, or one that the outcome
+            // names already as not answered. The log has it.
+            if awaited {
+                running.answered(component, name, step, ack);
+            }
         }
         self.on(Event::Acked { transaction, component, step, answer }, ctx);
     }
@@ -328,7 +334,9 @@ impl<C: Configuration> Coordinator<C> {
         };
         ctx.spawn(answer.into_actor(self).map(move |ack, act, ctx| {
             let done = ack.is_ok();
-            if let (Err(error), Some(running)) = (ack, &mut act.running) {
+            // It may be too late: then the transaction is over, and the one that runs has nothing to do with it.
+            let running = act.running.as_mut().filter(|r| r.transaction == transaction);
+            if let (Err(error), Some(running)) = (ack, running) {
                 running.lost(act.graph.names()[component], error);
             }
             act.on(Event::Replaced { transaction, component, done }, ctx);

@@ -370,13 +370,39 @@ fn what_the_machine_failed_is_tried_again_while_there_is_time() {
     });
 }
 
+/// The cause, and nothing that the coordinator itself brought about.
+#[test]
+fn the_errors_name_the_causes_and_nothing_else() {
+    on(async {
+        // One that hangs: the rollback cancels its step, which is no second error.
+        let rig = Rig::start();
+        rig.edit(|c| (c.log, c.store) = (2, 2));
+        rig.inject("store", "prepare", Fault::Hang);
+        let reload = async || rig.reload().await.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let messages = reload().await;
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].starts_with("store: did not answer prepare"), "{messages:?}");
+        // One that the machine fails on the way back until there is no time left. What it could not prepare at first is over.
+        rig.inject("store", "prepare", Fault::Unavailable(2));
+        rig.inject("store", "commit", Fault::FailAfter);
+        rig.inject("store", "rollback", Fault::Unavailable(u32::MAX));
+        let messages = reload().await;
+        assert_eq!(messages.len(), 2, "{messages:?}");
+        assert_eq!(messages[0], "store: failed");
+        assert!(messages[1].starts_with("store: no descriptor left (tried "), "{messages:?}");
+    });
+}
+
 #[test]
 fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
     on(async {
         let rig = Rig::start();
         rig.edit(|c| c.store = 2);
         rig.unreadable(3);
-        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        let outcome = rig.reload().await;
+        assert_eq!(outcome.outcome, Kind::Committed);
+        assert!(outcome.errors.is_empty(), "{outcome:#?}");
+        assert_eq!(outcome.warnings[0].message, "the disk does not answer");
         rig.edit(|c| c.store = 3);
         rig.unreadable(u32::MAX);
         let outcome = rig.reload().await;

@@ -247,6 +247,8 @@ impl<C: 'static> Running<C> {
                 self.phases.validate_ms = ms(candidate.validate);
                 self.phases.plan_ms = ms(planned);
                 self.warnings = bounded(candidate.warnings);
+                // What the last reading that failed told is got over, as with a step that is tried again.
+                self.warnings.append(&mut self.problems);
                 self.record = Some(Arc::new(Record {
                     generation: self.from.next(),
                     from: self.from,
@@ -266,20 +268,18 @@ impl<C: 'static> Running<C> {
         }
     }
 
-    pub(super) fn answered(
-        &mut self,
-        component: Index,
-        name: &str,
-        step: StepKind,
-        elapsed: Duration,
-        ack: Ack,
-    ) {
+    /// How long a step took, whether or not anybody still waited for it.
+    pub(super) fn took(&mut self, component: Index, step: StepKind, elapsed: Duration) {
         let report = self.components.entry(component).or_default();
         match step {
             StepKind::Prepare => report.prepare = elapsed,
             StepKind::Commit => report.commit = elapsed,
             _ => {}
         }
+    }
+
+    /// An answer that was waited for.
+    pub(super) fn answered(&mut self, component: Index, name: &str, step: StepKind, ack: Ack) {
         let tried = self.tries.remove(&(component, step));
         match (ack, step) {
             (Ok(()), _) => self.warnings.extend(tried.map(Try::got_over)),
@@ -301,17 +301,18 @@ impl<C: 'static> Running<C> {
                 .push(Problem::new(Class::System, message).hint("is the disk or a network mount stuck?"));
             return;
         }
-        let step = match stage {
-            Stage::Judge | Stage::Prepare => "prepare",
-            Stage::Commit => "commit or probe",
-            Stage::Finish => "finish",
-            Stage::Record => "record",
-            Stage::Rollback { .. } => "rollback",
-            Stage::Replace => "start again",
+        // With the step that may have been tried again.
+        let (step, tried) = match stage {
+            Stage::Judge | Stage::Prepare => ("prepare", Some(StepKind::Prepare)),
+            Stage::Commit => ("commit or probe", None),
+            Stage::Finish => ("finish", None),
+            Stage::Record => ("record", None),
+            Stage::Rollback { .. } => ("rollback", Some(StepKind::Rollback)),
+            Stage::Replace => ("start again", None),
         };
         for component in pending.iter() {
             let name = graph.names()[component];
-            if let Some(tried) = self.tries.remove(&(component, StepKind::Prepare)) {
+            if let Some(tried) = tried.and_then(|step| self.tries.remove(&(component, step))) {
                 self.problems.push(tried.given_up());
                 continue;
             }

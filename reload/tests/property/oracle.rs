@@ -105,6 +105,8 @@ struct Run {
     awaited: Option<Awaited>,
     told: BTreeSet<usize>,
     replaced: BTreeSet<usize>,
+    /// Whose fault it is: once for each step that was refused, or not answered in time.
+    blamed: Vec<usize>,
 }
 
 // === impl Run ===
@@ -275,6 +277,7 @@ impl<'a> Walk<'a> {
             awaited: self.awaited,
             told: BTreeSet::new(),
             replaced: BTreeSet::new(),
+            blamed: vec![],
         };
         let reads_from = self.at;
         (self.judging, self.runs) = (true, true);
@@ -406,7 +409,8 @@ impl<'a> Walk<'a> {
     }
 
     fn forward(&mut self, run: &mut Run, step: StepKind, level: &[usize]) -> Verdict<Went> {
-        self.sent_to(run, step, level)?;
+        self.sent_to(step, level)?;
+        run.told.extend(level);
         let mut waiting: BTreeSet<usize> = level.iter().copied().collect();
         let mut failed: BTreeSet<usize> = BTreeSet::new();
         while !(waiting.is_empty() && failed.is_empty()) {
@@ -424,6 +428,12 @@ impl<'a> Walk<'a> {
                             if matches!(next.what, What::Entered(State::RollingBack))
                                 && now + LAST_RETRY >= run.deadline(step)
                             {
+                                // No time for another try; or that came later, and with it the end of everybody's time.
+                                if next.at == now {
+                                    run.blamed.push(*part);
+                                } else {
+                                    run.blamed.extend(waiting.union(&failed));
+                                }
                                 self.at += 1;
                                 return Ok(Went::Back);
                             }
@@ -436,6 +446,7 @@ impl<'a> Walk<'a> {
                                 matches!(next.what, What::Entered(State::RollingBack)),
                                 "a failure does not turn the transaction round"
                             );
+                            run.blamed.push(*part);
                             return Ok(Went::Back);
                         }
                     }
@@ -453,6 +464,7 @@ impl<'a> Walk<'a> {
                         step.as_str(),
                         now - run.began
                     );
+                    run.blamed.extend(waiting.union(&failed));
                     self.at += 1;
                     return Ok(Went::Back);
                 }
@@ -468,7 +480,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The first sending of a step to a level: everybody at once, by name.
-    fn sent_to(&mut self, run: &mut Run, step: StepKind, level: &[usize]) -> Verdict {
+    fn sent_to(&mut self, step: StepKind, level: &[usize]) -> Verdict {
         let mut since = None;
         for expected in level {
             let entry = self.next("a step for the whole level")?;
@@ -480,7 +492,6 @@ impl<'a> Walk<'a> {
                 step.as_str()
             );
             ensure!(*since.get_or_insert(entry.at) == entry.at, "a level is not told at once");
-            run.told.insert(*expected);
         }
         Ok(())
     }
@@ -494,13 +505,10 @@ impl<'a> Walk<'a> {
             let begins = self.peek()?.ok_or("the log ends where a rollback begins")?.at;
             let share = end.saturating_sub(begins) / u32::try_from(count - number + 1).unwrap();
             let deadline = begins + share;
-            self.sent_to(
-                &mut Run { told: BTreeSet::new(), replaced: BTreeSet::new(), ..*run },
-                StepKind::Rollback,
-                &level,
-            )?;
+            self.sent_to(StepKind::Rollback, &level)?;
             self.level_back(&level, deadline, &mut lost)?;
         }
+        run.blamed.extend(&lost);
         let lost: Vec<usize> = order.iter().copied().filter(|part| lost.contains(part)).collect();
         if !lost.is_empty() {
             self.replacing(run, &lost)?;
@@ -593,6 +601,7 @@ impl<'a> Walk<'a> {
             }
             self.at += 1;
         }
+        run.blamed.extend(&given_up);
         self.broken.append(&mut given_up);
         Ok(())
     }
@@ -738,6 +747,13 @@ impl<'a> Walk<'a> {
         let either = self.case.hangs() && self.is_deadline(ended, run.record_by());
         ensure!(either || outcome.durable == durable, "durable is {}", outcome.durable);
         ensure!(outcome.error.is_some() != kind.is_success(), "the error is {:?}", outcome.error);
+        if kind != Kind::Rejected {
+            let mut told: Vec<_> = outcome.errors.iter().filter_map(|e| e.component.as_deref()).collect();
+            let mut blamed: Vec<_> = run.blamed.iter().map(|part| NAMES[*part]).collect();
+            (told.sort_unstable(), blamed.sort_unstable());
+            ensure!(told == blamed, "the errors are of {told:?}, not {blamed:?}: {:?}", outcome.errors);
+            ensure!(told.len() == outcome.errors.len(), "an error of nobody: {:?}", outcome.errors);
+        }
         let paths: Vec<&str> = outcome.changes.iter().map(|change| change.path.as_str()).collect();
         ensure!(paths == changes, "the changes are {paths:?}, not {changes:?}");
         let reports: Vec<_> = outcome.components.iter().map(|c| (c.name.as_str(), c.result)).collect();
