@@ -8,7 +8,7 @@ use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
-use super::backoff::backoff;
+use super::tries::Tries;
 use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
@@ -23,12 +23,6 @@ use crate::{Class, Generation, Problem, StepError, Transaction};
 
 /// How many problems an outcome tells.
 const MAX_PROBLEMS: usize = 100;
-
-/// How long after a failure of the machine's a step is tried again; doubled each time. Long enough for a descriptor to be
-/// closed somewhere, short against every budget.
-const FIRST_RETRY: Duration = Duration::from_millis(10);
-/// The longest that it waits.
-const LAST_RETRY: Duration = Duration::from_millis(200);
 
 /// What judging brought: the configuration, the plan, and how long that took; or all that is wrong.
 pub(super) type Loaded<C> = Result<(Candidate<C>, Plan, Duration), Rejection>;
@@ -58,10 +52,7 @@ pub(super) struct Running<C> {
     /// The phase that runs, and since when.
     phase: (Phase, Instant),
     components: BTreeMap<Index, Report>,
-    /// How often the configuration could not be read.
-    readings: u32,
-    /// Steps that the machine failed, and that are tried again.
-    tries: BTreeMap<(Index, StepKind), Try>,
+    tries: Tries,
     warnings: Vec<Problem>,
     problems: Vec<Problem>,
     durable: bool,
@@ -75,12 +66,6 @@ enum Phase {
     Step(StepKind),
     Record,
     Over,
-}
-
-/// A step that was tried and is tried again.
-struct Try {
-    failures: u32,
-    last: Problem,
 }
 
 #[derive(Default)]
@@ -131,8 +116,7 @@ impl<C: 'static> Running<C> {
             phases: Phases::default(),
             phase: (Phase::Judge, Instant::now()),
             components: BTreeMap::new(),
-            readings: 0,
-            tries: BTreeMap::new(),
+            tries: Tries::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             durable: false,
@@ -219,25 +203,16 @@ impl<C: 'static> Running<C> {
 
     /// How long to wait before a step that the machine failed is tried again; `None` if its time is over by then.
     pub(super) fn next_try(&mut self, component: Index, step: StepKind) -> Option<Duration> {
-        let failures = self.tries.get(&(component, step)).map_or(1, |tried| tried.failures);
-        if let Some(delay) = self.delay(failures) {
-            return Some(delay);
+        let delay = self.tries.next_step(component, step, self.deadline);
+        if delay.is_none() {
+            self.problems.extend(self.tries.given_up(component, step));
         }
-        if let Some(tried) = self.tries.remove(&(component, step)) {
-            self.problems.push(tried.given_up());
-        }
-        None
+        delay
     }
 
     /// The same for a configuration that could not be read.
     pub(super) fn next_reading(&mut self) -> Option<Duration> {
-        self.readings += 1;
-        self.delay(self.readings)
-    }
-
-    fn delay(&self, failures: u32) -> Option<Duration> {
-        let delay = backoff(FIRST_RETRY, LAST_RETRY, failures);
-        (Instant::now() + delay < self.deadline).then_some(delay)
+        self.tries.next_reading(self.deadline)
     }
 
     pub(super) fn judged(&mut self, loaded: Loaded<C>) {
@@ -280,14 +255,12 @@ impl<C: 'static> Running<C> {
 
     /// An answer that was waited for.
     pub(super) fn answered(&mut self, component: Index, name: &str, step: StepKind, ack: Ack) {
-        let tried = self.tries.remove(&(component, step));
         match (ack, step) {
-            (Ok(()), _) => self.warnings.extend(tried.map(Try::got_over)),
+            (Ok(()), _) => self.warnings.extend(self.tries.got_over(component, step)),
             // What could not be finished does not undo what stands; somebody should know.
             (Err(error), StepKind::Finish) => self.warnings.push(error.into_problem(name)),
             (Err(error), StepKind::Prepare | StepKind::Rollback) if error.class == Class::System => {
-                let failures = tried.map_or(0, |tried| tried.failures) + 1;
-                self.tries.insert((component, step), Try { failures, last: error.into_problem(name) });
+                self.tries.failed(component, step, error.into_problem(name));
             }
             (Err(error), _) => self.problems.push(error.into_problem(name)),
         }
@@ -312,8 +285,8 @@ impl<C: 'static> Running<C> {
         };
         for component in pending.iter() {
             let name = graph.names()[component];
-            if let Some(tried) = tried.and_then(|step| self.tries.remove(&(component, step))) {
-                self.problems.push(tried.given_up());
+            if let Some(tried) = tried.and_then(|step| self.tries.given_up(component, step)) {
+                self.problems.push(tried);
                 continue;
             }
             let message = format!("did not answer {step}; given up after {after:.0} ms of the budget");
@@ -418,24 +391,6 @@ impl<C: 'static> Running<C> {
             errors: self.problems,
             ..Outcome::bare(kind, generation, self.from, self.origin)
         }
-    }
-}
-
-// === impl Try ===
-
-impl Try {
-    /// There was no time for another one.
-    fn given_up(self) -> Problem {
-        let Self { failures, last } = self;
-        let message = format!("{} (tried {failures} times within the budget)", last.message);
-        Problem { message, ..last }
-    }
-
-    /// Another one was good.
-    fn got_over(self) -> Problem {
-        let Self { failures, last } = self;
-        let message = format!("was tried {} times; before the last: {}", failures + 1, last.message);
-        Problem { message, ..last }
     }
 }
 
