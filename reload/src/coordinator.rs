@@ -221,11 +221,12 @@ impl<C: Configuration> Coordinator<C> {
         let Some(running) = &mut self.running else { return };
         let at = running.arm(stage);
         let expiry = tokio::time::sleep_until(at).into_actor(self).map(move |(), act, ctx| {
-            act.deadline = None;
             let pending = act.machine.pending();
-            if let Some(running) = &mut act.running {
-                running.expired(stage, pending, &act.graph);
-            }
+            // Actix polls a future once more before it drops one that was cancelled: a stage that was over in the instant of its
+            // deadline has not expired.
+            let Some(running) = act.running.as_mut().filter(|r| r.is_at(transaction, stage)) else { return };
+            act.deadline = None;
+            running.expired(stage, pending, &act.graph);
             act.on(Event::Expired(transaction, stage), ctx);
         });
         self.deadline = Some(ctx.spawn(expiry));

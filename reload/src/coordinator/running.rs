@@ -37,6 +37,7 @@ pub(super) struct Running<C> {
     /// What its commit changed about that.
     pub(super) confirm_change: ConfirmChange,
     pub(super) budget: Budget,
+    stage: Stage,
     /// Of the stage that runs.
     pub(super) deadline: Instant,
     pub(super) plan: Plan,
@@ -104,6 +105,7 @@ impl<C: 'static> Running<C> {
             aim: Aim::Files,
             confirm: None,
             confirm_change: ConfirmChange::Keep,
+            stage: Stage::Judge,
             deadline: budget.end(),
             budget,
             plan: Plan::default(),
@@ -139,7 +141,13 @@ impl<C: 'static> Running<C> {
         self.record.as_ref().map(|record| Arc::clone(&record.config))
     }
 
+    /// Whether this is the stage that runs.
+    pub(super) fn is_at(&self, transaction: Transaction, stage: Stage) -> bool {
+        self.transaction == transaction && self.stage == stage
+    }
+
     pub(super) fn arm(&mut self, stage: Stage) -> Instant {
+        self.stage = stage;
         self.deadline = self.budget.deadline(stage, Instant::now());
         self.deadline
     }
