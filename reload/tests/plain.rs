@@ -149,14 +149,6 @@ impl Site<Config> for World {
     fn connections(&self) -> usize {
         3
     }
-
-    fn closed_by_reload(&self) -> u64 {
-        0
-    }
-
-    fn would_close(&self, _: &Config, _: &Config) -> Vec<Closing> {
-        vec![]
-    }
 }
 
 impl Sink for World {
