@@ -220,6 +220,7 @@ impl<C: Configuration> Coordinator<C> {
         }
         let Some(running) = &mut self.running else { return };
         let at = running.arm(stage);
+        // The deadline of the stage; an event of the machine, which may come too late for it.
         let expiry = tokio::time::sleep_until(at).into_actor(self).map(move |(), act, ctx| {
             let pending = act.machine.pending();
             // Actix polls a future once more before it drops one that was cancelled: a stage that was over in the instant of its
