@@ -37,8 +37,9 @@ pub(super) struct Running<C> {
     /// What its commit changed about that.
     pub(super) confirm_change: ConfirmChange,
     pub(super) budget: Budget,
+    /// The stage that runs.
     stage: Stage,
-    /// Of the stage that runs.
+    /// And until when.
     pub(super) deadline: Instant,
     pub(super) plan: Plan,
     /// Steps that are withdrawn when the transaction ends.

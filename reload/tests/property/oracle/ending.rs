@@ -157,7 +157,8 @@ impl Walk<'_> {
         if kind != Kind::Rejected {
             let mut told: Vec<_> = outcome.errors.iter().filter_map(|e| e.component.as_deref()).collect();
             let mut blamed: Vec<_> = run.blamed.iter().map(|part| NAMES[*part]).collect();
-            (told.sort_unstable(), blamed.sort_unstable());
+            told.sort_unstable();
+            blamed.sort_unstable();
             ensure!(told == blamed, "the errors are of {told:?}, not {blamed:?}: {:?}", outcome.errors);
             ensure!(told.len() == outcome.errors.len(), "an error of nobody: {:?}", outcome.errors);
         }
