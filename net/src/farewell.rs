@@ -89,6 +89,7 @@ where
         if let Poll::Ready(closed) = Pin::new(&mut self.muxer).poll_close(cx) {
             return Poll::Ready(closed.map_err(io::Error::other));
         }
+        // A bound, not a wait: whoever does not hear the close is not waited for any longer.
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
         patience.poll_unpin(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }

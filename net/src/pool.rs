@@ -188,7 +188,7 @@ mod tests {
         pool.spawn(
             async move {
                 gone.await.unwrap();
-                // Needs a living timer of its own runtime.
+                // Not to wait for anything: it needs a living timer of its own runtime.
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 late.send("old").unwrap();
             }

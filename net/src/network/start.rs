@@ -103,6 +103,7 @@ impl Network {
             closing: Vec::new(),
             heartbeats: Vec::new(),
             waker: None,
+            // Set anew by each poll of the swarm; until the first it is due at once.
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             bootstrap: Bootstrap::Waiting,
             panics: 0,
