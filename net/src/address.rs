@@ -31,23 +31,74 @@ pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// The socket address of exactly `/ip4|ip6/…/tcp/…`.
-pub(crate) fn tcp_socket(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::from(ip),
-        Protocol::Ip6(ip) => IpAddr::from(ip),
-        _ => return None,
-    };
-    match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), None) => Some(SocketAddr::new(ip, port)),
-        _ => None,
-    }
+/// What ports are counted for separately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP, for QUIC.
+    Udp,
 }
 
-/// The multiaddress of a TCP socket.
-pub(crate) fn tcp_address(socket: SocketAddr) -> Multiaddr {
-    Multiaddr::from(socket.ip()).with(Protocol::Tcp(socket.port()))
+/// What a listener takes up: an address and a port of a transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The transport.
+    pub transport: Transport,
+    /// Address and port.
+    pub address: SocketAddr,
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// A TCP listener.
+    #[must_use]
+    pub const fn tcp(address: SocketAddr) -> Self {
+        Self { transport: Transport::Tcp, address }
+    }
+
+    /// A QUIC listener.
+    #[must_use]
+    pub const fn quic(address: SocketAddr) -> Self {
+        Self { transport: Transport::Udp, address }
+    }
+
+    /// The endpoint of exactly `/ip4|ip6/…/tcp/PORT` or `/ip4|ip6/…/udp/PORT/quic-v1`; `None` for any other multiaddress.
+    #[must_use]
+    pub fn of(address: &Multiaddr) -> Option<Self> {
+        let ip = ip_of(address)?;
+        let mut parts = address.iter().skip(1);
+        match (parts.next()?, parts.next(), parts.next()) {
+            (Protocol::Tcp(port), None, None) => Some(Self::tcp(SocketAddr::new(ip, port))),
+            (Protocol::Udp(port), Some(Protocol::QuicV1), None) => {
+                Some(Self::quic(SocketAddr::new(ip, port)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The multiaddress of it.
+    #[must_use]
+    pub fn to_multiaddr(&self) -> Multiaddr {
+        let (ip, port) = (Multiaddr::from(self.address.ip()), self.address.port());
+        match self.transport {
+            Transport::Tcp => ip.with(Protocol::Tcp(port)),
+            Transport::Udp => ip.with(Protocol::Udp(port)).with(Protocol::QuicV1),
+        }
+    }
+
+    /// Whether both want the same port of one address: equal ones do, and a wildcard with any of its family. Port 0 is a new
+    /// port each time. (libp2p's `::` takes no IPv4: `IPV6_V6ONLY`.)
+    #[must_use]
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mine, theirs) = (self.address.ip(), other.address.ip());
+        self.transport == other.transport
+            && self.address.port() == other.address.port()
+            && self.address.port() != 0
+            && mine.is_ipv4() == theirs.is_ipv4()
+            && (mine == theirs || mine.is_unspecified() || theirs.is_unspecified())
+    }
 }
 
 #[cfg(test)]
@@ -65,20 +116,40 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_tcp_is_a_socket() {
-        for (text, socket) in [
-            ("/ip4/127.0.0.1/tcp/9", Some("127.0.0.1:9")),
-            ("/ip6/::1/tcp/9", Some("[::1]:9")),
-            ("/ip4/127.0.0.1/udp/9/quic-v1", None),
+    fn plain_tcp_and_quic_are_endpoints() {
+        for (text, endpoint) in [
+            ("/ip4/127.0.0.1/tcp/9", Some(Endpoint::tcp("127.0.0.1:9".parse().unwrap()))),
+            ("/ip6/::1/tcp/9", Some(Endpoint::tcp("[::1]:9".parse().unwrap()))),
+            ("/ip4/127.0.0.1/udp/9/quic-v1", Some(Endpoint::quic("127.0.0.1:9".parse().unwrap()))),
+            ("/ip6/::/udp/0/quic-v1", Some(Endpoint::quic("[::]:0".parse().unwrap()))),
+            ("/ip4/127.0.0.1/udp/9", None),
+            ("/ip4/127.0.0.1/udp/9/quic", None),
+            ("/ip4/127.0.0.1/udp/9/quic-v1/webtransport", None),
             ("/ip4/127.0.0.1/tcp/9/ws", None),
             ("/dns4/example.com/tcp/9", None),
             ("/ip4/127.0.0.1", None),
         ] {
             let address: Multiaddr = text.parse().unwrap();
-            assert_eq!(tcp_socket(&address), socket.map(|s| s.parse().unwrap()), "{text}");
-            if let Some(socket) = tcp_socket(&address) {
-                assert_eq!(tcp_address(socket), address);
+            assert_eq!(Endpoint::of(&address), endpoint, "{text}");
+            if let Some(endpoint) = endpoint {
+                assert_eq!(endpoint.to_multiaddr(), address);
             }
         }
+    }
+
+    #[test]
+    fn endpoints_overlap_by_transport_family_and_port() {
+        let overlap = |one: &str, other: &str| {
+            let endpoint = |text: &str| Endpoint::of(&text.parse().unwrap()).unwrap();
+            let (one, other) = (endpoint(one), endpoint(other));
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        assert!(overlap("/ip4/127.0.0.1/udp/9/quic-v1", "/ip4/127.0.0.1/udp/9/quic-v1"));
+        assert!(overlap("/ip4/0.0.0.0/udp/9/quic-v1", "/ip4/127.0.0.1/udp/9/quic-v1"));
+        assert!(!overlap("/ip4/127.0.0.1/udp/9/quic-v1", "/ip4/127.0.0.1/tcp/9"));
+        assert!(!overlap("/ip4/127.0.0.1/udp/9/quic-v1", "/ip4/127.0.0.2/udp/9/quic-v1"));
+        assert!(!overlap("/ip4/0.0.0.0/tcp/9", "/ip6/::/tcp/9"));
+        assert!(!overlap("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0"));
     }
 }

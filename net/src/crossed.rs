@@ -4,6 +4,10 @@
 //! the winner is there, and closed once the winner comes; "deny if any exists" would lose both. The choice holds only
 //! between connections that came within seconds of each other: later, a new connection means that the peer lost the old one
 //! (it restarted, its network changed), and the newer wins.
+//!
+//! Two that the same end dialled within seconds may be one dial at two addresses (TCP and QUIC), of which that end keeps the one
+//! that it sees first and drops the other. Only it knows which: the other end waits a moment for that before it closes the
+//! older.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -24,6 +28,9 @@ use crate::membership::LiveRules;
 /// Connections that came within this time of each other have crossed: longer than a dial with a lost packet takes.
 const CROSSING: Duration = Duration::from_secs(5);
 
+/// So long the end that was dialled twice waits for the end that dialled to drop one: a slow round trip.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// The connection lost against one that it crossed with: no fault of anyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another connection to this member is there")]
@@ -38,6 +45,8 @@ pub(crate) struct Crossed {
     held: HashMap<PeerId, Vec<Held>>,
     /// At most one entry for each connection.
     closing: Vec<(PeerId, ConnectionId)>,
+    /// Older ones of two that the same end dialled, to be closed then if the newer is still there. Likewise.
+    doubtful: Vec<(Instant, PeerId, ConnectionId)>,
 }
 
 /// An established connection.
@@ -59,11 +68,18 @@ enum Verdict {
 }
 
 fn judge(others: &[Held], preferred: bool, now: Instant) -> Verdict {
-    let young = |held: &Held| now.saturating_duration_since(held.since) < CROSSING;
-    if !preferred && others.iter().any(|held| held.preferred && young(held)) {
+    if !preferred && others.iter().any(|held| held.preferred && held.is_young(now)) {
         Verdict::Deny
     } else {
         Verdict::Replace
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    fn is_young(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) < CROSSING
     }
 }
 
@@ -71,7 +87,47 @@ fn judge(others: &[Held], preferred: bool, now: Instant) -> Verdict {
 
 impl Crossed {
     pub(crate) fn new(local: PeerId, rules: LiveRules) -> Self {
-        Self { local, rules, held: HashMap::new(), closing: Vec::new() }
+        Self { local, rules, held: HashMap::new(), closing: Vec::new(), doubtful: Vec::new() }
+    }
+
+    /// When this is to be polled again.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.doubtful.iter().map(|(at, ..)| *at).min()
+    }
+
+    fn established(&mut self, peer: PeerId, id: ConnectionId, dialled: bool, now: Instant) {
+        let preferred = self.preferred(&peer, dialled);
+        let is_member = self.is_member(&peer);
+        let held = self.held.entry(peer).or_default();
+        for old in held.iter().filter(|_| is_member) {
+            if old.preferred == preferred && old.is_young(now) {
+                self.doubtful.push((now + GRACE, peer, old.id));
+            } else {
+                self.closing.push((peer, old.id));
+            }
+        }
+        held.push(Held { id, preferred, since: now });
+    }
+
+    fn closed(&mut self, peer: PeerId, id: ConnectionId) {
+        self.doubtful.retain(|(.., doubtful)| *doubtful != id);
+        let Some(held) = self.held.get_mut(&peer) else { return };
+        held.retain(|other| other.id != id);
+        match held.as_slice() {
+            [] => drop(self.held.remove(&peer)),
+            // The end that dialled twice has chosen.
+            [only] => self.doubtful.retain(|(.., doubtful)| *doubtful != only.id),
+            _ => {}
+        }
+    }
+
+    /// The next connection that is to be closed.
+    fn loser(&mut self, now: Instant) -> Option<(PeerId, ConnectionId)> {
+        if let Some(index) = self.doubtful.iter().position(|(at, ..)| *at <= now) {
+            let (_, peer, id) = self.doubtful.swap_remove(index);
+            self.closing.push((peer, id));
+        }
+        self.closing.pop()
     }
 
     fn is_member(&self, peer: &PeerId) -> bool {
@@ -122,22 +178,9 @@ impl NetworkBehaviour for Crossed {
         match event {
             FromSwarm::ConnectionEstablished(event) => {
                 let dialled = matches!(event.endpoint, ConnectedPoint::Dialer { .. });
-                let preferred = self.preferred(&event.peer_id, dialled);
-                let is_member = self.is_member(&event.peer_id);
-                let held = self.held.entry(event.peer_id).or_default();
-                if is_member {
-                    self.closing.extend(held.iter().map(|old| (event.peer_id, old.id)));
-                }
-                held.push(Held { id: event.connection_id, preferred, since: Instant::now() });
+                self.established(event.peer_id, event.connection_id, dialled, Instant::now());
             }
-            FromSwarm::ConnectionClosed(event) => {
-                if let Some(held) = self.held.get_mut(&event.peer_id) {
-                    held.retain(|other| other.id != event.connection_id);
-                    if held.is_empty() {
-                        self.held.remove(&event.peer_id);
-                    }
-                }
-            }
+            FromSwarm::ConnectionClosed(event) => self.closed(event.peer_id, event.connection_id),
             _ => {}
         }
     }
@@ -147,7 +190,7 @@ impl NetworkBehaviour for Crossed {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        match self.closing.pop() {
+        match self.loser(Instant::now()) {
             Some((peer_id, connection)) => Poll::Ready(ToSwarm::CloseConnection {
                 peer_id,
                 connection: CloseConnection::One(connection),
@@ -159,7 +202,14 @@ impl NetworkBehaviour for Crossed {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
     use super::*;
+    use crate::fixtures::{member, section};
+    use crate::membership::Rules;
+    use crate::{Identity, NetworkSection};
 
     /// What one end keeps, if it sees connections come in this order, each so many seconds after the first.
     fn kept(arrivals: &[(usize, bool, u64)]) -> Vec<usize> {
@@ -191,8 +241,33 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_one_side_dialled_the_newer_wins() {
-        assert_eq!(kept(&[(1, true, 0), (2, true, 1)]), [2]);
-        assert_eq!(kept(&[(1, false, 0), (2, false, 1)]), [2]);
+    fn of_two_that_one_side_dialled_it_may_choose_for_a_moment_then_the_newer_wins() {
+        let (local, peer) = (Identity::generate().peer_id(), Identity::generate());
+        let members = [(peer.public_key(), member(peer.public_key(), &[]))];
+        let section = NetworkSection { members: Arc::new(members.into()), ..section() };
+        let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(&section)));
+        let (peer, [one, two]) = (peer.peer_id(), [1, 2].map(ConnectionId::new_unchecked));
+        let start = Instant::now();
+        for dialled in [true, false] {
+            for chosen in [Some(one), Some(two), None] {
+                let mut crossed = Crossed::new(local, Arc::clone(&rules));
+                crossed.established(peer, one, dialled, start);
+                crossed.established(peer, two, dialled, start);
+                assert_eq!(crossed.loser(start), None);
+                let due = crossed.next().expect("a time to choose");
+                match chosen {
+                    Some(chosen) => {
+                        crossed.closed(peer, if chosen == one { two } else { one });
+                        assert_eq!((crossed.next(), crossed.loser(due)), (None, None), "the other stays");
+                    }
+                    None => assert_eq!((crossed.loser(due), crossed.next()), (Some((peer, one)), None)),
+                }
+            }
+            // An older one is not waited for: the peer has lost it.
+            let mut crossed = Crossed::new(local, Arc::clone(&rules));
+            crossed.established(peer, one, dialled, start);
+            crossed.established(peer, two, dialled, start + CROSSING);
+            assert_eq!(crossed.loser(start + CROSSING), Some((peer, one)));
+        }
     }
 }

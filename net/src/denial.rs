@@ -1,21 +1,13 @@
-//! A peer that is turned away: one event and one count for each, and a bound on how much one address can make us write.
+//! A peer that is turned away: one event and one count for each. A flood is written within the bounds of [`crate::hush`].
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionDenied;
 
 use crate::View;
 use crate::address::Block;
-
-/// Events of one address, or IPv6 /64, in one window; the rest is only counted.
-const EVENTS: u32 = 20;
-const WINDOW: Duration = Duration::from_secs(10);
-/// Addresses that are told apart; beyond, all new ones share one entry until the window ends.
-const ADDRESSES: usize = 1024;
+use crate::hush::{Hush, Kind};
 
 /// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +18,9 @@ pub enum Reason {
     /// `network.limits.connections`.
     #[error("too many connections")]
     Connections,
+    /// What is left of `network.limits.connections` is kept for members that are not connected.
+    #[error("too many connections: those left are kept for members")]
+    KeptForMembers,
     /// `network.limits.connections_per_peer`.
     #[error("too many connections of this peer")]
     PerPeer,
@@ -44,84 +39,29 @@ pub enum Reason {
 #[derive(Clone, Debug)]
 pub(crate) struct Denials {
     view: View,
-    recent: Arc<Mutex<Recent>>,
-}
-
-#[derive(Debug, Default)]
-struct Recent {
-    since: Option<Instant>,
-    events: HashMap<Option<Block>, u32>,
+    hush: Hush,
 }
 
 // === impl Denials ===
 
 impl Denials {
-    pub(crate) fn new(view: View) -> Self {
-        Self { view, recent: Arc::default() }
+    pub(crate) fn new(view: View, hush: Hush) -> Self {
+        Self { view, hush }
     }
 
     /// Turns a connection away, and says so.
     pub(crate) fn deny(&self, ip: Option<IpAddr>, peer: Option<PeerId>, reason: Reason) -> ConnectionDenied {
+        self.note(ip, peer, reason);
+        ConnectionDenied::new(reason)
+    }
+
+    /// Says that a connection is turned away.
+    pub(crate) fn note(&self, ip: Option<IpAddr>, peer: Option<PeerId>, reason: Reason) {
         self.view.counters().denied();
-        let silent = self
-            .recent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_silent(ip.map(Block::of), Instant::now());
-        if !silent {
+        if self.hush.may_say(Kind::Denied, ip.map(Block::of)) {
             let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
             let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
             tracing::warn!(%ip, %peer, %reason, "peer_denied");
         }
-        ConnectionDenied::new(reason)
-    }
-}
-
-// === impl Recent ===
-
-impl Recent {
-    fn is_silent(&mut self, block: Option<Block>, now: Instant) -> bool {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= WINDOW) {
-            self.since = Some(now);
-            self.events.clear();
-        }
-        let key =
-            if self.events.len() < ADDRESSES || self.events.contains_key(&block) { block } else { None };
-        let events = self.events.entry(key).or_default();
-        *events = events.saturating_add(1);
-        *events > EVENTS
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_cannot_fill_the_log_and_others_are_still_heard() {
-        let mut recent = Recent::default();
-        let now = Instant::now();
-        let ip = |n: u32| Some(Block::of(IpAddr::from(n.to_be_bytes())));
-        let heard = (0..100).filter(|_| !recent.is_silent(ip(1), now)).count();
-        assert_eq!(heard, EVENTS as usize);
-        assert!(!recent.is_silent(ip(2), now));
-        for n in 0..10 * ADDRESSES as u32 {
-            recent.is_silent(ip(n), now);
-        }
-        assert!(recent.events.len() <= ADDRESSES + 1);
-        assert!(!recent.is_silent(ip(1), now + WINDOW), "a new window");
-    }
-
-    #[test]
-    fn an_ipv6_network_cannot_fill_the_log_from_many_addresses() {
-        let view = View::new();
-        let denials = Denials::new(view.clone());
-        for n in 0..100u128 {
-            let ip = std::net::Ipv6Addr::from_bits((0x2001_0db8 << 96) + n);
-            denials.deny(Some(ip.into()), None, Reason::Pending);
-        }
-        let recent = denials.recent.lock().unwrap();
-        assert_eq!(recent.events.values().copied().collect::<Vec<_>>(), [100]);
-        assert_eq!(view.counted().denied, 100);
     }
 }

@@ -16,10 +16,12 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
-use storage::PeerKey;
 
 use crate::View;
+use crate::address::ip_of;
+use crate::hush::Hush;
 use crate::post::Post;
+use handler::Complaints;
 pub(crate) use handler::Handler;
 
 /// The protocol's name; what may change in its frames is settled by a new version of it.
@@ -30,20 +32,21 @@ pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/fednode/direct/1.0.0"
 pub(crate) struct Direct {
     post: Post,
     view: View,
+    hush: Hush,
     established: HashSet<ConnectionId>,
 }
 
 // === impl Direct ===
 
 impl Direct {
-    pub(crate) fn new(post: Post, view: View) -> Self {
-        Self { post, view, established: HashSet::new() }
+    pub(crate) fn new(post: Post, view: View, hush: Hush) -> Self {
+        Self { post, view, hush, established: HashSet::new() }
     }
 
-    fn handler(&self, peer: PeerId) -> Handler {
-        // A peer with another kind of key has no name outside libp2p: it may connect, but not write.
-        let from = PeerKey::from_peer_id(&peer).ok();
-        Handler::new(from, self.post.outbox(peer), self.post.clone(), self.view.clone())
+    fn handler(&self, peer: PeerId, address: &Multiaddr) -> Handler {
+        let complaints =
+            Complaints { peer, ip: ip_of(address), view: self.view.clone(), hush: self.hush.clone() };
+        Handler::new(self.post.outbox(peer), self.post.clone(), complaints)
     }
 }
 
@@ -56,20 +59,20 @@ impl NetworkBehaviour for Direct {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, address))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

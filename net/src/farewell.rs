@@ -1,15 +1,11 @@
-//! A connection that closes in bounded time, and outlives the threads in office.
+//! A connection that closes in bounded time.
 //!
 //! Yamux says goodbye to the peer, and waits until everything before it is written. A peer that is gone, or stands still,
 //! with its window full lets nothing be written: the connection would stay established until the kernel gives up after a
 //! quarter of an hour, or for ever, and a member that stays connected is not dialled.
-//!
-//! Its socket belongs to the workers that the handshake ran on. They may be replaced while the handshake is under way; the
-//! connection then runs on their successors, and would fail as soon as they end.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,14 +15,12 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use tokio::time::Sleep;
 
-use crate::pool::Workers;
-
 /// What is not written by then is not waited for. A peer that is there takes a round trip.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The upgrade `U`, to a muxer that closes in bounded time.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Brief<U>(U);
+#[derive(Clone, Debug)]
+pub(crate) struct Brief<U>(pub(crate) U);
 
 /// The muxer `M`, but closed in bounded time.
 #[derive(Debug)]
@@ -34,8 +28,6 @@ pub(crate) struct BriefMuxer<M> {
     muxer: M,
     /// Since the close began.
     patience: Option<Pin<Box<Sleep>>>,
-    /// Whose reactor the socket is registered with. After the muxer, which needs them to its end.
-    _workers: Option<Arc<Workers>>,
 }
 
 // === impl Brief ===
@@ -72,9 +64,8 @@ impl<C, U: OutboundConnectionUpgrade<C>> OutboundConnectionUpgrade<C> for Brief<
 // === impl BriefMuxer ===
 
 impl<M> BriefMuxer<M> {
-    /// To be called where the handshake runs.
     fn new(muxer: M) -> Self {
-        Self { muxer, patience: None, _workers: Workers::of_task() }
+        Self { muxer, patience: None }
     }
 }
 
@@ -98,6 +89,7 @@ where
         if let Poll::Ready(closed) = Pin::new(&mut self.muxer).poll_close(cx) {
             return Poll::Ready(closed.map_err(io::Error::other));
         }
+        // A bound, not a wait: whoever does not hear the close is not waited for any longer.
         let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
         patience.poll_unpin(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }

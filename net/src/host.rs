@@ -9,20 +9,23 @@ use hickory_resolver::system_conf::read_system_conf;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{Swarm, Transport, dns, identify, noise, tcp, yamux};
+use libp2p::{Swarm, Transport, dns, identify, noise, tcp};
 
 use crate::crossed::Crossed;
 use crate::denial::Denials;
 use crate::direct::Direct;
 use crate::farewell::Brief;
 use crate::goodbye::Goodbye;
+use crate::home::Homed;
+use crate::hush::Hush;
 use crate::limits::Limiter;
 use crate::membership::{Gate, LiveRules, Rules};
+use crate::muxer::Yamux;
 use crate::ping::Ping;
 use crate::pool::Pool;
 use crate::post::Post;
-use crate::timed::Timed;
-use crate::{Identity, NetworkSection, View, resolver};
+use crate::timed::{Doorstep, Timed};
+use crate::{Identity, NetworkSection, View, quic, resolver};
 
 /// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
 /// freezes this at build; the longest time that its timers are at ease with.)
@@ -36,7 +39,7 @@ const SPEAKS: &str = "/fednode/1.0.0";
 pub(crate) struct Host {
     gate: Gate,
     limiter: Limiter,
-    crossed: Crossed,
+    pub(crate) crossed: Crossed,
     ping: Ping,
     pub(crate) identify: identify::Behaviour,
     direct: Direct,
@@ -47,6 +50,7 @@ pub(crate) struct Host {
 pub(crate) struct Built {
     pub(crate) swarm: Swarm<Host>,
     pub(crate) rules: LiveRules,
+    pub(crate) hush: Hush,
 }
 
 /// Builds a swarm that listens nowhere yet.
@@ -58,7 +62,9 @@ pub(crate) fn build(
     view: &View,
 ) -> io::Result<Built> {
     let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(section)));
-    let denials = Denials::new(view.clone());
+    let hush = Hush::new(pool.clone());
+    let denials = Denials::new(view.clone(), hush.clone());
+    let doorstep = Doorstep::default();
     let keypair = identity.keypair();
     let identify = identify::Config::new(SPEAKS.to_owned(), keypair.public())
         .with_agent_version(concat!("fednode/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -66,26 +72,36 @@ pub(crate) fn build(
         .with_push_listen_addr_updates(true);
     let host = Host {
         gate: Gate::new(Arc::clone(&rules), denials.clone()),
-        limiter: Limiter::new(Arc::clone(&rules), denials),
+        limiter: Limiter::new(Arc::clone(&rules), denials, doorstep.clone()),
         crossed: Crossed::new(identity.peer_id(), Arc::clone(&rules)),
         ping: Ping::new(post.clone()),
         identify: identify::Behaviour::new(identify),
-        direct: Direct::new(post.clone(), view.clone()),
+        direct: Direct::new(post.clone(), view.clone(), hush.clone()),
         goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.
-    let transport = tcp::tokio::Transport::new(tcp::Config::default())
+    let allowance = Arc::clone(&rules);
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default())
         .upgrade(Version::V1Lazy)
         .authenticate(noise::Config::new(&keypair).map_err(io::Error::other)?)
-        .multiplex(Brief::<yamux::Config>::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .multiplex_ext(move |peer, _| Brief(Yamux::new(allowance.load().allowance(peer))))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let quic = quic::transport(&keypair, view.clone())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let transport = Homed::new(quic.or_transport(tcp).map(|either, _| either.into_inner()), pool.clone());
+    let transport = transport.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     // Outside of the handshake: a name's next address is tried after one that answers, but not as libp2p does.
     let (servers, options) = resolver::or_without_servers(read_system_conf());
     let transport = dns::tokio::Transport::custom(transport, servers, options);
-    let transport = Timed::new(transport.boxed(), Arc::clone(&rules));
+    let transport = Timed::new(transport.boxed(), Arc::clone(&rules), doorstep);
     let executor = pool.clone();
     let config = libp2p::swarm::Config::with_executor(move |future| executor.spawn(future))
-        .with_idle_connection_timeout(IDLE);
+        .with_idle_connection_timeout(IDLE)
+        // QUIC before TCP, IPv6 before IPv4, each a little later than the one before (RFC 8305): all at once would often end
+        // in several connections, of which `crossed` has to let the dialling end choose one.
+        .with_smart_dial();
     let swarm = Swarm::new(transport.boxed(), host, identity.peer_id(), config);
-    Ok(Built { swarm, rules })
+    Ok(Built { swarm, rules, hush })
 }

@@ -22,6 +22,10 @@ use sender::Sender;
 pub const INBOX_MESSAGES: usize = 1024;
 /// How many bytes are kept.
 pub const INBOX_BYTES: usize = 16 * 1024 * 1024;
+/// Of what waits for a reader, one sender may have so many quarters: one that floods leaves something for the others.
+const OF_ONE: usize = 3;
+/// And all that are no members together.
+const OF_STRANGERS: usize = 1;
 /// How many messages one subscriber may be behind, besides what the inbox had for it.
 const BEHIND: usize = 256;
 /// How many bytes one subscriber may be behind, besides what the inbox had for it; one larger message may wait alone.
@@ -30,6 +34,13 @@ const BEHIND_BYTES: usize = 32 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Of how many senders the state is kept; beyond, the one that was quiet longest is forgotten.
 const MAX_SENDERS: usize = 4096;
+
+/// Who sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) key: PeerKey,
+    pub(crate) is_member: bool,
+}
 
 /// A message that has arrived.
 #[derive(Debug)]
@@ -42,6 +53,8 @@ pub struct Received {
     pub content_type: Option<String>,
     /// The payload.
     pub data: Vec<u8>,
+    /// The sender was a member then.
+    of_member: bool,
     /// Some subscriber has passed it on.
     taken: AtomicBool,
 }
@@ -88,8 +101,15 @@ struct Subscriber {
     room: Arc<Semaphore>,
 }
 
-/// A sender, and when it last sent.
-type Known = (Instant, Arc<AsyncMutex<Sender>>);
+/// A sender.
+#[derive(Debug)]
+struct Known {
+    /// Strangers are forgotten first: whoever makes up names by the thousand must not make a member's messages be forgotten.
+    is_member: bool,
+    /// When it last sent.
+    used: Instant,
+    sender: Arc<AsyncMutex<Sender>>,
+}
 
 /// What became of a try to hand a message out.
 enum Placed {
@@ -205,7 +225,7 @@ impl Inbox {
     /// Takes in a message of a sender's session. Answers a repeated one as it was answered first.
     pub(crate) async fn accept(
         &self,
-        from: PeerKey,
+        from: Origin,
         session: u64,
         message: Message,
         limit: RateLimit,
@@ -227,13 +247,7 @@ impl Inbox {
     }
 
     /// Takes note of a message that was too large to be kept.
-    pub(crate) async fn refuse(
-        &self,
-        from: PeerKey,
-        session: u64,
-        sequence: u64,
-        limit: RateLimit,
-    ) -> Status {
+    pub(crate) async fn refuse(&self, from: Origin, session: u64, sequence: u64, limit: RateLimit) -> Status {
         let sender = self.sender(from, limit);
         let mut sender = sender.lock().await;
         let session = sender.session(session);
@@ -243,7 +257,7 @@ impl Inbox {
         })
     }
 
-    async fn place(&self, from: PeerKey, mut message: Message) -> Status {
+    async fn place(&self, from: Origin, mut message: Message) -> Status {
         loop {
             match self.hand_out(from, message).await {
                 Placed::Done(status) => return status,
@@ -254,7 +268,7 @@ impl Inbox {
 
     /// Waits for room at every subscriber, then gives the message to all at once: a caller that is dropped while it waits
     /// has delivered nothing.
-    async fn hand_out(&self, from: PeerKey, message: Message) -> Placed {
+    async fn hand_out(&self, from: Origin, message: Message) -> Placed {
         let subscribers = self.readers().subscribers.clone();
         let mut permits = Vec::with_capacity(subscribers.len());
         let by = tokio::time::Instant::now() + self.patience;
@@ -288,20 +302,22 @@ impl Inbox {
         Placed::Done(Status::Accepted)
     }
 
-    fn sender(&self, from: PeerKey, limit: RateLimit) -> Arc<AsyncMutex<Sender>> {
+    fn sender(&self, from: Origin, limit: RateLimit) -> Arc<AsyncMutex<Sender>> {
         let now = Instant::now();
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((used, sender)) = senders.get_mut(&from) {
-            *used = now;
-            return Arc::clone(sender);
+        if let Some(known) = senders.get_mut(&from.key) {
+            (known.used, known.is_member) = (now, from.is_member);
+            return Arc::clone(&known.sender);
         }
-        if senders.len() >= MAX_SENDERS
-            && let Some(quietest) = senders.iter().min_by_key(|(_, (used, _))| *used).map(|(key, _)| *key)
-        {
-            senders.remove(&quietest);
+        if senders.len() >= MAX_SENDERS {
+            let least = senders.iter().min_by_key(|(_, known)| (known.is_member, known.used));
+            if let Some(key) = least.map(|(key, _)| *key) {
+                senders.remove(&key);
+            }
         }
         let sender = Arc::new(AsyncMutex::new(Sender::new(limit, now)));
-        senders.insert(from, (now, Arc::clone(&sender)));
+        let known = Known { is_member: from.is_member, used: now, sender: Arc::clone(&sender) };
+        senders.insert(from.key, known);
         sender
     }
 
@@ -313,8 +329,9 @@ impl Inbox {
 // === impl Readers ===
 
 impl Readers {
-    fn keep(&mut self, from: PeerKey, message: Message) -> Status {
-        if !self.kept.make_room(message.data.len()) {
+    fn keep(&mut self, from: Origin, message: Message) -> Status {
+        let bytes = message.data.len();
+        if !self.kept.has_share(from, bytes) || !self.kept.make_room(bytes) {
             return Status::InboxFull;
         }
         let received = self.number(from, message);
@@ -322,16 +339,44 @@ impl Readers {
         Status::Accepted
     }
 
-    fn number(&mut self, from: PeerKey, message: Message) -> Arc<Received> {
+    fn number(&mut self, from: Origin, message: Message) -> Arc<Received> {
         self.newest = self.newest.saturating_add(1);
         let Message { content_type, data, .. } = message;
-        Arc::new(Received { id: self.newest, from, content_type, data, taken: AtomicBool::new(false) })
+        Arc::new(Received {
+            id: self.newest,
+            from: from.key,
+            content_type,
+            data,
+            of_member: from.is_member,
+            taken: AtomicBool::new(false),
+        })
     }
 }
 
 // === impl Kept ===
 
 impl Kept {
+    /// Whether this sender may have one more message of so many bytes wait for a reader.
+    fn has_share(&mut self, from: Origin, bytes: usize) -> bool {
+        // With this one.
+        let (mut own, mut own_bytes) = (1_usize, bytes);
+        let (mut strange, mut strange_bytes) = (1_usize, bytes);
+        for message in self.messages.iter_mut().filter_map(|message| waits(message).then_some(&**message)) {
+            if message.from == from.key {
+                own = own.saturating_add(1);
+                own_bytes = own_bytes.saturating_add(message.data.len());
+            }
+            if !message.of_member {
+                strange = strange.saturating_add(1);
+                strange_bytes = strange_bytes.saturating_add(message.data.len());
+            }
+        }
+        let within = |count: usize, bytes: usize, quarters: usize| {
+            count <= INBOX_MESSAGES / 4 * quarters && bytes <= INBOX_BYTES / 4 * quarters
+        };
+        within(own, own_bytes, OF_ONE) && (from.is_member || within(strange, strange_bytes, OF_STRANGERS))
+    }
+
     /// Forgets the oldest messages that wait for nobody until one of so many bytes fits in. False if it cannot.
     fn make_room(&mut self, bytes: usize) -> bool {
         if bytes > INBOX_BYTES {

@@ -15,19 +15,23 @@ mod farewell;
 #[cfg(test)]
 mod fixtures;
 pub mod goodbye;
+mod home;
 mod host;
+mod hush;
 pub mod identity;
 mod inbox;
 mod limits;
 pub mod listeners;
 mod membership;
 pub mod messages;
+mod muxer;
 pub mod network;
 mod outbox;
 mod ping;
 pub mod pool;
 pub mod post;
 pub mod protocol;
+mod quic;
 mod resolver;
 pub mod section;
 mod timed;
@@ -36,10 +40,11 @@ pub mod wire;
 
 use reload::fault::Point;
 
+pub use address::{Endpoint, Transport};
 pub use denial::Reason;
 pub use identity::{Identity, IdentityError, ReadIdentity};
 pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
-pub use listeners::{Reservation, ReserveError};
+pub use listeners::{Held, Reservation, ReserveError, Standing};
 pub use membership::would_close;
 pub use messages::Messages;
 pub use network::{Network, Shutdown, StartError, StartNetwork};
@@ -49,7 +54,7 @@ pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
-pub use view::{ConnectionView, Counted, Direction, MemberState, MemberView, View};
+pub use view::{ConnectionView, Counted, Direction, FailingListener, MemberState, MemberView, View};
 
 /// The fault points of this crate.
 pub const POINTS: &[Point] = &[

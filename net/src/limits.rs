@@ -4,13 +4,19 @@
 //! libp2p's counts neither by address nor before the handshake by anything but the total.
 //!
 //! Handshakes are cheap to begin and say nothing: whoever has an address could hold them all, and keep the members out. So
-//! no address gets more than its share, and some are kept for the addresses that members are configured with.
+//! no address gets more than its share, some are kept for the addresses that members are configured with, and where there is
+//! no more room the oldest handshake of the address that has most makes some: one that is in earnest takes a few round trips,
+//! one that only sits there is the oldest soon.
+//!
+//! Of the connections, as many are kept as there are members that have none: strangers may not take a member's place.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
+use futures::future::AbortHandle;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::swarm::{
@@ -23,6 +29,7 @@ use storage::PeerKey;
 use crate::address::{Block, ip_of};
 use crate::denial::{Denials, Reason};
 use crate::membership::{LiveRules, Rules};
+use crate::timed::Doorstep;
 
 /// One address may hold one in so many of the pending handshakes, and as many are kept for members.
 const SHARES: usize = 4;
@@ -32,14 +39,36 @@ const SHARES: usize = 4;
 pub(crate) struct Limiter {
     rules: LiveRules,
     denials: Denials,
+    doorstep: Doorstep,
     tally: Tally,
 }
 
 /// What is counted.
 #[derive(Debug, Default)]
 struct Tally {
-    pending: HashMap<ConnectionId, Option<IpAddr>>,
+    pending: HashMap<ConnectionId, Pending>,
     established: HashMap<ConnectionId, Established>,
+    /// Counts the handshakes that began.
+    begun: u64,
+}
+
+/// A handshake of a connection that came in.
+#[derive(Debug)]
+struct Pending {
+    ip: Option<IpAddr>,
+    /// Its place in the order of all.
+    number: u64,
+    /// Ends it.
+    cut: Option<AbortHandle>,
+}
+
+/// What a new handshake needs to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// Nothing.
+    Free,
+    /// That this one ends.
+    From(ConnectionId, Reason),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,10 +89,16 @@ impl Established {
 // === impl Tally ===
 
 impl Tally {
+    /// A handshake begins.
+    fn begin(&mut self, id: ConnectionId, ip: Option<IpAddr>, cut: Option<AbortHandle>) {
+        self.begun = self.begun.saturating_add(1);
+        self.pending.insert(id, Pending { ip, number: self.begun, cut });
+    }
+
     /// Handshakes of one block, without those of addresses that are exempt.
     fn pending_of(&self, block: Block, rules: &Rules) -> usize {
-        let of_block = |ip: &&IpAddr| Block::of(**ip) == block && !rules.is_exempt(ip);
-        self.pending.values().flatten().filter(of_block).count()
+        let of_block = |ip: &IpAddr| Block::of(*ip) == block && !rules.is_exempt(ip);
+        self.pending.values().filter_map(|pending| pending.ip).filter(of_block).count()
     }
 
     /// Connections of one block that count by address, in whatever state.
@@ -76,50 +111,91 @@ impl Tally {
                 .count()
     }
 
-    /// Whether one more handshake may begin.
-    fn pending(&self, rules: &Rules, ip: Option<IpAddr>) -> Result<(), Reason> {
+    /// Whether one more handshake may begin, and which one makes room for it.
+    fn pending(&self, rules: &Rules, ip: Option<IpAddr>) -> Result<Room, Reason> {
         let most = rules.limits.pending_incoming as usize;
-        if self.pending.len() >= most {
-            return Err(Reason::Pending);
-        }
-        if self.established.len() >= rules.limits.connections as usize {
+        let is_members = rules.is_members(ip);
+        // A member that lost its connection comes back while the old one still counts.
+        if self.established.len() >= rules.limits.connections as usize && !is_members {
             return Err(Reason::Connections);
         }
-        if rules.is_members(ip) {
-            return Ok(());
-        }
-        let others = self.pending.values().filter(|ip| !rules.is_members(**ip)).count();
-        if others >= most.saturating_sub(most / SHARES) {
-            return Err(Reason::Pending);
-        }
-        match ip {
-            Some(ip) if !rules.is_exempt(&ip) => {
-                if self.pending_of(Block::of(ip), rules) >= (most / SHARES).max(1) {
-                    return Err(Reason::PendingPerIp);
-                }
-                self.per_ip(rules, ip, 0)
+        if let Some(ip) = ip
+            && !rules.is_exempt(&ip)
+        {
+            let block = Block::of(ip);
+            if self.pending_of(block, rules) >= (most / SHARES).max(1) {
+                let own = |pending: &Pending| {
+                    pending.ip.is_some_and(|ip| Block::of(ip) == block && !rules.is_exempt(&ip))
+                };
+                return self.oldest(own).map_or(Err(Reason::PendingPerIp), |oldest| {
+                    Ok(Room::From(oldest, Reason::PendingPerIp))
+                });
             }
-            _ => Ok(()),
+            self.per_ip(rules, ip, 0)?;
         }
+        let of_others = |pending: &Pending| !rules.is_members(pending.ip);
+        let others = self.pending.values().filter(|pending| of_others(pending)).count();
+        let makes_room = |id| Ok(Room::From(id, Reason::Pending));
+        if is_members {
+            if self.pending.len() < most {
+                return Ok(Room::Free);
+            }
+            return self.most_expendable(|_| true).map_or(Err(Reason::Pending), makes_room);
+        }
+        if self.pending.len() < most && others < most.saturating_sub(most / SHARES) {
+            return Ok(Room::Free);
+        }
+        self.most_expendable(of_others).map_or(Err(Reason::Pending), makes_room)
     }
 
-    /// Whether the connection of this peer, which is counted as pending if it came in, may stay.
-    fn established(&self, rules: &Rules, new: Established, inbound: bool) -> Result<(), Reason> {
-        if self.established.len() >= rules.limits.connections as usize {
-            return Err(Reason::Connections);
+    /// The oldest handshake of the block that has most of these.
+    fn most_expendable(&self, among: impl Fn(&Pending) -> bool) -> Option<ConnectionId> {
+        let mut blocks: HashMap<Option<Block>, (usize, Reverse<u64>)> = HashMap::new();
+        for pending in self.pending.values().filter(|pending| among(pending)) {
+            let (count, oldest) =
+                blocks.entry(pending.ip.map(Block::of)).or_insert((0, Reverse(pending.number)));
+            *count = count.saturating_add(1);
+            *oldest = (*oldest).max(Reverse(pending.number));
         }
+        let (_, Reverse(number)) = blocks.into_values().max()?;
+        self.oldest(|pending| pending.number == number)
+    }
+
+    fn oldest(&self, among: impl Fn(&Pending) -> bool) -> Option<ConnectionId> {
+        let candidates = self.pending.iter().filter(|(_, pending)| among(pending));
+        candidates.min_by_key(|(_, pending)| pending.number).map(|(id, _)| *id)
+    }
+
+    /// Whether the connection of this peer, which is counted as pending if `itself`, may stay.
+    fn established(&self, rules: &Rules, new: Established, itself: bool) -> Result<(), Reason> {
+        let most = rules.limits.connections as usize;
+        let taken = self.established.len();
+        let of_peer = self.established.values().filter(|held| held.peer == new.peer).count();
         // Of two connections to a member one goes by itself: see `crossed`.
         if rules.is_member(new.key.as_ref()) {
-            return Ok(());
+            return if taken < most || of_peer > 0 { Ok(()) } else { Err(Reason::Connections) };
         }
-        let of_peer = self.established.values().filter(|held| held.peer == new.peer).count();
+        if taken >= most {
+            return Err(Reason::Connections);
+        }
+        // The members are not walked through where there is room for all of them.
+        if taken.saturating_add(rules.members()) >= most && taken.saturating_add(self.absent(rules)) >= most {
+            return Err(Reason::KeptForMembers);
+        }
         if of_peer >= rules.limits.connections_per_peer as usize {
             return Err(Reason::PerPeer);
         }
         match new.ip {
-            Some(ip) if !rules.is_exempt(&ip) => self.per_ip(rules, ip, usize::from(inbound)),
+            Some(ip) if !rules.is_exempt(&ip) => self.per_ip(rules, ip, usize::from(itself)),
             _ => Ok(()),
         }
+    }
+
+    /// Members that have no connection.
+    fn absent(&self, rules: &Rules) -> usize {
+        let members = self.established.values().filter_map(|held| held.key);
+        let present: HashSet<_> = members.filter(|key| rules.is_member(Some(key))).collect();
+        rules.members().saturating_sub(present.len())
     }
 
     fn per_ip(&self, rules: &Rules, ip: IpAddr, itself: usize) -> Result<(), Reason> {
@@ -134,21 +210,32 @@ impl Tally {
 // === impl Limiter ===
 
 impl Limiter {
-    pub(crate) fn new(rules: LiveRules, denials: Denials) -> Self {
-        Self { rules, denials, tally: Tally::default() }
+    pub(crate) fn new(rules: LiveRules, denials: Denials, doorstep: Doorstep) -> Self {
+        Self { rules, denials, doorstep, tally: Tally::default() }
     }
 
     fn judge(
         &self,
+        id: ConnectionId,
         peer: PeerId,
         address: &Multiaddr,
-        inbound: bool,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         let ip = ip_of(address);
+        let itself = self.tally.pending.contains_key(&id);
         self.tally
-            .established(&self.rules.load(), Established::new(peer, ip), inbound)
+            .established(&self.rules.load(), Established::new(peer, ip), itself)
             .map(|()| dummy::ConnectionHandler)
             .map_err(|reason| self.denials.deny(ip, Some(peer), reason))
+    }
+
+    /// Ends a handshake. It counts no more from now on.
+    fn cut(&mut self, id: ConnectionId, reason: Reason) {
+        if let Some(Pending { ip, cut, .. }) = self.tally.pending.remove(&id) {
+            self.denials.note(ip, None, reason);
+            if let Some(cut) = cut {
+                cut.abort();
+            }
+        }
     }
 }
 
@@ -163,31 +250,35 @@ impl NetworkBehaviour for Limiter {
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
         let ip = ip_of(remote);
-        self.tally.pending(&self.rules.load(), ip).map_err(|reason| self.denials.deny(ip, None, reason))?;
+        let handshake = self.doorstep.take();
+        let room = self.tally.pending(&self.rules.load(), ip);
+        if let Room::From(id, reason) = room.map_err(|reason| self.denials.deny(ip, None, reason))? {
+            self.cut(id, reason);
+        }
         // Taken out when it is established or fails, also when another behaviour denies it.
-        self.tally.pending.insert(connection, ip);
+        self.tally.begin(connection, ip, handshake);
         Ok(())
     }
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.judge(peer, remote, true)
+        self.judge(id, peer, remote)
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        id: ConnectionId,
         peer: PeerId,
         address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.judge(peer, address, false)
+        self.judge(id, peer, address)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -21,6 +21,7 @@ use storage::{Members, PeerKey};
 use crate::address::ip_of;
 use crate::denial::{Denials, Reason};
 use crate::goodbye;
+use crate::muxer::Allowance;
 use crate::view::ConnectionView;
 use crate::{Limits, Membership, NetworkSection};
 
@@ -72,6 +73,20 @@ impl Rules {
     /// Whether this is a member's key. Peers whose key is not Ed25519 have none here.
     pub(crate) fn is_member(&self, key: Option<&PeerKey>) -> bool {
         key.is_some_and(|key| self.members.contains_key(key))
+    }
+
+    /// How many members there are, besides this node.
+    pub(crate) fn members(&self) -> usize {
+        self.members.len()
+    }
+
+    /// What this peer's next connection may make the node hold.
+    pub(crate) fn allowance(&self, peer: &PeerId) -> Allowance {
+        if self.is_member(PeerKey::from_peer_id(peer).ok().as_ref()) {
+            Allowance::MEMBER
+        } else {
+            Allowance::STRANGER
+        }
     }
 
     /// Whether connections from this address are counted one by one, not by address.

@@ -5,6 +5,7 @@
 //! successor could not take the connections over.
 
 mod drive;
+mod recover;
 mod start;
 mod steps;
 #[cfg(test)]
@@ -28,9 +29,11 @@ use storage::PeerKey;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
 
+use crate::address::{Block, ip_of};
 use crate::dialer::Dialer;
 use crate::goodbye::{Heard, Reason};
 use crate::host::{Host, HostEvent};
+use crate::hush::{Hush, Kind};
 use crate::listeners::{Listeners, Reservation};
 use crate::membership::LiveRules;
 use crate::pool::{Pool, Workers};
@@ -44,6 +47,7 @@ pub struct Network {
     swarm: Swarm<Host>,
     pool: Pool,
     rules: LiveRules,
+    hush: Hush,
     post: Post,
     view: View,
     listeners: Listeners,
@@ -81,6 +85,7 @@ struct Trial {
     /// The threads before, kept alive for a rollback.
     workers: Option<Arc<Workers>>,
     panics: u64,
+    began: Instant,
 }
 
 /// An established connection.
@@ -90,6 +95,8 @@ struct Live {
     key: Option<PeerKey>,
     /// What the peer said: it is about to close the connection.
     farewell: Option<Reason>,
+    /// Its coming was written into the log, and its going will be.
+    told: bool,
 }
 
 /// Connections that this node closes, and why.
@@ -161,14 +168,20 @@ impl Handler<Shutdown> for Network {
         let listeners = self.listeners.extra(&[]);
         let connections = self.connections.keys().map(|id| (*id, Reason::Stopping)).collect();
         let departed = self.part_with(listeners, connections, within);
-        Box::pin(departed.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
+        let workers = self.pool.workers();
+        let gone = async move {
+            departed.await;
+            // The process may end with the answer, and QUIC's last words are still to be sent.
+            workers.turn().await;
+        };
+        Box::pin(gone.into_actor(self).map(|(), _, ctx| actix::ActorContext::stop(ctx)))
     }
 }
 
 impl Network {
     /// Brings this node's listeners, members and connections into the view.
     fn show_listeners(&self) {
-        self.view.set_listeners(self.listeners.show(&self.applied.listen));
+        self.view.set_listeners(self.listeners.show(&self.applied.listen), self.listeners.failing());
     }
 
     /// Closes these. The future ends when they are really closed, or a peer has lost this node's patience.
@@ -219,12 +232,12 @@ impl Network {
                 tracing::debug!(peer_id = %peer, error = %why, "dial came to nothing");
                 self.dialer.failed(&peer, connection_id, why, Instant::now(), rand::random());
             }
-            SwarmEvent::ListenerClosed { listener_id, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 for departure in &mut self.departures {
                     departure.listeners.remove(&listener_id);
                 }
-                if let Some(address) = self.listeners.closed(listener_id) {
-                    tracing::error!(%address, "a listener closed by itself");
+                if let Some(address) = self.listeners.closed(listener_id, &reason, Instant::now()) {
+                    tracing::error!(%address, ?reason, "a listener closed by itself; it will be opened again");
                 }
                 self.show_listeners();
             }
@@ -246,12 +259,16 @@ impl Network {
             ConnectedPoint::Dialer { address, .. } => (Direction::Outbound, address),
             ConnectedPoint::Listener { send_back_addr, .. } => (Direction::Inbound, send_back_addr),
         };
-        tracing::info!(
-            peer_id = %peer, connection = number, ?direction, %address,
-            "Connection established with peer"
-        );
         let key = PeerKey::from_peer_id(&peer).ok();
-        self.connections.insert(id, Live { number, peer, key, farewell: None });
+        let told = self.rules.load().is_member(key.as_ref())
+            || self.hush.may_say(Kind::Stranger, ip_of(address).map(Block::of));
+        if told {
+            tracing::info!(
+                peer_id = %peer, connection = number, ?direction, %address,
+                "Connection established with peer"
+            );
+        }
+        self.connections.insert(id, Live { number, peer, key, farewell: None, told });
         let connection = ConnectionView {
             id: number.to_string(),
             peer,
@@ -283,8 +300,10 @@ impl Network {
     }
 
     fn forget_connection(&mut self, id: ConnectionId, why: &str) {
-        if let Some(Live { number, peer, .. }) = self.connections.remove(&id) {
-            tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
+        if let Some(Live { number, peer, told, .. }) = self.connections.remove(&id) {
+            if told {
+                tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
+            }
             self.view.closed(number);
         }
     }

@@ -244,7 +244,7 @@ async fn interval(mut settings: watch::Receiver<Settings>) {
         let due = start + settings.borrow_and_update().ping_interval;
         match tokio::time::timeout_at(due, settings.changed()).await {
             Ok(Ok(())) => {}
-            // The post office is gone with its node; this connection is about to go, too.
+            // The post office is gone with its node; this connection is about to go, too. Until it does, the interval holds.
             Ok(Err(_)) => return tokio::time::sleep_until(due).await,
             Err(_due) => return,
         }

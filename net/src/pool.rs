@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
@@ -29,20 +30,9 @@ pub struct Pool {
     io: Arc<Workers>,
 }
 
-tokio::task_local! {
-    /// Of a task that [`Pool::spawn`] runs: the workers that it runs on.
-    static OF_TASK: Arc<Workers>;
-}
-
 // === impl Workers ===
 
 impl Workers {
-    /// The workers that the current task was spawned on, if a pool did that. A socket that a handshake opened stays with them
-    /// when its connection moves on to those in office: whatever owns the socket has to own a share of them, too.
-    pub(crate) fn of_task() -> Option<Arc<Self>> {
-        OF_TASK.try_with(Arc::clone).ok()
-    }
-
     /// Starts `threads` threads, at least one.
     ///
     /// # Errors
@@ -64,6 +54,22 @@ impl Workers {
     #[must_use]
     pub const fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// Keeps them from ending for at least so long.
+    pub(crate) fn keep_for(self: &Arc<Self>, time: Duration) {
+        let share = Arc::clone(self);
+        drop(self.handle.spawn(async move {
+            tokio::time::sleep(time).await;
+            drop(share);
+        }));
+    }
+
+    /// Ends when they have had a turn for everything that was woken before this was called.
+    pub(crate) fn turn(&self) -> impl Future<Output = ()> + Send + use<> {
+        let turn = self.handle.spawn(tokio::task::yield_now());
+        // An error means that the workers are gone, and with them whatever was to be waited for.
+        async move { turn.await.unwrap_or_default() }
     }
 
     /// Makes this the runtime that sockets and timers made on this thread belong to, while the guard lives.
@@ -131,13 +137,18 @@ impl Pool {
         self.current.swap(workers)
     }
 
+    /// Runs a future on the thread that never goes, for what is not about a connection.
+    pub(crate) fn spawn_for_good(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(self.io.handle.spawn(future));
+    }
+
     /// Runs a future to its end on the workers in office.
     pub fn spawn(&self, future: BoxFuture<'static, ()>) {
         let workers = self.workers();
         let handle = workers.handle.clone();
         drop(handle.spawn(async move {
             // The future goes first: what it owns may need the runtime that this share keeps alive.
-            OF_TASK.scope(Arc::clone(&workers), future).await;
+            future.await;
             drop(workers);
         }));
     }
@@ -177,7 +188,7 @@ mod tests {
         pool.spawn(
             async move {
                 gone.await.unwrap();
-                // Needs a living timer of its own runtime.
+                // Not to wait for anything: it needs a living timer of its own runtime.
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                 late.send("old").unwrap();
             }

@@ -9,10 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use libp2p::PeerId;
-use storage::PeerKey;
 use tokio::sync::watch;
 
-use crate::inbox::{Inbox, Subscription};
+use crate::inbox::{Inbox, Origin, Subscription};
 use crate::outbox::{Answer, Outbox, SendError, Ticket};
 use crate::wire::{self, Message, Status};
 use crate::{ProtocolSection, RateLimit};
@@ -146,11 +145,11 @@ impl Post {
         Ok(Posted { ticket, answer })
     }
 
-    pub(crate) async fn accept(&self, from: PeerKey, session: u64, message: Message) -> Status {
+    pub(crate) async fn accept(&self, from: Origin, session: u64, message: Message) -> Status {
         self.0.inbox.accept(from, session, message, self.settings().rate_limit).await
     }
 
-    pub(crate) async fn refuse(&self, from: PeerKey, session: u64, sequence: u64) -> Status {
+    pub(crate) async fn refuse(&self, from: Origin, session: u64, sequence: u64) -> Status {
         self.0.inbox.refuse(from, session, sequence, self.settings().rate_limit).await
     }
 

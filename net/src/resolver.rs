@@ -90,7 +90,7 @@ mod tests {
         assert!(text.contains("/etc/resolv.conf"), "{text}");
 
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let number = crate::address::tcp_address(listener.local_addr().unwrap());
+        let number = crate::Endpoint::tcp(listener.local_addr().unwrap()).to_multiaddr();
         transport.dial(number, options).unwrap().await.unwrap();
     }
 }

@@ -19,14 +19,15 @@ pub enum Membership {
 /// Bounds on connections. Lowering one sheds nothing (contract: "Limits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Established connections in total.
+    /// Established connections in total. As many of them are kept for members as have none.
     pub connections: u32,
     /// Established connections of one peer.
     pub connections_per_peer: u32,
     /// Connections of one IPv4 address or IPv6 /64; members and loopback do not count.
     pub connections_per_ip: u32,
     /// Inbound connections in their handshake. One address (an IPv6 /64 counts as one) may have a quarter of it, a member's
-    /// configured address and loopback more; the last quarter is for members' configured addresses alone.
+    /// configured address and loopback more; the last quarter is for members' configured addresses alone. Where there is no
+    /// room, the oldest handshake of the address that has most makes some.
     pub pending_incoming: u32,
 }
 

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{AbortHandle, Abortable, BoxFuture};
 use libp2p::core::transport::{Boxed, DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, Transport};
 
@@ -19,13 +20,31 @@ use crate::membership::LiveRules;
 pub(crate) struct Timed<O> {
     inner: Boxed<O>,
     rules: LiveRules,
+    doorstep: Doorstep,
+}
+
+/// Where the transport leaves the means to cut the handshake that has just come in, and who counts handshakes takes it: the
+/// swarm asks for it in the same turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doorstep(Arc<Mutex<Option<AbortHandle>>>);
+
+// === impl Doorstep ===
+
+impl Doorstep {
+    fn leave(&self, handle: AbortHandle) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(handle);
+    }
+
+    pub(crate) fn take(&self) -> Option<AbortHandle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 // === impl Timed ===
 
 impl<O> Timed<O> {
-    pub(crate) fn new(inner: Boxed<O>, rules: LiveRules) -> Self {
-        Self { inner, rules }
+    pub(crate) fn new(inner: Boxed<O>, rules: LiveRules, doorstep: Doorstep) -> Self {
+        Self { inner, rules, doorstep }
     }
 }
 
@@ -58,7 +77,14 @@ impl<O: Send + 'static> Transport for Timed<O> {
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
         let event = Pin::new(&mut self.inner).poll(cx);
         event.map(|event| {
-            event.map_upgrade(|handshake| within(self.rules.load().connection_timeout, handshake))
+            event.map_upgrade(|handshake| {
+                let (handle, registration) = AbortHandle::new_pair();
+                self.doorstep.leave(handle);
+                let handshake = Abortable::new(handshake, registration).map(|ended| {
+                    ended.unwrap_or_else(|_cut| Err(io::Error::other("made room for another handshake")))
+                });
+                within(self.rules.load().connection_timeout, handshake)
+            })
         })
     }
 }

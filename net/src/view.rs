@@ -1,6 +1,8 @@
 //! What the network looks like from outside: readable from any thread at any time, without asking the actor. Status and
 //! metrics go through here, so that they never wait for a reload.
 
+pub(crate) mod listening;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -10,6 +12,10 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 use storage::PeerKey;
 use tokio::sync::watch;
+
+use crate::Held;
+pub use listening::FailingListener;
+use listening::Listening;
 
 /// Who opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -141,7 +147,10 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Shown {
-    listeners: Vec<Multiaddr>,
+    listeners: Vec<Listening>,
+    failing: Vec<FailingListener>,
+    /// The QUIC endpoints, those without a listener included.
+    endpoints: Vec<Held>,
     connections: BTreeMap<u64, (ConnectionView, Instant)>,
     members: BTreeMap<PeerKey, MemberView>,
     worker_threads: usize,
@@ -160,13 +169,6 @@ impl View {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// The addresses that are listened on, in the order of the configuration; while a reload is under way also those that
-    /// are about to close. A wildcard stands once, as it is configured. Ports are the real ones.
-    #[must_use]
-    pub fn listeners(&self) -> Vec<Multiaddr> {
-        self.read(|shown| shown.listeners.clone())
     }
 
     /// The established connections, oldest first.
@@ -259,10 +261,6 @@ impl View {
 
     pub(crate) fn counters(&self) -> &Counters {
         &self.0.counters
-    }
-
-    pub(crate) fn set_listeners(&self, listeners: Vec<Multiaddr>) {
-        self.write(|shown| shown.listeners = listeners);
     }
 
     pub(crate) fn opened(&self, id: u64, connection: ConnectionView) {

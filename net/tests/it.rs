@@ -12,5 +12,7 @@ mod members;
 mod messages;
 #[path = "it/pairs.rs"]
 mod pairs;
+#[path = "it/quic.rs"]
+mod quic;
 #[path = "it/threads.rs"]
 mod threads;

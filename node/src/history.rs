@@ -190,27 +190,27 @@ impl Recorder<Config> for History {
 
     /// In this order: what must stand before the generation does, the generation, then the files that are to say it. Killed
     /// in between, the next start finds either generation whole, and knows what is left to do.
-    fn record(&self, record: Record<Config>) -> Recorded {
+    fn record(&self, record: &Record<Config>, confirm: ConfirmChange) -> Recorded {
         // Past the point of return, whether or not it was told so.
         self.settle();
         let mut books = self.lock();
         books.set_keep(record.config.reload.history as usize);
-        if let ConfirmChange::Begin(unconfirmed) = record.confirm {
+        if let ConfirmChange::Begin(unconfirmed) = confirm {
             books.await_confirmation(Some(unconfirmed));
         }
         if record.restore {
             books.hold(&record.config, record.generation);
         }
-        books.keep(&record.id, || generation_of(&record));
+        books.keep(&record.id, || generation_of(record));
         let mut durable = books.flush();
         let mut warnings =
             if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
         warnings.extend(books.left.take().map(|left| left_behind(&left)));
-        if matches!(record.confirm, ConfirmChange::Begin(_)) && !durable {
+        if matches!(confirm, ConfirmChange::Begin(_)) && !durable {
             let message = "that this generation has to be confirmed is not on disk: if the node dies before it is, it does not go back";
             warnings.push(Problem::new(Class::System, message).hint("make room, then confirm or roll back"));
         }
-        if record.confirm == ConfirmChange::End {
+        if confirm == ConfirmChange::End {
             books.await_confirmation(None);
             durable &= books.flush_standing();
         }
@@ -277,7 +277,7 @@ fn generation_of(record: &Record<Config>) -> NewGeneration {
             actor: record.origin.actor.clone(),
             note: record.origin.note.clone(),
             unix_ms: u64::try_from(unix_ms).unwrap_or(u64::MAX),
-            changes: serde_json::to_value(&record.changes).unwrap_or_default(),
+            changes: serde_json::to_value(&*record.changes).unwrap_or_default(),
         },
         conf: snapshot.conf.clone(),
         peers: snapshot.peers.clone(),

@@ -291,6 +291,7 @@ async fn feed_watchdog(network: Link<Network>) {
 /// process otherwise (`System::run` and a runtime's drop wait for their threads).
 pub fn exit_after(timeout: Duration) {
     std::thread::spawn(move || {
+        // The deadline itself, on a thread that nothing else can hold up.
         std::thread::sleep(timeout);
         let text = format!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting\n");
         logging::complain(text.as_bytes());

@@ -84,8 +84,9 @@ fn write_down(history: &History, config: Arc<Config>, began: Began) -> Begun {
             Origin { trigger: outcome.trigger, actor: outcome.actor.clone(), note: outcome.note.clone() };
         let confirm = if went_back { ConfirmChange::End } else { ConfirmChange::Keep };
         let id = outcome.id.clone();
-        let record = Record { generation, from, id, origin, changes, config, confirm, restore: went_back };
-        let recorded = history.record(record);
+        let changes = Arc::new(changes);
+        let record = Record { generation, from, id, origin, changes, config, restore: went_back };
+        let recorded = history.record(&record, confirm);
         outcome.durable = recorded.durable;
         outcome.warnings.extend(recorded.warnings);
     }

@@ -60,16 +60,23 @@ async fn follow(ended: Arc<Notify>, current: Current, handle: WatchHandle) {
     loop {
         let config = current.load_full();
         let (is_on, settle) = (config.reload.watch, config.reload.settle);
-        // Digests of some megabytes are no work for an arbiter.
-        let files = tokio::task::spawn_blocking(move || files(&config)).await.unwrap_or_default();
-        let count = files.len();
-        match handle.set(files, settle) {
-            Ok(()) if is_on && !was_on => tracing::info!(files = count, ?settle, "files are watched"),
-            Ok(()) if was_on && !is_on => tracing::info!("files are not watched any more"),
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%error, "the files that are watched stay those of before"),
+        // Off, and off before: nothing to look at, and nothing to let go of.
+        if is_on || was_on {
+            // Digests of some megabytes are no work for an arbiter.
+            let files = tokio::task::spawn_blocking(move || files(&config)).await.unwrap_or_default();
+            let count = files.len();
+            match handle.set(files, settle) {
+                Ok(()) => {
+                    match (was_on, is_on) {
+                        (false, true) => tracing::info!(files = count, ?settle, "files are watched"),
+                        (true, false) => tracing::info!("files are not watched any more"),
+                        _ => {}
+                    }
+                    was_on = is_on;
+                }
+                Err(error) => tracing::warn!(%error, "the files that are watched stay those of before"),
+            }
         }
-        was_on = is_on;
         ended.notified().await;
     }
 }
@@ -81,6 +88,7 @@ async fn ask(mut changes: Watch, current: Current, coordinator: Addr<Coordinator
         let origin = Origin { trigger: Trigger::Watch, actor: None, note };
         loop {
             match coordinator.send(Reload::new(origin.clone())).await {
+                // Those who wait have their turn one after the other, and nobody tells when there is room.
                 Ok(Err(Refusal::Busy(_))) => tokio::time::sleep(ASK_AGAIN).await,
                 // Whatever came of it is told where all outcomes are; the watching goes on.
                 Ok(Ok(_) | Err(Refusal::Mismatch { .. } | Refusal::NothingToConfirm)) => break,

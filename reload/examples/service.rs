@@ -27,8 +27,8 @@ use arc_swap::ArcSwap;
 use reload::events::{Event, Sink};
 use reload::outcome::Kind;
 use reload::{
-    ActorComponent, Board, Closing, Coordinator, Generation, Link, Live, Origin, Outcome, Parts, Problem,
-    Site, Trigger,
+    ActorComponent, Board, Coordinator, Generation, Link, Live, Origin, Outcome, Parts, Problem, Site,
+    Trigger,
 };
 use tokio::sync::mpsc;
 
@@ -43,14 +43,6 @@ type ToCoordinator = Addr<Coordinator<Config>>;
 impl Site<Config> for Shared {
     fn connections(&self) -> usize {
         self.open.load(Ordering::Relaxed)
-    }
-
-    fn closed_by_reload(&self) -> u64 {
-        0
-    }
-
-    fn would_close(&self, _: &Config, _: &Config) -> Vec<Closing> {
-        Vec::new()
     }
 }
 

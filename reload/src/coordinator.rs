@@ -2,10 +2,13 @@
 //!
 //! It decides nothing. It keeps the time, sends the steps, gathers what the outcome tells, and answers those who wait.
 
+mod backoff;
 mod confirm;
 mod judging;
+mod recording;
 mod requests;
 mod running;
+mod tries;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,17 +25,14 @@ use crate::component::{Ack, StepKind};
 use crate::events::{self, Sink};
 use crate::graph::{Graph, GraphError, Index};
 use crate::handle::{Comparison, Component};
-use crate::history::{ConfirmChange, Recorder, Unconfirmed};
-use crate::machine::{Action, Answer, End, Event, Machine, State};
+use crate::history::{Recorder, Unconfirmed};
+use crate::machine::{Action, Answer, Event, Machine, State};
 use crate::outcome::Outcome;
 use crate::source::{Configuration, Site, Source};
 use crate::trigger::{Aim, Origin, Refusal};
 use crate::{Class, Generation, StepError, Transaction, fault};
 use confirm::Confirmation;
 use running::Running;
-
-/// How long after a record could not be written it is tried again.
-const RETRY_RECORD: Duration = Duration::from_secs(1);
 
 type Answered = Result<Arc<Outcome>, Refusal>;
 
@@ -92,9 +92,19 @@ struct Waiter {
     expect: Option<Generation>,
     aim: Aim,
     confirm: Option<Duration>,
-    /// Nobody asks: a generation goes back by itself, if it still has to when the turn comes.
-    by_itself: bool,
-    reply: oneshot::Sender<Answered>,
+    /// `None` if nobody asks: a generation goes back by itself, if it still has to when the turn comes.
+    reply: Option<oneshot::Sender<Answered>>,
+}
+
+// === impl Waiter ===
+
+impl Waiter {
+    /// Whoever hung up meanwhile finds the outcome in the audit log.
+    fn answer(self, answer: Answered) {
+        if let Some(reply) = self.reply {
+            let _ = reply.send(answer);
+        }
+    }
 }
 
 // === impl Coordinator ===
@@ -183,7 +193,7 @@ impl<C: Configuration> Coordinator<C> {
             Action::Conclude(_, end) => self.conclude(end, ctx),
             Action::DismissWaiting => {
                 for waiter in self.waiting.drain(..) {
-                    let _ = waiter.reply.send(Err(Refusal::Stopping));
+                    waiter.answer(Err(Refusal::Stopping));
                 }
             }
             Action::Halt => {
@@ -210,12 +220,14 @@ impl<C: Configuration> Coordinator<C> {
         }
         let Some(running) = &mut self.running else { return };
         let at = running.arm(stage);
+        // The deadline of the stage; an event of the machine, which may come too late for it.
         let expiry = tokio::time::sleep_until(at).into_actor(self).map(move |(), act, ctx| {
-            act.deadline = None;
             let pending = act.machine.pending();
-            if let Some(running) = &mut act.running {
-                running.expired(stage, pending, &act.graph);
-            }
+            // Actix polls a future once more before it drops one that was cancelled: a stage that was over in the instant of its
+            // deadline has not expired.
+            let Some(running) = act.running.as_mut().filter(|r| r.is_at(transaction, stage)) else { return };
+            act.deadline = None;
+            running.expired(stage, pending, &act.graph);
             act.on(Event::Expired(transaction, stage), ctx);
         });
         self.deadline = Some(ctx.spawn(expiry));
@@ -287,11 +299,17 @@ impl<C: Configuration> Coordinator<C> {
             Err(error) if error.class == Class::System => Answer::Unavailable,
             Err(_) => Answer::Failed,
         };
+        let awaited = self.machine.awaits(transaction, component, step);
         if let Some(running) = self.running.as_mut().filter(|r| r.transaction == transaction) {
             let name = self.graph.names()[component];
             let error = ack.as_ref().err().map(|error| error.message.as_str());
             events::emit(&*self.sink, &events::Event::Stepped { component: name, step, elapsed, error });
-            running.answered(component, name, step, elapsed, ack);
+            running.took(component, step, elapsed);
+            // What comes when nobody waits any more is no cause: a step that the rollback cancelled, or one that the outcome
+            // names already as not answered. The log has it.
+            if awaited {
+                running.answered(component, name, step, ack);
+            }
         }
         self.on(Event::Acked { transaction, component, step, answer }, ctx);
     }
@@ -311,144 +329,20 @@ impl<C: Configuration> Coordinator<C> {
         let current = self.current.load_full();
         let Some(answer) = self.components[component].replace(transaction, &current, by) else {
             if let Some(running) = &mut self.running {
-                running.lost(
-                    component,
-                    name,
-                    StepError::component("it cannot be replaced while the process lives"),
-                );
+                running.lost(name, StepError::component("it cannot be replaced while the process lives"));
             }
             return Some(Event::Replaced { transaction, component, done: false });
         };
         ctx.spawn(answer.into_actor(self).map(move |ack, act, ctx| {
             let done = ack.is_ok();
-            if let (Err(error), Some(running)) = (ack, &mut act.running) {
-                running.lost(component, act.graph.names()[component], error);
+            // It may be too late: then the transaction is over, and the one that runs has nothing to do with it.
+            let running = act.running.as_mut().filter(|r| r.transaction == transaction);
+            if let (Err(error), Some(running)) = (ack, running) {
+                running.lost(act.graph.names()[component], error);
             }
             act.on(Event::Replaced { transaction, component, done }, ctx);
         }));
         None
-    }
-
-    /// Lets the recorder begin while the components prepare: the disk is the slowest of them all.
-    fn stage(&self) {
-        let Some((running, config)) = self.running.as_ref().and_then(|r| r.candidate().map(|c| (r, c)))
-        else {
-            return;
-        };
-        if !running.plan.levels.is_empty() {
-            let record = running.record(self.generation, config, ConfirmChange::Keep);
-            let recorder = Arc::clone(&self.recorder);
-            tokio::task::spawn_blocking(move || recorder.stage(&record));
-        }
-    }
-
-    fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
-        let Some((running, config)) = self.running.as_mut().and_then(|r| r.candidate().map(|c| (r, c)))
-        else {
-            return;
-        };
-        fault::pass("coordinator::record");
-        let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
-        let record = running.record(self.generation, Arc::clone(&config), confirm);
-        self.generation = record.generation;
-        self.current.store(config);
-        running.recording();
-        let recorder = Arc::clone(&self.recorder);
-        let work = tokio::task::spawn_blocking(move || {
-            fault::pass("coordinator::write");
-            recorder.record(record)
-        });
-        running.confirm_change = confirm;
-        ctx.spawn(work.into_actor(self).map(move |recorded, act, ctx| {
-            fault::pass("coordinator::recorded");
-            let recorded = recorded.unwrap_or_default();
-            let durable = recorded.durable;
-            if let Some(running) = act.running.as_mut().filter(|r| r.transaction == transaction) {
-                running.recorded(recorded);
-            }
-            if !durable {
-                act.retry(ctx);
-            }
-            act.on(Event::Recorded(transaction), ctx);
-        }));
-    }
-
-    /// What could not be written is tried again until it can.
-    fn retry(&mut self, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.retrying, true) {
-            return;
-        }
-        ctx.run_later(RETRY_RECORD, |act, ctx| {
-            let recorder = Arc::clone(&act.recorder);
-            let work = tokio::task::spawn_blocking(move || recorder.retry());
-            ctx.spawn(work.into_actor(act).map(|written, act, ctx| {
-                act.retrying = false;
-                if !written.unwrap_or(false) {
-                    act.retry(ctx);
-                }
-            }));
-        });
-    }
-
-    /// Shows the outcome, then writes the audit line, then answers: in the contract's order of sight.
-    fn conclude(&mut self, end: End, ctx: &mut Context<Self>) {
-        if let Some(deadline) = self.deadline.take() {
-            ctx.cancel_future(deadline);
-        }
-        fault::pass("coordinator::conclude");
-        let Some(mut running) = self.running.take() else { return };
-        for handle in running.withdraw_at_end.drain(..) {
-            ctx.cancel_future(handle);
-        }
-        if running.is_unwanted() && end == End::Unchanged {
-            self.board.update(|board| board.running = None);
-            events::emit(&*self.sink, &events::Event::Withdrawn);
-            return;
-        }
-        if end == End::Unchanged
-            && let Some(config) = running.candidate()
-        {
-            // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
-            self.current.store(config);
-        }
-        match end {
-            End::Committed | End::Unchanged => self.degraded = None,
-            // Everybody is whole again, also those who were broken before; why the program was degraded besides is not over.
-            End::RolledBack => self.board.update(|board| board.degraded.clone_from(&self.degraded)),
-            End::Rejected | End::Failed => {}
-        }
-        // Not before: whoever confirms is to find it written down.
-        self.confirmation_changes(running.confirm_change, ctx);
-        let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
-        let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
-        let outcome = Arc::new(outcome);
-        let broken: Vec<_> = self.machine.broken().iter().map(|index| self.graph.names()[index]).collect();
-        self.board.finished(&outcome, &broken);
-        events::emit(&*self.sink, &events::Event::Finished(&outcome));
-        let recorder = Arc::clone(&self.recorder);
-        let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
-        let work = tokio::task::spawn_blocking(move || {
-            fault::pass("coordinator::audit");
-            if is_confirmed {
-                recorder.confirmed();
-            }
-            recorder.audit(&audited);
-            recorder.is_written()
-        });
-        ctx.spawn(work.into_actor(self).map(move |written, act, ctx| {
-            fault::pass("coordinator::answer");
-            if !written.unwrap_or(false) {
-                act.retry(ctx);
-            }
-            for waiter in waiters {
-                // Whoever hung up meanwhile finds the outcome in the audit log.
-                let _ = waiter.reply.send(Ok(Arc::clone(&outcome)));
-            }
-            tokio::task::spawn_blocking(move || {
-                fault::pass("coordinator::tidy");
-                tidying.tidy();
-            });
-        }));
     }
 }
 

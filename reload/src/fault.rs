@@ -132,6 +132,7 @@ impl Fault {
             Answer::AtOnce => Ok(()),
             Answer::Error => Err(StepError::component("failed on command, after its work")),
             Answer::Never => std::future::pending().await,
+            // The fault itself: as late as was commanded.
             Answer::Late(delay) => {
                 tokio::time::sleep(delay).await;
                 Ok(())

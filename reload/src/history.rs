@@ -21,11 +21,9 @@ pub struct Record<C> {
     /// Who asked for it.
     pub origin: Origin,
     /// What changed, redacted.
-    pub changes: Vec<Change>,
+    pub changes: Arc<Vec<Change>>,
     /// The configuration.
     pub config: Arc<C>,
-    /// What changes about the confirmation that is awaited.
-    pub confirm: ConfirmChange,
     /// The configuration came from the history: the files are made to say it once it is written down.
     pub restore: bool,
 }
@@ -68,8 +66,9 @@ pub trait Recorder<C>: Send + Sync + 'static {
         let _ = record;
     }
 
-    /// Writes a generation down. What cannot be written now is kept for [`Recorder::retry`].
-    fn record(&self, record: Record<C>) -> Recorded;
+    /// Writes a generation down, with what its commit changes about the confirmation that is awaited (not known yet when it is
+    /// staged). What cannot be written now is kept for [`Recorder::retry`].
+    fn record(&self, record: &Record<C>, confirm: ConfirmChange) -> Recorded;
 
     /// Makes the files say what `config`, a generation's, says: it runs already. `current` is the number under which.
     /// Returns what a person should know about it.

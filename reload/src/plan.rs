@@ -1,6 +1,7 @@
 //! What a reload is going to do, as a value: shown by a dry run, executed by the coordinator (R7, R22).
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -64,7 +65,7 @@ pub struct Closing {
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Key by key.
-    pub changes: Vec<Change>,
+    pub changes: Arc<Vec<Change>>,
     /// The components that are sent something.
     pub affected: Set,
     /// The same, level by level.
@@ -85,7 +86,7 @@ impl Plan {
         would_close: Vec<Closing>,
     ) -> Self {
         let affected = affected.with(forced);
-        Self { changes, affected, levels: graph.levels(affected), would_close }
+        Self { changes: Arc::new(changes), affected, levels: graph.levels(affected), would_close }
     }
 
     /// Whether there is nothing to do.

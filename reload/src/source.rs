@@ -75,14 +75,21 @@ pub trait Source<C>: Send + Sync + 'static {
     fn load(&self, current: &Arc<C>, which: &Which) -> Result<Candidate<C>, Rejection>;
 }
 
-/// What the program can tell about its connections.
+/// What the program can tell about its connections; one that has none, nothing.
 pub trait Site<C>: Send + Sync + 'static {
     /// How many are open.
-    fn connections(&self) -> usize;
+    fn connections(&self) -> usize {
+        0
+    }
 
     /// How many were closed so far because a configuration forbade them.
-    fn closed_by_reload(&self) -> u64;
+    fn closed_by_reload(&self) -> u64 {
+        0
+    }
 
     /// Which of those open now `next` forbids.
-    fn would_close(&self, current: &C, next: &C) -> Vec<Closing>;
+    fn would_close(&self, current: &C, next: &C) -> Vec<Closing> {
+        let _ = (current, next);
+        Vec::new()
+    }
 }

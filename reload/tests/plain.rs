@@ -129,7 +129,7 @@ impl Source<Config> for World {
 }
 
 impl Recorder<Config> for World {
-    fn record(&self, record: Record<Config>) -> Recorded {
+    fn record(&self, record: &Record<Config>, _: ConfirmChange) -> Recorded {
         self.lock().written.push(record.generation.get());
         Recorded { durable: true, warnings: vec![] }
     }
@@ -148,14 +148,6 @@ impl Recorder<Config> for World {
 impl Site<Config> for World {
     fn connections(&self) -> usize {
         3
-    }
-
-    fn closed_by_reload(&self) -> u64 {
-        0
-    }
-
-    fn would_close(&self, _: &Config, _: &Config) -> Vec<Closing> {
-        vec![]
     }
 }
 

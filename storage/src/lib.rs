@@ -18,6 +18,8 @@ pub mod restore;
 pub mod section;
 pub mod socket_path;
 pub mod standing;
+#[cfg(test)]
+mod testing;
 
 use reload::fault::Point;
 

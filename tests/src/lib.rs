@@ -2,7 +2,9 @@
 //! gone when the test is over, however it ends.
 
 pub mod arms;
+pub mod gauge;
 pub mod ground;
+pub mod intruder;
 pub mod port;
 pub mod process;
 pub mod scene;
@@ -12,7 +14,9 @@ pub mod traffic;
 pub mod wait;
 
 pub use arms::Arms;
+pub use gauge::Gauge;
 pub use ground::Ground;
+pub use intruder::Intruder;
 pub use port::Port;
 pub use process::{Keys, Node, Spec};
 pub use stage::{Side, Stage};

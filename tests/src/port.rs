@@ -1,13 +1,13 @@
 //! Ports that no other test and no outgoing connection takes while they are held.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
 /// Below the range that the kernel gives to outgoing connections, which could take a port between two uses of it.
 const RANGE: std::ops::Range<u16> = 20_000..32_000;
 
-/// A TCP port that is this test's alone for as long as the value lives. Other tests, in this process or another, are kept
+/// A port of TCP and of UDP that is this test's alone for as long as the value lives. Other tests, in this process or another, are kept
 /// away by an abstract socket named after the port: it leaves no file behind and ends with the process.
 #[derive(Debug)]
 pub struct Port {
@@ -29,7 +29,8 @@ impl Port {
             let Ok(address) = UnixAddr::from_abstract_name(name) else { continue };
             let Ok(claim) = UnixListener::bind_addr(&address) else { continue };
             // Somebody who knows nothing of claims may listen here.
-            if TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).is_ok() {
+            let any = (Ipv4Addr::UNSPECIFIED, number);
+            if TcpListener::bind(any).is_ok() && UdpSocket::bind(any).is_ok() {
                 return Self { number, _claim: claim };
             }
         }
@@ -52,6 +53,24 @@ impl Port {
     #[must_use]
     pub fn wildcard(&self) -> String {
         format!("/ip4/0.0.0.0/tcp/{}", self.number)
+    }
+
+    /// `/ip4/127.0.0.1/udp/PORT/quic-v1`.
+    #[must_use]
+    pub fn quic(&self) -> String {
+        format!("/ip4/127.0.0.1/udp/{}/quic-v1", self.number)
+    }
+
+    /// `/ip4/0.0.0.0/udp/PORT/quic-v1`.
+    #[must_use]
+    pub fn quic_wildcard(&self) -> String {
+        format!("/ip4/0.0.0.0/udp/{}/quic-v1", self.number)
+    }
+
+    /// Whether nobody has the UDP port.
+    #[must_use]
+    pub fn is_free_for_udp(&self) -> bool {
+        UdpSocket::bind(self.address()).is_ok()
     }
 
     /// Where to connect to.

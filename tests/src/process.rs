@@ -38,6 +38,8 @@ pub struct Spec {
     folder: TempDir,
     binary: PathBuf,
     environment: Vec<(String, String)>,
+    /// What the binary is run by, if not directly.
+    wrapper: Vec<String>,
 }
 
 /// A node that runs. Dropped, it is killed.
@@ -84,6 +86,7 @@ impl Spec {
             folder,
             binary: binary(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 
@@ -156,6 +159,13 @@ impl Spec {
         self
     }
 
+    /// Runs the binary by another program, which must become it (as `ip netns exec` does): the process is signalled by its id.
+    #[must_use]
+    pub fn wrapped(mut self, program: &[&str]) -> Self {
+        self.wrapper = program.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Writes both files, in the way of an editor: beside, then over.
     ///
     /// # Panics
@@ -168,7 +178,14 @@ impl Spec {
     /// A command of this node's binary, in its folder, with its configuration.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(&self.binary),
+            Some((program, before)) => {
+                let mut command = Command::new(program);
+                command.args(before).arg(&self.binary);
+                command
+            }
+        };
         command
             .args(arguments)
             .current_dir(self.folder())

@@ -23,6 +23,9 @@ pub struct Traffic {
 
 impl Traffic {
     /// Starts a stream, and returns when its first messages have arrived.
+    ///
+    /// # Panics
+    /// If one of them is refused.
     pub async fn start(from: &Node, to: &Node) -> Self {
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let mut inbox = to.client().events("/v1/messages").await.expect("the inbox opens");
@@ -46,16 +49,27 @@ impl Traffic {
         });
         let sender =
             tokio::spawn(send(from.client(), to.key().to_owned(), Arc::clone(&sent), Arc::clone(&stop)));
-        let traffic = Self { sent, stop, sender, receiver };
-        eventually("messages arrive", async || (received.load(Ordering::SeqCst) > 3).then_some(())).await;
+        let mut traffic = Self { sent, stop, sender, receiver };
+        let arrive = async || {
+            let arrived = received.load(Ordering::SeqCst) > 3;
+            (arrived || traffic.sender.is_finished()).then_some(())
+        };
+        eventually("messages arrive", arrive).await;
+        if traffic.sender.is_finished() {
+            panic!("the sender ended: {:?}", (&mut traffic.sender).await);
+        }
         traffic
     }
 
     /// Waits until some more have been acknowledged, so that what happened before lies between messages.
     pub async fn go_on(&self) {
         let now = self.sent.load(Ordering::SeqCst);
-        eventually("messages go on", async || (self.sent.load(Ordering::SeqCst) > now + 3).then_some(()))
-            .await;
+        eventually("messages go on", async || {
+            let goes_on = self.sent.load(Ordering::SeqCst) > now + 3;
+            assert!(goes_on || !self.sender.is_finished(), "the sender gave up after {now} messages");
+            goes_on.then_some(())
+        })
+        .await;
     }
 
     /// Ends the stream.
@@ -82,7 +96,9 @@ async fn send(client: Client, to: String, sent: Arc<AtomicU64>, stop: Arc<Atomic
         let answer =
             client.post(&path, &[], text.clone().into_bytes()).await.map_err(|error| error.to_string())?;
         if !answer.status.is_success() {
-            return Err(format!("message {text}: {}", String::from_utf8_lossy(&answer.body)));
+            let error = format!("message {text}: {}", String::from_utf8_lossy(&answer.body));
+            eprintln!("{error}");
+            return Err(error);
         }
         if ended {
             return Ok(());

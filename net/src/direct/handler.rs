@@ -1,12 +1,12 @@
 //! One connection's part in direct messages: it sends what the peer's outbox holds, and takes in what the peer sends.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use libp2p::Stream;
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
@@ -14,10 +14,14 @@ use libp2p::swarm::handler::{
 use libp2p::swarm::{
     ConnectionHandler, ConnectionHandlerEvent, StreamProtocol, StreamUpgradeError, SubstreamProtocol,
 };
+use libp2p::{PeerId, Stream};
 use storage::PeerKey;
 
 use super::PROTOCOL;
 use crate::View;
+use crate::address::Block;
+use crate::hush::{Hush, Kind};
+use crate::inbox::Origin;
 use crate::outbox::{Lease, Outbox, SendError};
 use crate::post::Post;
 use crate::wire::{self, Frame, Status, WireError};
@@ -25,12 +29,22 @@ use crate::wire::{self, Frame, Status, WireError};
 /// After so many streams that ended without one answer, the messages in line are given up.
 const FRUITLESS_STREAMS: u32 = 3;
 
+/// What is said of a peer that breaks the rules, and of whom.
+#[derive(Clone, Debug)]
+pub(super) struct Complaints {
+    pub(super) peer: PeerId,
+    pub(super) ip: Option<IpAddr>,
+    pub(super) view: View,
+    pub(super) hush: Hush,
+}
+
 /// See the module.
 pub(crate) struct Handler {
+    /// `None` for another kind of key than Ed25519: such a peer has no name outside libp2p. It may connect, but not write.
     from: Option<PeerKey>,
     outbox: Arc<Outbox>,
     post: Post,
-    view: View,
+    complaints: Complaints,
     outbound: Outbound,
     fruitless: u32,
     /// The stream that the peer sends on; a second one takes the place of the first.
@@ -54,12 +68,33 @@ struct Ended {
     error: WireError,
 }
 
+// === impl Complaints ===
+
+impl Complaints {
+    /// A stream that ended is nothing; one that broke the rules is counted.
+    fn note(&self, error: &WireError) {
+        match error {
+            WireError::Io(error) => tracing::debug!(%error, "a stream of direct messages ended"),
+            other => {
+                self.view.counters().violation();
+                if self.hush.may_say(Kind::Violation, self.ip.map(Block::of)) {
+                    tracing::warn!(
+                        peer_id = %self.peer, error = %other,
+                        "a peer broke the rules of direct messages"
+                    );
+                }
+            }
+        }
+    }
+}
+
 // === impl Handler ===
 
 impl Handler {
-    pub(super) fn new(from: Option<PeerKey>, outbox: Arc<Outbox>, post: Post, view: View) -> Self {
+    pub(super) fn new(outbox: Arc<Outbox>, post: Post, complaints: Complaints) -> Self {
         let outbound = Outbound::Idle(Arc::clone(&outbox).lease().boxed());
-        Self { from, outbox, post, view, outbound, fruitless: 0, inbound: None }
+        let from = PeerKey::from_peer_id(&complaints.peer).ok();
+        Self { from, outbox, post, complaints, outbound, fruitless: 0, inbound: None }
     }
 
     fn lease(&self) -> BoxFuture<'static, Lease> {
@@ -77,9 +112,9 @@ impl Handler {
     fn begin(&mut self, stream: Stream) {
         let idle = Outbound::Idle(self.lease());
         self.outbound = match std::mem::replace(&mut self.outbound, idle) {
-            Outbound::Opening(lease) => {
-                Outbound::Sending(send(stream, lease, self.post.clone(), self.view.clone()).boxed())
-            }
+            Outbound::Opening(lease) => Outbound::Sending(
+                send(stream, lease, self.post.clone(), self.complaints.view.clone()).boxed(),
+            ),
             other => other,
         };
     }
@@ -119,8 +154,9 @@ impl ConnectionHandler for Handler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
                 if let Some(from) = self.from {
-                    self.inbound =
-                        Some(receive(protocol, from, self.post.clone(), self.view.clone()).boxed());
+                    self.inbound = Some(
+                        receive(protocol, from, self.post.clone(), self.complaints.view.clone()).boxed(),
+                    );
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, .. }) => {
@@ -139,7 +175,7 @@ impl ConnectionHandler for Handler {
             && let Poll::Ready(error) = inbound.poll_unpin(cx)
         {
             self.inbound = None;
-            note(&self.view, &error);
+            self.complaints.note(&error);
         }
         loop {
             match &mut self.outbound {
@@ -153,7 +189,7 @@ impl ConnectionHandler for Handler {
                 Outbound::Opening(_) => return Poll::Pending,
                 Outbound::Sending(sending) => {
                     let Poll::Ready(ended) = sending.poll_unpin(cx) else { return Poll::Pending };
-                    note(&self.view, &ended.error);
+                    self.complaints.note(&ended.error);
                     self.stream_failed(&ended.lease, ended.fruitful);
                     drop(ended.lease);
                     self.outbound = Outbound::Idle(self.lease());
@@ -165,17 +201,6 @@ impl ConnectionHandler for Handler {
                     self.outbound = Outbound::Unsupported(self.lease());
                 }
             }
-        }
-    }
-}
-
-/// A stream that ended is nothing; one that broke the rules is counted.
-fn note(view: &View, error: &WireError) {
-    match error {
-        WireError::Io(error) => tracing::debug!(%error, "a stream of direct messages ended"),
-        other => {
-            view.counters().violation();
-            tracing::warn!(error = %other, "a peer broke the rules of direct messages");
         }
     }
 }
@@ -228,7 +253,7 @@ async fn exchange(
 }
 
 /// Takes in what the peer sends, until the stream ends.
-async fn receive(mut stream: Stream, from: PeerKey, post: Post, view: View) -> WireError {
+async fn receive(mut stream: Stream, key: PeerKey, post: Post, view: View) -> WireError {
     let outcome: Result<Infallible, WireError> = async {
         let Frame::Hello { session } = Frame::read(&mut stream, || 0).await? else {
             return Err(WireError::OutOfTurn);
@@ -239,6 +264,7 @@ async fn receive(mut stream: Stream, from: PeerKey, post: Post, view: View) -> W
             let max = || post.settings().max_message_size;
             let (sequence, status) = match Frame::read(&mut stream, max).await? {
                 Frame::Message(message) => {
+                    let from = Origin { key, is_member: view.is_member(&key) };
                     let (sequence, size) = (message.sequence, message.data.len());
                     let status = post.accept(from, session, message).await;
                     if status == Status::Accepted {
@@ -246,7 +272,10 @@ async fn receive(mut stream: Stream, from: PeerKey, post: Post, view: View) -> W
                     }
                     (sequence, status)
                 }
-                Frame::Oversized { sequence } => (sequence, post.refuse(from, session, sequence).await),
+                Frame::Oversized { sequence } => {
+                    let from = Origin { key, is_member: view.is_member(&key) };
+                    (sequence, post.refuse(from, session, sequence).await)
+                }
                 Frame::Hello { .. } | Frame::Ack { .. } => return Err(WireError::OutOfTurn),
             };
             wire::write(&mut stream, &Frame::Ack { sequence, status }).await?;

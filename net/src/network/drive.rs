@@ -64,6 +64,7 @@ impl Network {
             Progress::More => task.waker().wake_by_ref(),
             Progress::Broken => {}
         }
+        self.recover(Instant::now());
         self.on_bootstrap(Instant::now());
         self.view.set_members(self.dialer.changes());
         self.view.set_handshakes(self.swarm.network_info().connection_counters().num_pending());
@@ -209,10 +210,16 @@ impl Network {
         let due = if broken {
             Some(Instant::now() + AFTER_PANIC)
         } else {
-            [self.dialer.next(), bootstrap, departures.map(|departure| departure.until).min()]
-                .into_iter()
-                .flatten()
-                .min()
+            [
+                self.dialer.next(),
+                bootstrap,
+                self.listeners.next(),
+                self.swarm.behaviour().crossed.next(),
+                departures.map(|departure| departure.until).min(),
+            ]
+            .into_iter()
+            .flatten()
+            .min()
         };
         let Some(due) = due else { return };
         let due = tokio::time::Instant::from_std(due);

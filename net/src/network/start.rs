@@ -12,10 +12,10 @@ use reload::{Books, Link, fault};
 use super::{Bootstrap, Network};
 use crate::dialer::{Dialer, Pace};
 use crate::host::{self, Built};
-use crate::listeners::{Listeners, Reservation, ReserveError};
+use crate::listeners::{Held, Listeners, Reservation, ReserveError};
 use crate::pool::Pool;
 use crate::post::Post;
-use crate::{Identity, NetworkSection, View};
+use crate::{Identity, NetworkSection, Transport, View};
 
 /// What the network starts with.
 #[derive(Debug)]
@@ -64,13 +64,13 @@ impl Network {
         let StartNetwork { identity, section, post, view } = start;
         let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
         let workers = pool.workers();
-        let Built { mut swarm, rules } = {
+        let Built { mut swarm, rules, hush } = {
             let _entered = workers.enter();
             host::build(&identity, &section, &pool, &post, &view).map_err(StartError::Host)?
         };
         let mut listeners = Listeners::default();
         for configured in &section.listen {
-            let reservation = Reservation::new(configured, &listeners.held())?;
+            let reservation = Reservation::new(configured, &held(&listeners, &view))?;
             open(&mut swarm, &mut listeners, &pool, reservation)
                 .map_err(|(address, error)| StartError::Listen { address, error })?;
         }
@@ -81,7 +81,7 @@ impl Network {
         dialer.set(&section.members, Instant::now(), |_| false);
         view.set_members(dialer.changes());
         view.set_worker_threads(workers.threads());
-        view.set_listeners(listeners.show(&section.listen));
+        view.set_listeners(listeners.show(&section.listen), listeners.failing());
         announce(&identity, &view);
 
         let arbiter = Arbiter::new();
@@ -89,6 +89,7 @@ impl Network {
             swarm,
             pool,
             rules,
+            hush,
             post,
             view,
             listeners,
@@ -102,6 +103,7 @@ impl Network {
             closing: Vec::new(),
             heartbeats: Vec::new(),
             waker: None,
+            // Set anew by each poll of the swarm; until the first it is due at once.
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             bootstrap: Bootstrap::Waiting,
             panics: 0,
@@ -117,16 +119,23 @@ fn announce(identity: &Identity, view: &View) {
     tracing::info!("Network manager started successfully");
 }
 
+/// The sockets that this node has.
+pub(super) fn held(listeners: &Listeners, view: &View) -> Vec<Held> {
+    let quic = view.held().into_iter().filter(|held| held.endpoint.transport == Transport::Udp);
+    listeners.held().into_iter().chain(quic).collect()
+}
+
 /// Listens on what was reserved. On an error, gives the configured address and what libp2p says.
 pub(super) fn open(
     swarm: &mut libp2p::Swarm<host::Host>,
     listeners: &mut Listeners,
     pool: &Pool,
-    reservation: Reservation,
+    mut reservation: Reservation,
 ) -> Result<(), (Multiaddr, String)> {
     fault::io("listener::open").map_err(|error| (reservation.configured.clone(), error.to_string()))?;
     // A listening socket stays with this runtime for life; the workers come and go.
     let _entered = pool.io().enter();
+    reservation.make_room();
     match swarm.listen_on(reservation.bound.clone()) {
         Ok(id) => {
             let Reservation { configured, bound, .. } = &reservation;

@@ -4,7 +4,6 @@
 //! cannot be undone, to close listeners and to hang up on those whom the new section forbids, waits for `finish`.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use super::{CLOSING, Live, Network, Partings, Prepared, Trial, start};
 use crate::NetworkSection;
 use crate::dialer::Pace;
 use crate::goodbye::Reason;
-use crate::listeners::{Reservation, ReserveError};
+use crate::listeners::{Held, Reservation, ReserveError};
 use crate::membership::Rules;
 use crate::pool::Workers;
 
@@ -39,7 +38,7 @@ impl Reconfigurable for Network {
 
     fn prepare(&mut self, next: &Arc<NetworkSection>, _: Instant) -> StepFuture<Prepared> {
         let missing = self.listeners.missing(&next.listen);
-        let held = self.listeners.held();
+        let held = start::held(&self.listeners, &self.view);
         let threads = next.worker_threads.max(1);
         let threads = (threads != self.pool.workers().threads()).then_some(threads);
         if threads.is_none() && missing.len() <= FEW {
@@ -74,6 +73,7 @@ impl Reconfigurable for Network {
             first_connection: self.next_connection,
             workers: None,
             panics: self.panics,
+            began: Instant::now(),
         });
         for reservation in prepared.reservations {
             if let Err((address, error)) =
@@ -119,6 +119,11 @@ impl Reconfigurable for Network {
         let missing = self.listeners.missing(&self.applied.listen);
         if let Some(address) = missing.first() {
             return done(Err(StepError::component(format!("'{address}' is not listened on")).key(ADDRESSES)));
+        }
+        // One that was lost before is no fault of this section.
+        let lost = self.trial.as_ref().and_then(|trial| self.listeners.lost_since(trial.began));
+        if let Some(address) = lost {
+            return done(Err(StepError::component(format!("'{address}' closed by itself")).key(ADDRESSES)));
         }
         if self.trial.as_ref().is_some_and(|trial| trial.panics != self.panics) {
             let why = self.view.trouble().unwrap_or_default();
@@ -192,7 +197,8 @@ impl Network {
     /// Listens again on what a half-done finish may have closed. Normally nothing.
     fn reopen(&mut self, section: &NetworkSection) -> Result<(), StepError> {
         for address in self.listeners.missing(&section.listen) {
-            let reservation = Reservation::new(&address, &self.listeners.held()).map_err(unavailable)?;
+            let reservation =
+                Reservation::new(&address, &start::held(&self.listeners, &self.view)).map_err(unavailable)?;
             start::open(&mut self.swarm, &mut self.listeners, &self.pool, reservation).map_err(
                 |(address, error)| {
                     StepError::system(format!("'{address}' cannot be listened on again: {error}"))
@@ -209,19 +215,15 @@ impl Network {
     }
 }
 
-fn reserve(missing: &[Multiaddr], held: &[SocketAddr]) -> Result<Vec<Reservation>, StepError> {
+fn reserve(missing: &[Multiaddr], held: &[Held]) -> Result<Vec<Reservation>, StepError> {
     missing.iter().map(|address| Reservation::new(address, held).map_err(unavailable)).collect()
 }
 
 fn unavailable(error: ReserveError) -> StepError {
-    let (hint, message) = (error.hint(), error.to_string());
+    let (hint, message, class) = (error.hint(), error.to_string(), error.class());
     let refusal = match &error {
-        // It was free when the file was judged: whoever took it may let it go again.
-        ReserveError::InUse(_) => StepError::system(message),
         ReserveError::Other(_, cause) => StepError::of_io(message, cause),
-        ReserveError::Form(_) | ReserveError::NoInterface(_) | ReserveError::Forbidden(_) => {
-            StepError::component(message)
-        }
+        _ => StepError { class, ..StepError::component(message) },
     };
     refusal.key(ADDRESSES).hint(hint)
 }

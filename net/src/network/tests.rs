@@ -36,6 +36,22 @@ impl Handler<ExternalAddresses> for Network {
     }
 }
 
+/// Closes the listeners as if they had closed by themselves.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Lose;
+
+impl Handler<Lose> for Network {
+    type Result = ();
+
+    fn handle(&mut self, _: Lose, _: &mut Self::Context) {
+        for id in self.listeners.extra(&[]) {
+            self.swarm.remove_listener(id);
+        }
+        self.wake();
+    }
+}
+
 struct Scene {
     network: Link<Network>,
     view: View,
@@ -101,4 +117,39 @@ async fn external_addresses_come_with_a_commit_and_go_with_its_rollback() {
     assert_eq!(scene.network.addr().send(ExternalAddresses).await.unwrap(), [second]);
     scene.step(Step::Rollback).await.unwrap();
     assert_eq!(scene.network.addr().send(ExternalAddresses).await.unwrap(), [first]);
+}
+
+#[actix::test]
+async fn a_listener_that_closes_by_itself_is_said_to_and_opened_again_on_its_port() {
+    let listen: Vec<Multiaddr> =
+        ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"].map(|text| text.parse().unwrap()).into();
+    let mut scene = Scene::start(NetworkSection { listen: listen.clone(), ..section() });
+    let open = scene.view.listeners();
+    let tcp = crate::Endpoint::of(&open[0]).unwrap().address;
+    scene.network.addr().send(Lose).await.unwrap();
+    // Somebody takes the TCP port before the node does.
+    scene.view.when(|view| view.failing_listeners().len() == 2).await;
+    let thief = std::net::TcpListener::bind(tcp).unwrap();
+    assert_eq!(scene.view.listeners(), []);
+    let is_taken = |view: &View| {
+        let failing = view.failing_listeners();
+        failing.len() == 1 && failing[0].address == open[0] && failing[0].error.contains("in use")
+    };
+    scene.view.when(is_taken).await;
+    assert_eq!(scene.view.listeners(), open[1..], "the other is open again");
+
+    // A reload of something else is neither refused nor rolled back for it, and does not try in its stead.
+    scene.commit(&NetworkSection { worker_threads: 2, listen, ..section() }).await;
+    scene.step(Step::Probe).await.unwrap();
+    scene.step(Step::Finish).await.unwrap();
+    assert!(is_taken(&scene.view));
+    drop(thief);
+    scene.view.when(|view| view.failing_listeners().is_empty()).await;
+    assert_eq!(scene.view.listeners(), open);
+    std::net::TcpStream::connect(tcp).unwrap();
+    // It is one like any other: a reload that does not want it closes it.
+    scene.commit(&section()).await;
+    scene.step(Step::Finish).await.unwrap();
+    assert_eq!(scene.view.listeners(), []);
+    std::net::TcpStream::connect(tcp).unwrap_err();
 }

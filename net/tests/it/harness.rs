@@ -73,7 +73,10 @@ pub(crate) fn protocol_section() -> ProtocolSection {
 }
 
 pub(crate) fn port(address: &Multiaddr) -> u16 {
-    address.iter().find_map(|part| if let Part::Tcp(port) = part { Some(port) } else { None }).unwrap()
+    address
+        .iter()
+        .find_map(|part| if let Part::Tcp(port) | Part::Udp(port) = part { Some(port) } else { None })
+        .unwrap()
 }
 
 /// A port that was free a moment ago.

@@ -196,3 +196,47 @@ async fn an_ipv6_listener_and_an_ipv4_one_share_a_port() {
     assert!(answers(port));
     assert!(is_served(TcpStream::connect(("::1", port)).unwrap()));
 }
+
+#[actix::test]
+async fn two_listeners_swap_their_ports_and_connections_stay() {
+    let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
+    mesh(&mut nodes).await;
+    let kept = nodes[0].ids();
+    let (one, other) = (free_port(), free_port());
+    let node = &mut nodes[0];
+    node.reload_with(|section| section.listen = vec![at("127.0.0.1", one), at("0.0.0.0", other)]).await;
+    node.reload_with(|section| section.listen = vec![at("127.0.0.1", other), at("0.0.0.0", one)]).await;
+    assert_eq!(node.view.listeners(), [at("127.0.0.1", other), at("0.0.0.0", one)]);
+    assert!(answers(one) && answers(other));
+    TcpStream::connect(SocketAddr::from(([127, 0, 0, 2], one))).expect("the wildcard is on this port now");
+    TcpStream::connect(SocketAddr::from(([127, 0, 0, 2], other))).expect_err("and not on that one");
+    assert_eq!(node.ids(), kept);
+    nodes[0].send(&nodes[1], b"still here").await.unwrap();
+}
+
+/// A handshake is driven by the threads in office when it began; its connection must not end with them.
+#[actix::test]
+async fn a_connection_outlives_the_threads_that_its_handshake_began_on() {
+    let mut node = Node::start(network_section());
+    let mut peer = Node::start(network_section());
+    // A way to the node that holds back what it is told until it is let go.
+    let way = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = at("127.0.0.1", way.local_addr().unwrap().port());
+    let known = storage::Members::from([(node.key, member(node.key, vec![through]))]);
+    peer.reload_with(|section| section.members = std::sync::Arc::new(known)).await;
+    let (mut near, _) = soon("the dial", way.accept()).await.unwrap();
+    let mut far = tokio::net::TcpStream::connect(("127.0.0.1", node.port())).await.unwrap();
+    soon("the handshake", node.view.when(|view| view.handshakes() == 1)).await;
+    for node in [&mut node, &mut peer] {
+        node.reload_with(|section| section.worker_threads = 1).await;
+    }
+    actix::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+    soon("the connection", peer.view.when(|view| view.connection_count() == 1)).await;
+    soon("the connection", node.view.when(|view| view.connection_count() == 1)).await;
+    let ids = (node.ids(), peer.ids());
+    for _ in 0..3 {
+        peer.send(&node, b"on").await.unwrap();
+        node.send(&peer, b"and on").await.unwrap();
+    }
+    assert_eq!((node.ids(), peer.ids()), ids);
+}

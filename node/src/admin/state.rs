@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
-use net::{Messages, View};
+use net::{Held, Messages, View};
 use reload::{Ack, Board, Coordinator, InFlight};
 use serde_json::{Value, json};
 use storage::PeerKey;
@@ -116,6 +116,8 @@ impl AdminState {
             "in_sync": board.successful && !file_differs,
             "file_differs": file_differs,
             "listeners": self.view.listeners(),
+            "retired_listeners": self.view.retired().iter().map(retired).collect::<Vec<_>>(),
+            "failing_listeners": self.view.failing_listeners(),
             "connections": self.view.connections(),
             "known": [],
             "members": self.view.members(),
@@ -153,6 +155,11 @@ impl AdminState {
             if name == "network" {
                 // It works on after a panic; a person should look, and others should not be sent here.
                 error = error.or_else(|| self.view.trouble().map(|why| format!("the swarm panicked: {why}")));
+                // Not the component's own check, which the watchdog goes by: a restart mends no network card.
+                error = error.or_else(|| {
+                    let failing = self.view.failing_listeners().into_iter().next()?;
+                    Some(format!("'{}' cannot be reached: {}", failing.address, failing.error))
+                });
             }
             add(name, latency, error);
         }
@@ -165,6 +172,11 @@ impl AdminState {
         let version = env!("CARGO_PKG_VERSION");
         (ready, json!({"status": status, "version": version, "timestamp": timestamp, "checks": checks}))
     }
+}
+
+/// A QUIC endpoint that outlives its listener.
+fn retired(held: &Held) -> Value {
+    json!({"address": held.endpoint.to_multiaddr().to_string(), "connections": held.connections})
 }
 
 /// A transaction while it runs, with the deadline that it is in.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use net::{Endpoint, Held};
 use reload::outcome::Kind;
 use reload::{Generation, Outcome};
 use serde_json::{Value, json};
@@ -132,8 +132,8 @@ pub(super) async fn status(common: &Common) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// The addresses that a node on the same data folder listens on; none where no node runs.
-pub(super) fn held_by_running(common: &Common) -> Vec<Multiaddr> {
+/// The sockets that a node on the same data folder has; none where no node runs.
+pub(super) fn held_by_running(common: &Common) -> Vec<Held> {
     let mut held = Vec::new();
     on_runtime(async {
         for socket in common.sockets() {
@@ -142,11 +142,20 @@ pub(super) fn held_by_running(common: &Common) -> Vec<Multiaddr> {
             let Ok(Ok(answer)) = status else { continue };
             let Ok(status) = answer.json::<Value>() else { continue };
             let listeners = status["listeners"].as_array().into_iter().flatten();
-            held.extend(listeners.filter_map(|address| address.as_str()?.parse::<Multiaddr>().ok()));
+            held.extend(listeners.filter_map(|address| endpoint(address).map(Held::listening)));
+            let retired = status["retired_listeners"].as_array().into_iter().flatten();
+            held.extend(retired.filter_map(|retired| {
+                let connections = usize::try_from(retired["connections"].as_u64()?).ok()?;
+                Some(Held::retired(endpoint(&retired["address"])?, connections))
+            }));
         }
         ExitCode::SUCCESS
     });
     held
+}
+
+fn endpoint(address: &Value) -> Option<Endpoint> {
+    Endpoint::of(&address.as_str()?.parse().ok()?)
 }
 
 async fn get(common: &Common, path: &str) -> Result<Value, ExitCode> {

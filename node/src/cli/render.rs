@@ -175,6 +175,16 @@ pub(crate) fn status(status: &Value) -> String {
     for listener in status["listeners"].as_array().into_iter().flatten() {
         let _ = writeln!(text, "listener    {}", listener.as_str().unwrap_or_default());
     }
+    for listener in status["failing_listeners"].as_array().into_iter().flatten() {
+        let (address, error) = (listener["address"].as_str(), listener["error"].as_str());
+        let _ = writeln!(text, "unreachable {}: {}", address.unwrap_or("-"), error.unwrap_or("-"));
+    }
+    for listener in status["retired_listeners"].as_array().into_iter().flatten() {
+        let open =
+            listener["connections"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+        let address = listener["address"].as_str().unwrap_or("-");
+        let _ = writeln!(text, "retired     {address}, open for {}", count(open, "connection"));
+    }
     let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     let connections = status["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
     let _ = writeln!(

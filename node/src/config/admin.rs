@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use net::Endpoint;
 use reload::Secret;
 use storage::document::{Node, Section};
 
 use super::files::{self, named, named_pem, without_line_end};
-use super::listen::{Endpoint, socket_address};
+use super::listen::socket_address;
 use super::sections::{
     AdminSection, Claim, ClaimOperator, JwtAlgorithm, JwtKey, JwtSection, TlsSection, TokenSource,
 };

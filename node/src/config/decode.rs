@@ -9,13 +9,13 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use net::{Identity, Limits, Membership, ProtocolSection};
+use net::{Endpoint, Identity, Limits, Membership, ProtocolSection};
 use storage::document::{Findings, Node, Section};
 use storage::peers_file::TIMEOUTS;
 use storage::{Digest, PeerKey};
 
 use super::files::{path_of, read_named};
-use super::listen::{Endpoint, listenable, report_overlaps};
+use super::listen::{listenable, report_overlaps};
 use super::logging::{Level, LogFile, LogFormat, LoggingSection};
 use super::sections::{AdminSection, ReloadSection};
 use super::{admin, protocol};

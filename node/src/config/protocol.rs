@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use net::{ConnectedService, ExposedService, ProtocolSection, RateLimit};
+use net::{ConnectedService, Endpoint, ExposedService, ProtocolSection, RateLimit};
 use storage::PeerKey;
 use storage::document::{Node, Section};
 
 use super::decode::duration;
-use super::listen::{Endpoint, socket_address};
+use super::listen::socket_address;
 
 /// The most topics, services exposed and services connected, each: they are announced to every peer.
 const MAX_ENTRIES: usize = 1_024;

@@ -5,21 +5,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use libp2p::Multiaddr;
-use reload::Problem;
+use net::{Endpoint, Held, Standing, Transport};
+use reload::{Class, Problem};
 use rustix::fs::{Access, access};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Config;
-use super::listen::{Endpoint, Transport};
 
-/// Everything that this machine lacks for `config`. Ports that `current` uses, or that overlap with `held`, the addresses that the running
-/// node listens on, count as free (contract: "A port that the node on the same `data_dir` holds counts as free").
+/// Everything that this machine lacks for `config`. Ports that `current` uses, and those of `held`, the sockets of the running node,
+/// count as free (contract: "A port that the node on the same `data_dir` holds counts as free"), as far as the node can make room.
 #[must_use]
-pub fn resources(config: &Config, current: Option<&Config>, held: &[Multiaddr]) -> Vec<Problem> {
+pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut ours: Vec<Endpoint> = held.iter().filter_map(Endpoint::of).collect();
-    ours.extend(current.into_iter().flat_map(local_listeners).map(|(_, address)| Endpoint::tcp(address)));
+    let mut ours = held.to_vec();
+    if let Some(current) = current {
+        let local = local_listeners(current).into_iter().map(|(_, address)| Endpoint::tcp(address));
+        // Also one that is out of order at the moment: that it is, is no reason to refuse another change.
+        let own = current.network.listen.iter().filter_map(Endpoint::of);
+        ours.extend(local.chain(own).map(Held::listening));
+    }
 
     let network =
         config.network.listen.iter().enumerate().filter_map(|(index, address)| {
@@ -27,9 +31,24 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Multiaddr]) 
         });
     let local = local_listeners(config).into_iter().map(|(path, address)| (path, Endpoint::tcp(address)));
     for (path, endpoint) in network.chain(local) {
-        if !ours.iter().any(|held| held.overlaps(&endpoint)) {
-            problems.extend(probe(&endpoint).err().map(|error| unusable(&path, &endpoint, &error)));
-        }
+        let is_closing = match Held::standing(&ours, &endpoint) {
+            Standing::Ours(_) => continue,
+            Standing::InTheWay(held) => {
+                let message = format!("'{}' {}", endpoint.to_multiaddr(), held.obstruction());
+                problems.push(Problem::at(path, message).hint(Held::REMEDY));
+                continue;
+            }
+            Standing::Closing => true,
+            Standing::Free => false,
+        };
+        problems.extend(probe(&endpoint).err().map(|error| {
+            if is_closing && error.kind() == io::ErrorKind::AddrInUse {
+                let message = format!("{} is still being closed by this node itself", endpoint.address);
+                Problem { class: Class::System, ..Problem::at(&path, message).hint("try again in a moment") }
+            } else {
+                unusable(&path, &endpoint, &error)
+            }
+        }));
     }
     problems.extend(data_dir(&config.history.data_dir));
     if current.is_none_or(|current| current.admin.socket != config.admin.socket) {

@@ -156,6 +156,7 @@ impl Member {
             match child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => return Err(format!("a member stopped with {status}")),
+                // It is another process: its end is looked for, not told.
                 Ok(None) if Instant::now() < deadline => tokio::time::sleep(LOOK_EVERY).await,
                 Ok(None) | Err(_) => {
                     self.process = Some(child);
@@ -181,6 +182,7 @@ impl Member {
             if let Some(found) = seen(self).await {
                 return Ok(found);
             }
+            // It is another process: what it has come to is asked for, not told.
             tokio::time::sleep(LOOK_EVERY).await;
         }
         let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();

@@ -86,6 +86,7 @@ impl Streams {
                 if stream.sender.is_finished() || Instant::now() > deadline {
                     return Err("a stream of messages came to a halt".to_owned());
                 }
+                // As long as a message takes: the sender only counts, and wakes nobody.
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -122,6 +123,7 @@ async fn send(
             return Ok(());
         }
         sent.fetch_add(1, Ordering::Relaxed);
+        // The pace of the traffic; nothing is waited for.
         tokio::time::sleep(PAUSE).await;
     }
 }

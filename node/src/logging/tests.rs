@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,9 @@ use tracing::{Dispatch, dispatcher};
 
 use super::*;
 use crate::config::logging::{Level, LogFile, LogFormat};
+
+mod failing;
+mod files;
 
 /// A log whose console is a file.
 struct Rig {
@@ -290,69 +292,6 @@ fn no_line_is_lost_repeated_or_torn_while_everything_is_swapped() {
 }
 
 #[test]
-fn files_are_rotated_in_order_and_bounded_in_number() {
-    let rig = Rig::new(|section, dir| {
-        section.format = LogFormat::Text;
-        section.console = false;
-        section.file = file(dir.join("node.log"), 100, 2);
-    });
-    let line = "m".repeat(30);
-    rig.log(|| {
-        for number in 0..7 {
-            // One line each has more than half of the size.
-            tracing::info!(target: "net", "{number}{line}");
-        }
-    });
-    let first = |name: &str| rig.messages(name)[0].chars().next().unwrap();
-    assert_eq!(["node.log", "node.log.1", "node.log.2"].map(first), ['6', '5', '4']);
-    assert!(!rig.path("node.log.3").exists());
-    assert_eq!(fs::metadata(rig.path("node.log")).unwrap().permissions().mode() & 0o007, 0);
-
-    System::new().block_on(async {
-        let logging = rig.start();
-        let fewer = LoggingSection { file: file(rig.path("node.log"), 100, 1), ..rig.section.clone() };
-        let transaction = Transaction::NONE.next();
-        commit(&logging, transaction, &fewer).await;
-        rig.log(|| tracing::info!(target: "net", "7{line}"));
-        assert_eq!(["node.log", "node.log.1"].map(first), ['7', '6']);
-        assert!(!rig.path("node.log.2").exists());
-        let none = LoggingSection { file: file(rig.path("node.log"), 100, 0), ..rig.section.clone() };
-        commit(&logging, transaction.next(), &none).await;
-        rig.log(|| tracing::info!(target: "net", "8{line}"));
-        assert_eq!(["node.log", "node.log.1"].map(first), ['8', '6']);
-    });
-}
-
-#[test]
-fn a_file_that_was_moved_away_is_reopened_on_command() {
-    let rig = Rig::new(|section, dir| section.file = file(dir.join("node.log"), 1 << 20, 2));
-    System::new().block_on(async {
-        let logging = rig.start();
-        rig.log(|| tracing::info!(target: "net", "one"));
-        assert!(!logging.send(Reopen).await.unwrap().unwrap());
-        fs::rename(rig.path("node.log"), rig.path("moved")).unwrap();
-        rig.log(|| tracing::info!(target: "net", "two"));
-        assert!(logging.send(Reopen).await.unwrap().unwrap());
-        rig.log(|| tracing::info!(target: "net", "three"));
-        assert!(!logging.send(Reopen).await.unwrap().unwrap());
-    });
-    assert_eq!(rig.messages("moved"), ["one", "two"]);
-    assert_eq!(rig.messages("node.log"), ["three"]);
-}
-
-#[test]
-fn a_rotation_leaves_a_file_alone_that_took_the_place_of_ours() {
-    let rig = Rig::new(|section, dir| section.file = file(dir.join("node.log"), 150, 2));
-    rig.log(|| tracing::info!(target: "net", "one"));
-    fs::rename(rig.path("node.log"), rig.path("moved")).unwrap();
-    rig.log(|| tracing::info!(target: "net", "two"));
-    rig.log(|| tracing::info!(target: "net", "three"));
-    assert_eq!(rig.messages("moved"), ["one"]);
-    assert_eq!(rig.messages("node.log"), ["three"]);
-    assert_eq!(rig.messages("node.log.1"), ["two"]);
-}
-
-#[test]
 fn a_rollback_leaves_no_new_file_and_restores_the_old_one() {
     let rig = Rig::new(|section, dir| section.file = file(dir.join("old.log"), 1 << 20, 2));
     System::new().block_on(async {
@@ -426,33 +365,6 @@ fn a_successor_applies_its_section_and_its_predecessor_changes_nothing() {
 }
 
 #[test]
-fn an_output_that_fails_costs_lines_and_is_told_of_once_on_the_other() {
-    // A pipe without a reader: every write fails.
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let dir = tempfile::tempdir().unwrap();
-    let section = LoggingSection {
-        level: Level::Info,
-        targets: BTreeMap::new(),
-        format: LogFormat::Json,
-        console: true,
-        color: false,
-        file: file(dir.path().join("node.log"), 1 << 20, 1),
-    };
-    let console = fs::File::from(std::os::fd::OwnedFd::from(writer));
-    let (handle, subscriber) = detached(&section, console).unwrap();
-    dispatcher::with_default(&Dispatch::new(subscriber), || {
-        for number in 0..3 {
-            tracing::info!(target: "net", "{number}");
-        }
-    });
-    let text = fs::read_to_string(dir.path().join("node.log")).unwrap();
-    let messages: Vec<_> = text.lines().map(message).collect();
-    assert_eq!(messages, ["log lines are being lost", "0", "1", "2"]);
-    assert_eq!(handle.lost_lines(), 3);
-}
-
-#[test]
 fn a_pipe_gets_no_colours() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let section = LoggingSection {
@@ -471,58 +383,4 @@ fn a_pipe_gets_no_colours() {
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
     assert!(text.ends_with("  INFO net: plain\n") && !text.contains('\x1b'));
-}
-
-/// Runs itself again under a limit on the size of files, which takes a part of a line and refuses the rest, as a full
-/// disk does.
-#[test]
-fn a_full_disk_costs_whole_lines_and_is_told_of_once() {
-    const NAME: &str = "logging::tests::a_full_disk_costs_whole_lines_and_is_told_of_once";
-    if let Some(dir) = std::env::var_os("FEDNODE_TEST_FULL_DISK") {
-        return log_to_a_full_disk(Path::new(&dir));
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let child = std::process::Command::new("sh")
-        .args(["-c", "trap '' XFSZ; ulimit -f 8; exec \"$0\" --exact --nocapture \"$1\""])
-        .arg(std::env::current_exe().unwrap())
-        .arg(NAME)
-        .env("FEDNODE_TEST_FULL_DISK", dir.path())
-        .output()
-        .unwrap();
-    let console = String::from_utf8(child.stderr).unwrap();
-    assert!(child.status.success(), "{console}");
-    let told = console.lines().filter(|line| line.contains("log lines are being lost")).count();
-    assert_eq!(told, 1, "{console}");
-
-    let full = fs::read_to_string(dir.path().join("full")).unwrap();
-    let written = full.lines().map(message).collect::<Vec<_>>();
-    let expected: Vec<_> = (0..written.len()).map(|number| number.to_string()).collect();
-    assert!(full.ends_with('\n') && !written.is_empty() && written == expected, "{full}");
-    let lost = 200 - written.len();
-    let after = fs::read_to_string(dir.path().join("node.log")).unwrap();
-    assert_eq!(after.lines().map(message).collect::<Vec<_>>(), ["there is room", "log lines were lost"]);
-    assert!(after.contains(&format!("\"lost\":\"{lost}\"")), "{after}");
-}
-
-fn log_to_a_full_disk(dir: &Path) {
-    let section = LoggingSection {
-        level: Level::Info,
-        targets: BTreeMap::new(),
-        format: LogFormat::Json,
-        console: true,
-        color: false,
-        file: file(dir.join("node.log"), 1 << 30, 1),
-    };
-    let stderr = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
-    let (handle, subscriber) = detached(&section, fs::File::from(stderr)).unwrap();
-    dispatcher::with_default(&Dispatch::new(subscriber), || {
-        for number in 0..200 {
-            tracing::info!(target: "net", "{number}");
-        }
-        let full = fs::read(dir.join("node.log")).unwrap();
-        assert!(handle.lost_lines() > 0);
-        fs::write(dir.join("full"), full).unwrap();
-        fs::File::options().write(true).open(dir.join("node.log")).unwrap().set_len(0).unwrap();
-        tracing::info!(target: "net", "there is room");
-    });
 }

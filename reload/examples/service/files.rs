@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use reload::error::may_pass;
 use reload::{
-    Candidate, Change, Class, Configuration, Generation, Outcome, Problem, Record, Recorded, Recorder,
-    Rejection, Source, Strategy, Which,
+    Candidate, Change, Class, Configuration, ConfirmChange, Generation, Outcome, Problem, Record, Recorded,
+    Recorder, Rejection, Source, Strategy, Which,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -164,7 +164,7 @@ impl Source<Config> for Files {
 }
 
 impl Recorder<Config> for Files {
-    fn record(&self, record: Record<Config>) -> Recorded {
+    fn record(&self, record: &Record<Config>, _: ConfirmChange) -> Recorded {
         let text = &record.config.text;
         self.lock().push((self.generation(record.generation), text.clone()));
         let durable = Recorder::<Config>::retry(self);

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, WrapFuture};
-use tokio::sync::oneshot;
 
+use super::backoff::backoff;
 use super::{Answered, Coordinator, Waiter};
 use crate::events;
 use crate::history::{ConfirmChange, Unconfirmed};
@@ -93,10 +93,9 @@ impl<C: Configuration> Coordinator<C> {
         let Some(awaited) = self.confirmation.awaited.filter(|_| !self.machine.stopping()) else { return };
         let note = "not confirmed in time".to_owned();
         let origin = Origin { trigger: Trigger::Rollback, actor: None, note: Some(note) };
-        // Nobody waits for the answer; `back_where_it_was` sees how it ended.
-        let (reply, _) = oneshot::channel();
         let aim = Aim::Generation(awaited.target);
-        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, by_itself: true, reply });
+        // Nobody waits for the answer; `back_where_it_was` sees how it ended.
+        self.waiting.push(Waiter { origin, expect: None, aim, confirm: None, reply: None });
         self.on(Event::Trigger, ctx);
     }
 
@@ -110,9 +109,8 @@ impl<C: Configuration> Coordinator<C> {
             return true;
         }
         if self.confirmation.expired {
-            let failures = self.confirmation.failures.min(16);
-            let delay = FIRST_RETRY.saturating_mul(1 << failures).min(LAST_RETRY);
-            self.confirmation.failures = failures + 1;
+            self.confirmation.failures = self.confirmation.failures.saturating_add(1);
+            let delay = backoff(FIRST_RETRY, LAST_RETRY, self.confirmation.failures);
             tracing::error!(
                 target_generation = awaited.target.get(),
                 retry_in_s = delay.as_secs(),

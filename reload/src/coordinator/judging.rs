@@ -67,10 +67,10 @@ impl<C: Configuration> Coordinator<C> {
         for waiter in std::mem::take(&mut self.waiting) {
             match waiter.expect {
                 Some(expected) if expected != current => {
-                    let _ = waiter.reply.send(Err(Refusal::Mismatch { expected, current }));
+                    waiter.answer(Err(Refusal::Mismatch { expected, current }));
                 }
                 // Somebody has gone back by hand meanwhile, and may have changed the files since.
-                _ if waiter.by_itself && !self.confirmation.goes_back_to(waiter.aim) => {}
+                _ if waiter.reply.is_none() && !self.confirmation.goes_back_to(waiter.aim) => {}
                 _ => line.push(waiter),
             }
         }

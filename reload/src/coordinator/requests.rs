@@ -30,7 +30,7 @@ impl<C: Configuration> Handler<Reload> for Coordinator<C> {
             return Box::pin(std::future::ready(Err(refusal)));
         }
         let (reply, answer) = oneshot::channel();
-        self.waiting.push(Waiter { origin, expect, aim, confirm, by_itself: false, reply });
+        self.waiting.push(Waiter { origin, expect, aim, confirm, reply: Some(reply) });
         self.on(Event::Trigger, ctx);
         Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Stopping)) })
     }

@@ -8,6 +8,7 @@ use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
+use super::tries::Tries;
 use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
@@ -23,12 +24,6 @@ use crate::{Class, Generation, Problem, StepError, Transaction};
 /// How many problems an outcome tells.
 const MAX_PROBLEMS: usize = 100;
 
-/// How long after a failure of the machine's a step is tried again; doubled each time. Long enough for a descriptor to be
-/// closed somewhere, short against every budget.
-const FIRST_RETRY: Duration = Duration::from_millis(5);
-/// The longest that it waits.
-const LAST_RETRY: Duration = Duration::from_millis(200);
-
 /// What judging brought: the configuration, the plan, and how long that took; or all that is wrong.
 pub(super) type Loaded<C> = Result<(Candidate<C>, Plan, Duration), Rejection>;
 
@@ -42,7 +37,9 @@ pub(super) struct Running<C> {
     /// What its commit changed about that.
     pub(super) confirm_change: ConfirmChange,
     pub(super) budget: Budget,
-    /// Of the stage that runs.
+    /// The stage that runs.
+    stage: Stage,
+    /// And until when.
     pub(super) deadline: Instant,
     pub(super) plan: Plan,
     /// Steps that are withdrawn when the transaction ends.
@@ -50,16 +47,14 @@ pub(super) struct Running<C> {
     waiters: Vec<Waiter>,
     origin: Origin,
     asked: bool,
-    candidate: Option<Arc<C>>,
+    /// What was accepted, as it is written down if it stands.
+    record: Option<Arc<Record<C>>>,
     from: Generation,
     phases: Phases,
     /// The phase that runs, and since when.
     phase: (Phase, Instant),
     components: BTreeMap<Index, Report>,
-    /// How often the configuration could not be read.
-    readings: u32,
-    /// Steps that the machine failed, and that are tried again.
-    tries: BTreeMap<(Index, StepKind), Try>,
+    tries: Tries,
     warnings: Vec<Problem>,
     problems: Vec<Problem>,
     durable: bool,
@@ -73,12 +68,6 @@ enum Phase {
     Step(StepKind),
     Record,
     Over,
-}
-
-/// A step that was tried and is tried again.
-struct Try {
-    failures: u32,
-    last: Problem,
 }
 
 #[derive(Default)]
@@ -117,6 +106,7 @@ impl<C: 'static> Running<C> {
             aim: Aim::Files,
             confirm: None,
             confirm_change: ConfirmChange::Keep,
+            stage: Stage::Judge,
             deadline: budget.end(),
             budget,
             plan: Plan::default(),
@@ -124,13 +114,12 @@ impl<C: 'static> Running<C> {
             waiters: Vec::new(),
             origin,
             asked: true,
-            candidate: None,
+            record: None,
             from,
             phases: Phases::default(),
             phase: (Phase::Judge, Instant::now()),
             components: BTreeMap::new(),
-            readings: 0,
-            tries: BTreeMap::new(),
+            tries: Tries::default(),
             warnings: Vec::new(),
             problems: Vec::new(),
             durable: false,
@@ -145,24 +134,21 @@ impl<C: 'static> Running<C> {
     }
 
     /// What is to be written down if it stands.
-    pub(super) fn record(&self, from: Generation, config: Arc<C>, confirm: ConfirmChange) -> Record<C> {
-        Record {
-            generation: from.next(),
-            from,
-            id: self.id.clone(),
-            origin: self.origin.clone(),
-            changes: self.plan.changes.clone(),
-            config,
-            confirm,
-            restore: self.aim != Aim::Files,
-        }
+    pub(super) fn record(&self) -> Option<Arc<Record<C>>> {
+        self.record.clone()
     }
 
     pub(super) fn candidate(&self) -> Option<Arc<C>> {
-        self.candidate.clone()
+        self.record.as_ref().map(|record| Arc::clone(&record.config))
+    }
+
+    /// Whether this is the stage that runs.
+    pub(super) fn is_at(&self, transaction: Transaction, stage: Stage) -> bool {
+        self.transaction == transaction && self.stage == stage
     }
 
     pub(super) fn arm(&mut self, stage: Stage) -> Instant {
+        self.stage = stage;
         self.deadline = self.budget.deadline(stage, Instant::now());
         self.deadline
     }
@@ -226,25 +212,16 @@ impl<C: 'static> Running<C> {
 
     /// How long to wait before a step that the machine failed is tried again; `None` if its time is over by then.
     pub(super) fn next_try(&mut self, component: Index, step: StepKind) -> Option<Duration> {
-        let failures = self.tries.get(&(component, step)).map_or(1, |tried| tried.failures);
-        if let Some(delay) = self.delay(failures) {
-            return Some(delay);
+        let delay = self.tries.next_step(component, step, self.deadline);
+        if delay.is_none() {
+            self.problems.extend(self.tries.given_up(component, step));
         }
-        if let Some(tried) = self.tries.remove(&(component, step)) {
-            self.problems.push(tried.given_up());
-        }
-        None
+        delay
     }
 
     /// The same for a configuration that could not be read.
     pub(super) fn next_reading(&mut self) -> Option<Duration> {
-        self.readings += 1;
-        self.delay(self.readings)
-    }
-
-    fn delay(&self, failures: u32) -> Option<Duration> {
-        let delay = FIRST_RETRY.saturating_mul(1 << failures.min(10)).min(LAST_RETRY);
-        (Instant::now() + delay < self.deadline).then_some(delay)
+        self.tries.next_reading(self.deadline)
     }
 
     pub(super) fn judged(&mut self, loaded: Loaded<C>) {
@@ -254,7 +231,17 @@ impl<C: 'static> Running<C> {
                 self.phases.validate_ms = ms(candidate.validate);
                 self.phases.plan_ms = ms(planned);
                 self.warnings = bounded(candidate.warnings);
-                self.candidate = Some(candidate.config);
+                // What the last reading that failed told is got over, as with a step that is tried again.
+                self.warnings.append(&mut self.problems);
+                self.record = Some(Arc::new(Record {
+                    generation: self.from.next(),
+                    from: self.from,
+                    id: self.id.clone(),
+                    origin: self.origin.clone(),
+                    changes: Arc::clone(&plan.changes),
+                    config: candidate.config,
+                    restore: self.aim != Aim::Files,
+                }));
                 self.plan = plan;
             }
             Err(rejection) => {
@@ -265,28 +252,24 @@ impl<C: 'static> Running<C> {
         }
     }
 
-    pub(super) fn answered(
-        &mut self,
-        component: Index,
-        name: &str,
-        step: StepKind,
-        elapsed: Duration,
-        ack: Ack,
-    ) {
+    /// How long a step took, whether or not anybody still waited for it.
+    pub(super) fn took(&mut self, component: Index, step: StepKind, elapsed: Duration) {
         let report = self.components.entry(component).or_default();
         match step {
             StepKind::Prepare => report.prepare = elapsed,
             StepKind::Commit => report.commit = elapsed,
             _ => {}
         }
-        let tried = self.tries.remove(&(component, step));
+    }
+
+    /// An answer that was waited for.
+    pub(super) fn answered(&mut self, component: Index, name: &str, step: StepKind, ack: Ack) {
         match (ack, step) {
-            (Ok(()), _) => self.warnings.extend(tried.map(Try::got_over)),
+            (Ok(()), _) => self.warnings.extend(self.tries.got_over(component, step)),
             // What could not be finished does not undo what stands; somebody should know.
             (Err(error), StepKind::Finish) => self.warnings.push(error.into_problem(name)),
             (Err(error), StepKind::Prepare | StepKind::Rollback) if error.class == Class::System => {
-                let failures = tried.map_or(0, |tried| tried.failures) + 1;
-                self.tries.insert((component, step), Try { failures, last: error.into_problem(name) });
+                self.tries.failed(component, step, error.into_problem(name));
             }
             (Err(error), _) => self.problems.push(error.into_problem(name)),
         }
@@ -300,18 +283,19 @@ impl<C: 'static> Running<C> {
                 .push(Problem::new(Class::System, message).hint("is the disk or a network mount stuck?"));
             return;
         }
-        let step = match stage {
-            Stage::Judge | Stage::Prepare => "prepare",
-            Stage::Commit => "commit or probe",
-            Stage::Finish => "finish",
-            Stage::Record => "record",
-            Stage::Rollback { .. } => "rollback",
-            Stage::Replace => "start again",
+        // With the step that may have been tried again.
+        let (step, tried) = match stage {
+            Stage::Judge | Stage::Prepare => ("prepare", Some(StepKind::Prepare)),
+            Stage::Commit => ("commit or probe", None),
+            Stage::Finish => ("finish", None),
+            Stage::Record => ("record", None),
+            Stage::Rollback { .. } => ("rollback", Some(StepKind::Rollback)),
+            Stage::Replace => ("start again", None),
         };
         for component in pending.iter() {
             let name = graph.names()[component];
-            if let Some(tried) = self.tries.remove(&(component, StepKind::Prepare)) {
-                self.problems.push(tried.given_up());
+            if let Some(tried) = tried.and_then(|step| self.tries.given_up(component, step)) {
+                self.problems.push(tried);
                 continue;
             }
             let message = format!("did not answer {step}; given up after {after:.0} ms of the budget");
@@ -325,7 +309,7 @@ impl<C: 'static> Running<C> {
         self.components.entry(component).or_default().replaced = true;
     }
 
-    pub(super) fn lost(&mut self, _component: Index, name: &str, error: StepError) {
+    pub(super) fn lost(&mut self, name: &str, error: StepError) {
         self.problems.push(Problem { class: Class::Critical, ..error.into_problem(name) });
     }
 
@@ -392,6 +376,8 @@ impl<C: 'static> Running<C> {
         site: &dyn Site<C>,
     ) -> Outcome {
         let error = if kind.is_success() { None } else { Outcome::error_text(&self.problems) };
+        // It shares the changes.
+        drop(self.record);
         Outcome {
             id: self.id,
             restored_generation: match self.aim {
@@ -402,7 +388,7 @@ impl<C: 'static> Running<C> {
             durable,
             duration_ms: ms(self.budget.started().elapsed()),
             phases: self.phases,
-            changes: self.plan.changes,
+            changes: Arc::unwrap_or_clone(self.plan.changes),
             components,
             connections: Connections {
                 before: self.before,
@@ -414,24 +400,6 @@ impl<C: 'static> Running<C> {
             errors: self.problems,
             ..Outcome::bare(kind, generation, self.from, self.origin)
         }
-    }
-}
-
-// === impl Try ===
-
-impl Try {
-    /// There was no time for another one.
-    fn given_up(self) -> Problem {
-        let Self { failures, last } = self;
-        let message = format!("{} (tried {failures} times within the budget)", last.message);
-        Problem { message, ..last }
-    }
-
-    /// Another one was good.
-    fn got_over(self) -> Problem {
-        let Self { failures, last } = self;
-        let message = format!("was tried {} times; before the last: {}", failures + 1, last.message);
-        Problem { message, ..last }
     }
 }
 

@@ -107,6 +107,7 @@ impl<S: Stream<Item = Signal> + Unpin> Signals<S> {
         let Some(first) = self.stops.first else { return Poll::Pending };
         if held && !self.stops.insisted {
             let at = first + limit.min(FOREVER);
+            // The limit to which a stop is held back; the end of the hold wakes this earlier.
             let sleep = self.limit.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
             if sleep.deadline() != at {
                 sleep.as_mut().reset(at);

@@ -96,6 +96,7 @@ async fn a_panic_lets_go_on_whatever_thread() {
 async fn a_stop_is_kept_for_the_limit_after_its_arrival_and_no_longer() {
     let (send, mut signals, holder) = channel();
     let _hold = holder.hold();
+    // The clock stands still: time that passes before the stop does not count.
     tokio::time::sleep(LIMIT * 3).await;
     send.send(reload(1)).await.unwrap();
     send.send(stop(2)).await.unwrap();
@@ -115,6 +116,7 @@ async fn the_limit_can_be_changed_while_a_stop_is_kept() {
     send.send(stop(1)).await.unwrap();
     let arrived = tokio::time::Instant::now();
     let reading = tokio::spawn(async move { (signals.next().await, signals) });
+    // The clock stands still until everybody waits, the reading too: half of the limit is over for it then.
     tokio::time::sleep(LIMIT / 2).await;
     holder.set_limit(LIMIT * 5);
     tokio::time::sleep(LIMIT).await;
@@ -189,6 +191,7 @@ async fn a_flood_is_few_signals_and_the_last_one_is_among_them() {
     let (signals, holder) = Signals::new(flood, LIMIT);
     let hold = holder.hold();
     let reading = tokio::spawn(signals.collect::<Vec<_>>());
+    // Under this clock it ends when everybody waits: all has been read by then.
     tokio::time::sleep(LIMIT).await;
     drop(hold);
     assert_eq!(reading.await.unwrap(), [reload(FLOOD)]);

@@ -77,6 +77,7 @@ async fn inbox(state: State, request: HttpRequest) -> HttpResponse {
     let stream = futures::stream::unfold((messages, stopping), |(mut messages, mut stopping)| async move {
         let text = tokio::select! {
             message = messages.recv() => event(&*message?),
+            // Proxies close a response that is silent for long; and a write is how a reader who is gone is found out.
             () = tokio::time::sleep(KEEP_ALIVE) => ": still here\n\n".to_owned(),
             _ = stopping.wait_for(|stopping| *stopping) => return None,
         };

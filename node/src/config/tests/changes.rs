@@ -121,7 +121,7 @@ fn the_keys_of_a_log_file_that_is_switched_off_count() {
         assert_eq!(differing(&running, &next), BTreeSet::from(["logging"]));
     }
     // Nor does a reload open it: its folder does not even exist.
-    assert_eq!(resources(&running, Some(&running), &running.network.listen), []);
+    assert_eq!(resources(&running, Some(&running), &[]), []);
 }
 
 #[test]

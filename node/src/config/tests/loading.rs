@@ -302,8 +302,8 @@ fn what_the_machine_lacks() {
         );
     }
     // Ours on another address of the same port: the node itself makes room.
-    let held =
-        [format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap(), "/ip4/192.0.2.1/tcp/1".parse().unwrap()];
+    let held = [format!("/ip4/127.0.0.1/tcp/{port}"), "/ip4/192.0.2.1/tcp/1".to_owned()]
+        .map(|address| net::Held::listening(net::Endpoint::of(&address.parse().unwrap()).unwrap()));
     assert_eq!(resources(&config, None, &held).len(), 2);
     // The probe has not disturbed who holds the port.
     let client = std::net::TcpStream::connect(taken.local_addr().unwrap()).unwrap();

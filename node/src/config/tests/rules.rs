@@ -220,7 +220,6 @@ fn addresses_to_listen_on() {
     let edits: &[(&str, &str, &str)] = &[
         ("[‸127.0.0.1:9000]", "network.addresses[0]", "is no multiaddr"),
         ("[/ip4/1.2.3.4/tcp/1, ‸/dns4/a.example/tcp/1]", "network.addresses[1]", "names are for peers.yaml"),
-        ("[‸/ip4/1.2.3.4/udp/1/quic-v1]", "network.addresses[0]", "QUIC listeners come with a later release"),
         ("[‸/ip4/1.2.3.4/udp/1]", "network.addresses[0]", "is of no form"),
         ("[‸/ip4/1.2.3.4/tcp/1/ws]", "network.addresses[0]", "is of no form"),
         ("[‸/ip4/1.2.3.4/tcp/99999]", "network.addresses[0]", "is no multiaddr"),
@@ -236,6 +235,13 @@ fn addresses_to_listen_on() {
             "network.addresses[1]",
             "1.2.3.4:1 overlaps with network.addresses[0], 0.0.0.0:1",
         ),
+        (
+            "[/ip6/::/udp/1/quic-v1, /ip6/::/tcp/1, ‸/ip6/::1/udp/1/quic-v1]",
+            "network.addresses[2]",
+            "[::1]:1 overlaps with network.addresses[0], [::]:1",
+        ),
+        ("[‸/dns4/a.example/udp/1/quic-v1]", "network.addresses[0]", "is a name"),
+        ("[‸/ip4/224.0.0.251/udp/1/quic-v1]", "network.addresses[0]", "224.0.0.251 is a multicast address"),
         ("[‸/ip4/224.0.0.251/tcp/1]", "network.addresses[0]", "224.0.0.251 is a multicast address"),
         ("[‸/ip4/255.255.255.255/tcp/1]", "network.addresses[0]", "255.255.255.255 is a broadcast address"),
         ("[‸/ip6/ff02::1/tcp/0]", "network.addresses[0]", "ff02::1 is a multicast address"),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fednode_tests::{Node, Spec};
 use futures::StreamExt as _;
+use net::Identity;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -111,8 +112,10 @@ fn measure(row: &Row, rounds: usize) -> (Samples, Samples) {
     let (mut ours, mut bare) = (Samples::default(), Samples::default());
     for _ in 0..rounds {
         for (stack, samples) in [(Stack::Ours, &mut ours), (Stack::Bare, &mut bare)] {
-            let (_server, target) = Peer::serve(stack);
-            let line = Peer::load(stack, &target, row.streams, row.load);
+            // Members of one another, as in a federation.
+            let who: Vec<_> = (0..row.streams).map(|_| Identity::generate()).collect();
+            let (_server, target) = Peer::serve(stack, &who);
+            let line = Peer::load(stack, &target, &who, row.load);
             let value = match row.load {
                 Load::Flood { .. } => &line["mib_per_s"],
                 Load::PingPong { .. } => &line["round_trip_us"]["p50"],
@@ -128,6 +131,8 @@ async fn under_reloads(options: &Options) -> (Samples, Samples) {
     let mut spec = Spec::new().binary(&options.node);
     spec.conf["logging"]["level"] = json!("warn");
     spec.conf["protocol"] = json!({"rate_limit": {"messages_per_second": 1_000_000, "burst": 1_000_000}});
+    let who = Identity::generate();
+    spec.peers = json!({"peers": [{"public_key": who.public_key().to_string(), "addresses": []}]});
     let mut node = spec.start().await;
     let mut inbox = node.client().events("/v1/messages").await.expect("the inbox opens");
     let received = Arc::new(AtomicU64::new(0));
@@ -143,7 +148,7 @@ async fn under_reloads(options: &Options) -> (Samples, Samples) {
     };
     let lasting = WINDOW * u32::try_from(2 * WINDOWS + 2).unwrap_or(u32::MAX);
     let load = Load::Flood { size: LARGE, lasting };
-    let _load = Peer::begin_load(Stack::Ours, &target, 1, load);
+    let _load = Peer::begin_load(Stack::Ours, &target, &[who], load);
     sleep(WINDOW).await;
     let (mut without, mut with) = (Samples::default(), Samples::default());
     for _ in 0..WINDOWS {

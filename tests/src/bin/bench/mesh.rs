@@ -115,7 +115,7 @@ async fn idle_ours(options: &Options) -> f64 {
 }
 
 async fn idle_bare() -> f64 {
-    let (server, target) = Peer::serve(Stack::Bare);
+    let (server, target) = Peer::serve(Stack::Bare, &[]);
     cost(server.pid(), &target).await
 }
 

@@ -11,6 +11,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
+use net::Identity;
 use serde_json::{Value, json};
 use storage::PeerKey;
 
@@ -56,9 +57,10 @@ pub(crate) struct Target {
 
 /// What this process is to do.
 enum Role {
-    Serve,
-    /// So many peers, each with one stream.
-    Load(Target, usize, Load),
+    /// These are members.
+    Serve(Vec<PeerKey>),
+    /// These peers, each with one stream.
+    Load(Target, Vec<Identity>, Load),
     /// So many peers that say nothing.
     Idle(Target, usize),
 }
@@ -126,16 +128,19 @@ impl Role {
             Some(Target { key: key.parse().ok()?, address: address.parse().ok()? })
         };
         match words[..] {
-            ["serve"] => Some(Self::Serve),
+            ["serve", ref members @ ..] => {
+                Some(Self::Serve(members.iter().map(|key| key.parse().ok()).collect::<Option<_>>()?))
+            }
             ["idle", key, address, count] => Some(Self::Idle(target(key, address)?, count.parse().ok()?)),
-            ["load", key, address, streams, kind, size, much] => {
+            ["load", key, address, kind, size, much, ref who @ ..] => {
                 let size = size.parse().ok()?;
                 let load = match kind {
                     "flood" => Load::Flood { size, lasting: Duration::from_millis(much.parse().ok()?) },
                     "pingpong" => Load::PingPong { size, rounds: much.parse().ok()? },
                     _ => return None,
                 };
-                Some(Self::Load(target(key, address)?, streams.parse().ok()?, load))
+                let who = who.iter().map(|text| Some(Identity::read(text).ok()?.identity));
+                Some(Self::Load(target(key, address)?, who.collect::<Option<_>>()?, load))
             }
             _ => None,
         }
@@ -210,9 +215,11 @@ impl Peer {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("a peer said '{line}': {error}"))
     }
 
-    /// A peer that is connected to.
-    pub(crate) fn serve(stack: Stack) -> (Self, Target) {
-        let mut peer = Self::spawn(stack, &["serve".to_owned()]);
+    /// A peer that is connected to, with these members.
+    pub(crate) fn serve(stack: Stack, members: &[Identity]) -> (Self, Target) {
+        let members = members.iter().map(|member| member.public_key().to_string());
+        let arguments: Vec<_> = std::iter::once("serve".to_owned()).chain(members).collect();
+        let mut peer = Self::spawn(stack, &arguments);
         let line = peer.line();
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
         let key = text("key").parse().expect("a key");
@@ -220,15 +227,16 @@ impl Peer {
     }
 
     /// Puts a load on the target, and says what came of it.
-    pub(crate) fn load(stack: Stack, to: &Target, streams: usize, load: Load) -> Value {
-        Self::begin_load(stack, to, streams, load).line()
+    pub(crate) fn load(stack: Stack, to: &Target, who: &[Identity], load: Load) -> Value {
+        Self::begin_load(stack, to, who, load).line()
     }
 
     /// Puts a load on the target, for as long as this lives.
-    pub(crate) fn begin_load(stack: Stack, to: &Target, streams: usize, load: Load) -> Self {
+    pub(crate) fn begin_load(stack: Stack, to: &Target, who: &[Identity], load: Load) -> Self {
         let [key, address] = to.arguments();
         let [kind, size, much] = load.arguments();
-        let arguments = ["load".to_owned(), key, address, streams.to_string(), kind, size, much];
+        let mut arguments = vec!["load".to_owned(), key, address, kind, size, much];
+        arguments.extend(who.iter().map(Identity::to_text));
         Self::spawn(stack, &arguments)
     }
 

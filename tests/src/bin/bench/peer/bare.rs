@@ -28,20 +28,20 @@ struct Behaviour {
 
 pub(super) async fn run(role: Role) {
     match role {
-        Role::Serve => serve().await,
-        Role::Load(to, streams, load) => {
-            let sent = futures::future::join_all((0..streams).map(|_| send(&to, load))).await;
+        // Whoever comes.
+        Role::Serve(_) => serve().await,
+        Role::Load(to, who, load) => {
+            let sent = futures::future::join_all(who.iter().map(|_| send(&to, load))).await;
             say_sent(&sent);
         }
         Role::Idle(to, count) => {
-            let (connected, mut all) = mpsc::channel(count.max(1));
+            // One after the other: a node lets only so many shake hands at a time.
             for _ in 0..count {
+                let (connected, mut is_connected) = mpsc::channel(1);
                 let mut swarm = swarm();
                 swarm.dial(to.address.clone()).expect("an address");
-                tokio::spawn(drive(swarm, connected.clone()));
-            }
-            for _ in 0..count {
-                all.recv().await;
+                tokio::spawn(drive(swarm, connected));
+                is_connected.recv().await;
             }
             say(&json!({"connected": count}));
             until_dismissed().await;
@@ -124,7 +124,13 @@ async fn send(to: &Target, load: Load) -> Sent {
     let (connected, mut is_connected) = mpsc::channel(1);
     tokio::spawn(drive(swarm, connected));
     is_connected.recv().await.expect("it connects");
-    let stream = control.open_stream(to.peer(), PROTOCOL).await.expect("a stream");
+    let stream = loop {
+        let mut stream = control.open_stream(to.peer(), PROTOCOL).await.expect("a stream");
+        // libp2p-stream lets a stream go again that comes while another is taken over: the first that is answered is one.
+        if exchange(&mut stream, &[]).await.is_ok() {
+            break stream;
+        }
+    };
     match load {
         Load::Flood { size, lasting } => flood(stream, size, lasting).await,
         Load::PingPong { size, rounds } => ping_pong(stream, size, rounds).await,
@@ -160,15 +166,20 @@ async fn flood(stream: Stream, size: usize, lasting: Duration) -> Sent {
 }
 
 async fn ping_pong(mut stream: Stream, size: usize, rounds: usize) -> Sent {
-    let (data, mut ack) = (vec![b'x'; size], [0; HEAD]);
+    let data = vec![b'x'; size];
     let (began, mut round_trips) = (Instant::now(), Samples::default());
     for _ in 0..rounds {
         let sent = Instant::now();
-        stream.write_all(&head(size)).await.expect("the stream holds");
-        stream.write_all(&data).await.expect("the stream holds");
-        stream.flush().await.expect("the stream holds");
-        stream.read_exact(&mut ack).await.expect("the stream holds");
+        exchange(&mut stream, &data).await.expect("the stream holds");
         round_trips.add_us(sent.elapsed());
     }
     Sent::since(began, (size * rounds) as u64, round_trips)
+}
+
+/// One message, and its ack.
+async fn exchange(stream: &mut Stream, data: &[u8]) -> std::io::Result<()> {
+    stream.write_all(&head(data.len())).await?;
+    stream.write_all(data).await?;
+    stream.flush().await?;
+    stream.read_exact(&mut [0; HEAD]).await
 }

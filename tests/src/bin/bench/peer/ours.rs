@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use futures::StreamExt as _;
+use libp2p::Multiaddr;
 use net::{
     Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
     RateLimit, Settings, StartNetwork, View,
@@ -25,16 +26,18 @@ struct Ours {
 
 pub(super) async fn run(role: Role) {
     match role {
-        Role::Serve => {
-            let peer = Ours::start(None);
+        Role::Serve(members) => {
+            let nowhere = |key: &PeerKey| (*key, member(*key, Vec::new()));
+            let peer = Ours::start(Identity::generate(), members.iter().map(nowhere).collect(), true);
             let mut inbox = peer.messages.subscribe(None);
             let reader = actix::spawn(async move { while inbox.recv().await.is_some() {} });
             say_where(peer.key, &peer.view.listeners()[0]);
             until_dismissed().await;
             reader.abort();
         }
-        Role::Load(to, streams, load) => {
-            let peers: Vec<_> = (0..streams).map(|_| Ours::start(Some(&to))).collect();
+        Role::Load(to, who, load) => {
+            let target = || Members::from([(to.key, member(to.key, vec![to.address.clone()]))]);
+            let peers: Vec<_> = who.into_iter().map(|who| Ours::start(who, target(), false)).collect();
             for peer in &peers {
                 peer.view.when(|view| view.connection_count() > 0).await;
             }
@@ -45,23 +48,17 @@ pub(super) async fn run(role: Role) {
     }
 }
 
+fn member(key: PeerKey, addresses: Vec<Multiaddr>) -> Member {
+    Member { key, addresses, name: None, connection_timeout: None, max_retries: None }
+}
+
 // === impl Ours ===
 
 impl Ours {
-    /// One that listens, or one that dials.
-    fn start(dials: Option<&Target>) -> Self {
-        let identity = Identity::generate();
-        let member = |to: &Target| Member {
-            key: to.key,
-            addresses: vec![to.address.clone()],
-            name: None,
-            connection_timeout: None,
-            max_retries: None,
-        };
-        let members: Members = dials.iter().map(|to| (to.key, member(to))).collect();
+    fn start(identity: Identity, members: Members, listens: bool) -> Self {
         let listen = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
         let section = NetworkSection {
-            listen: if dials.is_none() { vec![listen] } else { Vec::new() },
+            listen: if listens { vec![listen] } else { Vec::new() },
             external: Vec::new(),
             membership: Membership::Open,
             limits: Limits {

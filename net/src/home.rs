@@ -1,0 +1,135 @@
+//! A connection keeps the threads that it began on.
+//!
+//! The socket of a connection is driven by the runtime that it was accepted or dialled under, its tasks run on the workers in
+//! office when they are spawned: the handshake's at once, the connection's own when the handshake is over. If the workers
+//! change in between, nothing but this keeps the first ones from ending under the connection.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
+use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::{Multiaddr, PeerId, Transport};
+
+use crate::pool::{Pool, Workers};
+
+/// A QUIC connection that was closed says so in a packet that its driver sends, a task of its own which nobody can wait for:
+/// its workers are kept for so long, also where they are out of office or the node is about to go. One turn of that task is
+/// enough.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The transport `T`, whose connections keep the workers that were in office when they began.
+pub(crate) struct Homed<T> {
+    inner: T,
+    pool: Pool,
+}
+
+/// A share of the workers.
+struct Home(Arc<Workers>);
+
+/// The muxer `M`, with its share.
+pub(crate) struct HomedMuxer<M> {
+    muxer: M,
+    // After the muxer, which may need the runtime to go.
+    _home: Home,
+}
+
+// === impl Home ===
+
+impl Home {
+    fn of(pool: &Pool) -> Self {
+        Self(pool.workers())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        self.0.keep_for(LAST_WORDS);
+    }
+}
+
+// === impl Homed ===
+
+impl<T> Homed<T> {
+    pub(crate) fn new(inner: T, pool: Pool) -> Self {
+        Self { inner, pool }
+    }
+}
+
+type Handshake<T, M> = BoxFuture<'static, Result<(PeerId, HomedMuxer<M>), <T as Transport>::Error>>;
+
+fn at_home<M, E>(
+    handshake: impl Future<Output = Result<(PeerId, M), E>> + Send + 'static,
+    home: Home,
+) -> BoxFuture<'static, Result<(PeerId, HomedMuxer<M>), E>> {
+    async move {
+        let (peer, muxer) = handshake.await?;
+        Ok((peer, HomedMuxer { muxer, _home: home }))
+    }
+    .boxed()
+}
+
+impl<T, M> Transport for Homed<T>
+where
+    T: Transport<Output = (PeerId, M)> + Unpin,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+    T::Error: Send,
+    M: 'static,
+{
+    type Output = (PeerId, HomedMuxer<M>);
+    type Error = T::Error;
+    type ListenerUpgrade = Handshake<T, M>;
+    type Dial = Handshake<T, M>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<T::Error>> {
+        self.inner.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<T::Error>> {
+        Ok(at_home(self.inner.dial(address, options)?, Home::of(&self.pool)))
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, T::Error>> {
+        let event = Pin::new(&mut self.inner).poll(cx);
+        event.map(|event| event.map_upgrade(|handshake| at_home(handshake, Home::of(&self.pool))))
+    }
+}
+
+// === impl HomedMuxer ===
+
+impl<M: StreamMuxer + Unpin> StreamMuxer for HomedMuxer<M> {
+    type Substream = M::Substream;
+    type Error = M::Error;
+
+    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
+        Pin::new(&mut self.muxer).poll_inbound(cx)
+    }
+
+    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
+        Pin::new(&mut self.muxer).poll_outbound(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
+        Pin::new(&mut self.muxer).poll_close(cx)
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, M::Error>> {
+        Pin::new(&mut self.muxer).poll(cx)
+    }
+}

@@ -1,0 +1,44 @@
+//! QUIC: what is frozen when the transport is built, and endpoints that outlive their listeners.
+//!
+//! QUIC version 1 (RFC 9000) with TLS 1.3 and libp2p's certificate extension, ALPN `libp2p` (libp2p spec "TLS"). No 0-RTT, no
+//! connection migration, no Retry: libp2p has none of them.
+
+mod keep;
+mod retiring;
+
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use libp2p::quic::{self, tokio::Transport};
+
+use crate::View;
+pub(crate) use keep::{Connections, Keep};
+pub(crate) use retiring::Retiring;
+
+/// Out of the way of `peers.connection_timeout`, which is live, and ten minutes at most: see `timed`.
+const HANDSHAKE: Duration = Duration::from_secs(20 * 60);
+/// A peer that says nothing for so long is given up by QUIC itself. Longer than two missed pings of the slowest kind
+/// (`protocol.ping_interval`, at most an hour): whether a peer is dead is for the ping to say, as over TCP. A connection goes
+/// by the shorter time of both ends, and other implementations have 10 to 30 s.
+const IDLE: Duration = Duration::from_secs(3 * 60 * 60);
+/// A packet after so much silence. Less than half of the shortest idle time that peers are known to have (10 s, rust-libp2p),
+/// and of what a NAT keeps a UDP mapping for (RFC 4787, REQ-5, names 2 minutes; many keep 30 s).
+const KEEP_ALIVE: Duration = Duration::from_secs(4);
+/// Streams that a peer may have open at one time, as many as over Yamux.
+const STREAMS: u32 = 512;
+/// What a peer may send on one stream before it is read: 20 MiB/s at a round trip of 100 ms.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// The same for a whole connection: what a hostile peer can make this node keep in memory.
+const WINDOW: u32 = 4 * 1024 * 1024;
+
+/// The transport, which shows its endpoints in the view.
+pub(crate) fn transport(keypair: &Keypair, view: View) -> Retiring<Transport> {
+    let mut config = quic::Config::new(keypair);
+    config.handshake_timeout = HANDSHAKE;
+    config.max_idle_timeout = IDLE.as_millis().try_into().unwrap_or(u32::MAX);
+    config.keep_alive_interval = KEEP_ALIVE;
+    config.max_concurrent_stream_limit = STREAMS;
+    config.max_stream_data = STREAM_WINDOW;
+    config.max_connection_data = WINDOW;
+    Retiring::new(Transport::new(config), view)
+}

@@ -1,0 +1,132 @@
+//! What is told and kept of a transaction: its record while it runs, its outcome when it is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::Coordinator;
+use crate::events;
+use crate::machine::{End, Event};
+use crate::source::Configuration;
+use crate::{Transaction, fault};
+
+/// How long after a record could not be written it is tried again.
+const RETRY_RECORD: Duration = Duration::from_secs(1);
+
+impl<C: Configuration> Coordinator<C> {
+    /// Lets the recorder begin while the components prepare: the disk is the slowest of them all.
+    pub(super) fn stage(&self) {
+        let Some(running) = &self.running else { return };
+        let Some(record) = running.record() else { return };
+        if !running.plan.levels.is_empty() {
+            let recorder = Arc::clone(&self.recorder);
+            tokio::task::spawn_blocking(move || recorder.stage(&record));
+        }
+    }
+
+    pub(super) fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
+        let Some(running) = &mut self.running else { return };
+        let Some(record) = running.record() else { return };
+        fault::pass("coordinator::record");
+        let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
+        self.generation = record.generation;
+        self.current.store(Arc::clone(&record.config));
+        running.recording();
+        let recorder = Arc::clone(&self.recorder);
+        let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::write");
+            recorder.record(&record, confirm)
+        });
+        running.confirm_change = confirm;
+        ctx.spawn(work.into_actor(self).map(move |recorded, act, ctx| {
+            fault::pass("coordinator::recorded");
+            let recorded = recorded.unwrap_or_default();
+            let durable = recorded.durable;
+            if let Some(running) = act.running.as_mut().filter(|r| r.transaction == transaction) {
+                running.recorded(recorded);
+            }
+            if !durable {
+                act.retry(ctx);
+            }
+            act.on(Event::Recorded(transaction), ctx);
+        }));
+    }
+
+    /// What could not be written is tried again until it can.
+    pub(super) fn retry(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.retrying, true) {
+            return;
+        }
+        ctx.run_later(RETRY_RECORD, |act, ctx| {
+            let recorder = Arc::clone(&act.recorder);
+            let work = tokio::task::spawn_blocking(move || recorder.retry());
+            ctx.spawn(work.into_actor(act).map(|written, act, ctx| {
+                act.retrying = false;
+                if !written.unwrap_or(false) {
+                    act.retry(ctx);
+                }
+            }));
+        });
+    }
+
+    /// Shows the outcome, then writes the audit line, then answers: in the contract's order of sight.
+    pub(super) fn conclude(&mut self, end: End, ctx: &mut Context<Self>) {
+        if let Some(deadline) = self.deadline.take() {
+            ctx.cancel_future(deadline);
+        }
+        fault::pass("coordinator::conclude");
+        let Some(mut running) = self.running.take() else { return };
+        for handle in running.withdraw_at_end.drain(..) {
+            ctx.cancel_future(handle);
+        }
+        if running.is_unwanted() && end == End::Unchanged {
+            self.board.update(|board| board.running = None);
+            events::emit(&*self.sink, &events::Event::Withdrawn);
+            return;
+        }
+        if end == End::Unchanged
+            && let Some(config) = running.candidate()
+        {
+            // The same values, perhaps in other words: the words are kept, so that the next comparison is a cheap one.
+            self.current.store(config);
+        }
+        match end {
+            End::Committed | End::Unchanged => self.degraded = None,
+            // Everybody is whole again, also those who were broken before; why the program was degraded besides is not over.
+            End::RolledBack => self.board.update(|board| board.degraded.clone_from(&self.degraded)),
+            End::Rejected | End::Failed => {}
+        }
+        // Not before: whoever confirms is to find it written down.
+        self.confirmation_changes(running.confirm_change, ctx);
+        let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
+        let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
+        let outcome = Arc::new(outcome);
+        let broken: Vec<_> = self.machine.broken().iter().map(|index| self.graph.names()[index]).collect();
+        self.board.finished(&outcome, &broken);
+        events::emit(&*self.sink, &events::Event::Finished(&outcome));
+        let recorder = Arc::clone(&self.recorder);
+        let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
+        let work = tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::audit");
+            if is_confirmed {
+                recorder.confirmed();
+            }
+            recorder.audit(&audited);
+            recorder.is_written()
+        });
+        ctx.spawn(work.into_actor(self).map(move |written, act, ctx| {
+            fault::pass("coordinator::answer");
+            if !written.unwrap_or(false) {
+                act.retry(ctx);
+            }
+            for waiter in waiters {
+                waiter.answer(Ok(Arc::clone(&outcome)));
+            }
+            tokio::task::spawn_blocking(move || {
+                fault::pass("coordinator::tidy");
+                tidying.tidy();
+            });
+        }));
+    }
+}

@@ -1,0 +1,112 @@
+//! The way back to a generation: on demand, with the files, and by itself where nobody confirms; the real coordinator under a
+//! paused clock.
+
+mod rig;
+
+use reload::outcome::Kind;
+use reload::{Generation, Trigger};
+use rig::{Fault, Rig, on};
+
+#[test]
+fn a_generation_comes_back_and_the_files_with_it() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        rig.reload().await;
+        let outcome = rig.ask_for(1).await.unwrap().unwrap();
+        assert_eq!(outcome.outcome, Kind::Committed);
+        assert_eq!(outcome.config_generation.get(), 3);
+        assert_eq!((rig.running(), rig.file().store), ([1, 1, 1], 1));
+        // One that fails leaves the files alone.
+        rig.inject("store", "commit", Fault::Refuse);
+        assert_eq!(rig.ask_for(2).await.unwrap().unwrap().outcome, Kind::RolledBack);
+        assert_eq!((rig.running(), rig.file().store), ([1, 1, 1], 1));
+        // What runs already is no new generation; a file that says something else is mended all the same.
+        rig.edit(|c| c.wrong = true);
+        let outcome = rig.ask_for(1).await.unwrap().unwrap();
+        assert_eq!((outcome.outcome, outcome.config_generation.get()), (Kind::Unchanged, 3));
+        assert!(!rig.file().wrong);
+    });
+}
+
+#[test]
+fn different_aims_have_their_turns_one_after_the_other() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        rig.reload().await;
+        rig.edit(|c| c.store = 3);
+        let (running, under_way) = rig.ask_and_hold().await;
+        let (back, files, back_too) = (rig.ask_for(1), rig.ask(), rig.ask_for(1));
+        drop(under_way);
+        let generation = async |asked: rig::Asked| {
+            let outcome = asked.await.unwrap().unwrap();
+            (outcome.outcome, outcome.config_generation.get())
+        };
+        assert_eq!(generation(running).await, (Kind::Committed, 3));
+        assert_eq!(generation(back).await, (Kind::Committed, 4));
+        assert_eq!(generation(back_too).await, (Kind::Committed, 4), "one transaction for both");
+        assert_eq!(generation(files).await, (Kind::Unchanged, 4), "the files say what came back");
+        assert_eq!(rig.running(), [1, 1, 1]);
+    });
+}
+
+#[test]
+fn what_nobody_confirms_goes_back_by_itself() {
+    on(async {
+        let rig = Rig::start();
+        let minute = std::time::Duration::from_secs(60);
+        rig.edit(|c| c.store = 2);
+        let outcome = rig.reload_to_confirm(minute).await;
+        assert_eq!(outcome.outcome, Kind::Committed);
+        let awaited = rig.board().unconfirmed.unwrap();
+        assert_eq!((awaited.target, rig.unconfirmed()), (Generation::FIRST, Some(awaited)));
+        // Another reload meanwhile keeps deadline and target, whether it asks for a confirmation or not.
+        tokio::time::sleep(minute / 2).await;
+        rig.edit(|c| c.log = 2);
+        assert_eq!(rig.reload_to_confirm(10 * minute).await.outcome, Kind::Committed);
+        assert_eq!(rig.board().unconfirmed, Some(awaited));
+        // The first way back fails; it is tried again.
+        rig.inject("store", "commit", Fault::Refuse);
+        tokio::time::sleep(minute / 2).await;
+        while rig.board().unconfirmed.is_some() {
+            tokio::time::sleep(minute / 100).await;
+        }
+        assert_eq!((rig.running(), rig.file().store, rig.unconfirmed()), ([1, 1, 1], 1, None));
+        assert_eq!(
+            rig.audited(),
+            [Kind::Committed, Kind::Committed, Kind::RolledBack, Kind::Committed],
+            "{:#?}",
+            rig.board().last
+        );
+        assert_eq!(rig.board().last.trigger, Trigger::Rollback);
+        assert_eq!(rig.confirm().await.unwrap_err(), reload::Refusal::NothingToConfirm);
+    });
+}
+
+#[test]
+fn what_is_confirmed_stays() {
+    on(async {
+        let rig = Rig::start();
+        let minute = std::time::Duration::from_secs(60);
+        assert_eq!(rig.confirm().await.unwrap_err(), reload::Refusal::NothingToConfirm);
+        rig.edit(|c| c.store = 2);
+        rig.reload_to_confirm(minute).await;
+        let outcome = rig.confirm().await.unwrap();
+        assert_eq!((outcome.outcome, outcome.config_generation.get()), (Kind::Unchanged, 2));
+        assert_eq!((rig.unconfirmed(), rig.board().unconfirmed), (None, None));
+        tokio::time::sleep(2 * minute).await;
+        assert_eq!(rig.running(), [1, 2, 1]);
+        // What changed nothing has nothing to confirm, nor has what failed.
+        rig.reload_to_confirm(minute).await;
+        rig.edit(|c| c.store = 3);
+        rig.inject("store", "probe", Fault::Refuse);
+        rig.reload_to_confirm(minute).await;
+        assert_eq!(rig.confirm().await.unwrap_err(), reload::Refusal::NothingToConfirm);
+        // Going back by hand is an answer too.
+        rig.reload_to_confirm(minute).await;
+        assert_eq!(rig.board().unconfirmed.unwrap().target.get(), 2);
+        assert_eq!(rig.ask_for(2).await.unwrap().unwrap().outcome, Kind::Committed);
+        assert_eq!((rig.unconfirmed(), rig.board().unconfirmed), (None, None));
+    });
+}
