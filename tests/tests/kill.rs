@@ -54,8 +54,7 @@ async fn killed_at(stage: &mut Stage, point: &str, scene: Scene) {
     // A change opens what the way back closes.
     let from = if matches!(scene, Scene::Back | Scene::Rollback) { Side::New } else { Side::Old };
     if stage.side != from {
-        let outcome = stage.change(from).await;
-        assert_eq!(outcome["outcome"], "committed", "{}: {outcome:#}", stage.doing);
+        stage.change_well(from).await;
     }
     let before = Texts::of(stage);
     stand_still_at(stage, point, scene).await;
@@ -601,9 +600,7 @@ async fn what_nobody_confirmed_goes_back_at_the_start_after_a_kill() {
         stage.assert_ground().await;
         stage.assert_in_force().await;
         // As bytes: the next round begins with them.
-        let outcome = stage.change(Side::New).await;
-        assert_eq!(outcome["outcome"], "committed", "{what}: {outcome:#}");
-        let outcome = stage.change(Side::Old).await;
-        assert_eq!(outcome["outcome"], "committed", "{what}: {outcome:#}");
+        stage.change_well(Side::New).await;
+        stage.change_well(Side::Old).await;
     }
 }

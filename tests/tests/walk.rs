@@ -170,16 +170,7 @@ fn judge(what: &str, outcome: &Value, status: &Value, before: Option<u64>) {
 /// A reload without a fault.
 async fn good(stage: &mut Stage, side: Side) {
     let what = format!("the good one after {}", stage.doing);
-    let mut outcome = stage.change(side).await;
-    // A machine under load may need more than the budget; that is not what is looked at here.
-    for _ in 0..3 {
-        if outcome["outcome"] == "rolled_back"
-            && outcome["error"].as_str().is_some_and(|e| e.contains("given up after"))
-        {
-            outcome = stage.change(side).await;
-        }
-    }
-    assert_eq!(outcome["outcome"], "committed", "{what}: {outcome:#}");
+    let outcome = stage.change_well(side).await;
     assert_eq!(outcome["durable"], true, "{what}: {outcome:#}");
     stage.assert_in_force().await;
     let status = stage.status().await;
