@@ -23,6 +23,7 @@ use crate::hush::Hush;
 use crate::post::Post;
 use handler::Complaints;
 pub(crate) use handler::Handler;
+pub use handler::receive;
 
 /// The protocol's name; what may change in its frames is settled by a new version of it.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/fednode/direct/1.0.0");

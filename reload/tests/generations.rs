@@ -85,6 +85,24 @@ fn what_nobody_confirms_goes_back_by_itself() {
 }
 
 #[test]
+fn what_could_not_go_back_may_still_be_confirmed() {
+    on(async {
+        let rig = Rig::start();
+        let minute = std::time::Duration::from_secs(60);
+        rig.edit(|c| c.store = 2);
+        rig.reload_to_confirm(minute).await;
+        rig.inject("store", "commit", Fault::Refuse);
+        // The time is over, the way back has failed, and is not tried again yet.
+        tokio::time::sleep(minute + minute / 120).await;
+        assert_eq!(rig.board().last.outcome, Kind::RolledBack);
+        assert_eq!(rig.confirm().await.unwrap().config_generation.get(), 2);
+        assert_eq!((rig.unconfirmed(), rig.board().unconfirmed), (None, None));
+        tokio::time::sleep(10 * minute).await;
+        assert_eq!(rig.running(), [1, 2, 1]);
+    });
+}
+
+#[test]
 fn what_is_confirmed_stays() {
     on(async {
         let rig = Rig::start();

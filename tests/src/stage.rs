@@ -43,6 +43,8 @@ pub struct Stage {
     second: Port,
     secret: String,
     folder: PathBuf,
+    /// `reload.budget`.
+    pub budget: &'static str,
     /// So that no `peers.yaml` has the bytes of one before.
     writes: u32,
     supervisor: UnixDatagram,
@@ -98,6 +100,7 @@ impl Stage {
             second: Port::free(),
             secret,
             folder,
+            budget: "2s",
             writes: 0,
             supervisor,
         };
@@ -167,7 +170,7 @@ impl Stage {
         conf["logging"]["file_max_size"] = json!("2KiB");
         conf["logging"]["file_max_backups"] = json!(2);
         conf["admin"] = json!({"socket": side.socket()});
-        conf["reload"] = json!({"budget": "2s", "history": 3});
+        conf["reload"] = json!({"budget": self.budget, "history": 3});
         let nobody = json!({"public_key": NOBODY, "addresses": []});
         // Large enough for a blob of its own in the history.
         spec.peers = json!({"peers": if is_new { json!([nobody]) } else { json!([]) }, "padding": padding});

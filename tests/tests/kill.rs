@@ -33,7 +33,7 @@ async fn a_node_that_is_killed_at_any_point_finds_one_whole_generation() {
     let queue = Mutex::new(queue);
     let lane = || async {
         // One folder for many kills, so that what one leaves meets the next.
-        let mut stage = Stage::started().await;
+        let mut stage = patient().await;
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(point) = next else { return };
@@ -47,6 +47,15 @@ async fn a_node_that_is_killed_at_any_point_finds_one_whole_generation() {
         }
     };
     futures::future::join_all((0..LANES).map(|_| lane())).await;
+}
+
+/// A stage whose node is given time on a slow machine: what is killed here has no time to run out.
+async fn patient() -> Stage {
+    let mut stage = Stage::new();
+    stage.budget = "30s";
+    stage.write(Side::Old);
+    stage.start().await;
+    stage
 }
 
 async fn killed_at(stage: &mut Stage, point: &str, scene: Scene) {
@@ -564,7 +573,7 @@ impl Victim {
 
 #[tokio::test]
 async fn what_nobody_confirmed_goes_back_at_the_start_after_a_kill() {
-    let mut stage = Stage::started().await;
+    let mut stage = patient().await;
     for point in
         ["", "restore::keep", "restore::write", "restore::written", "generation::append", "atomic::rename"]
     {

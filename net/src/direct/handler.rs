@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt};
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::swarm::handler::{
     ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
@@ -252,8 +252,12 @@ async fn exchange(
     futures::future::try_join(write, read).await.map(|(never, _): (Infallible, Infallible)| never)
 }
 
-/// Takes in what the peer sends, until the stream ends.
-async fn receive(mut stream: Stream, key: PeerKey, post: Post, view: View) -> WireError {
+/// Takes in what the peer sends, until the stream ends; gives the reason why it did. Over any stream: what a connection calls,
+/// and what a fuzzer does.
+pub async fn receive<S>(mut stream: S, key: PeerKey, post: Post, view: View) -> WireError
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let outcome: Result<Infallible, WireError> = async {
         let Frame::Hello { session } = Frame::read(&mut stream, || 0).await? else {
             return Err(WireError::OutOfTurn);

@@ -33,6 +33,8 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
     for (path, endpoint) in network.chain(local) {
         let is_closing = match Held::standing(&ours, &endpoint) {
             Standing::Ours(_) => continue,
+            // A check: who starts on the file does so when that node is gone, with all its sockets.
+            Standing::InTheWay(_) | Standing::Closing if current.is_none() => continue,
             Standing::InTheWay(held) => {
                 let message = format!("'{}' {}", endpoint.to_multiaddr(), held.obstruction());
                 problems.push(Problem::at(path, message).hint(Held::REMEDY));

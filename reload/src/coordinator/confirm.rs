@@ -99,6 +99,12 @@ impl<C: Configuration> Coordinator<C> {
         self.on(Event::Trigger, ctx);
     }
 
+    /// Whether the way back is under way, or next. Between two tries that failed it is not: what runs may still be confirmed.
+    fn goes_back(&self) -> bool {
+        let runs = self.running.as_ref().is_some_and(|running| self.confirmation.goes_back_to(running.aim));
+        runs || self.waiting.iter().any(|waiter| waiter.reply.is_none())
+    }
+
     /// A transaction ended. Returns whether this leaves nothing to confirm that is still on disk.
     pub(super) fn back_where_it_was(&mut self, aim: Aim, end: End, ctx: &mut Context<Self>) -> bool {
         let Some(awaited) = self.confirmation.awaited.filter(|a| aim == Aim::Generation(a.target)) else {
@@ -137,9 +143,7 @@ impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
         let refusal = match expect {
             _ if self.machine.stopping() => Some(Refusal::Stopping),
             Some(expected) if expected != current => Some(Refusal::Mismatch { expected, current }),
-            _ if self.confirmation.awaited.is_none() || self.confirmation.expired => {
-                Some(Refusal::NothingToConfirm)
-            }
+            _ if self.confirmation.awaited.is_none() || self.goes_back() => Some(Refusal::NothingToConfirm),
             _ => None,
         };
         if let Some(refusal) = refusal {
