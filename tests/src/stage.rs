@@ -156,6 +156,7 @@ impl Stage {
         self.writes += 1;
         let moved = self.moved;
         let (second, padding) = (self.second.loopback(), format!("{}{}", self.writes, "x".repeat(70_000)));
+        let budget = self.budget;
         let spec = self.spec();
         let first = spec.port.loopback();
         let data_dir = if moved { "moved" } else { "data" };
@@ -170,7 +171,7 @@ impl Stage {
         conf["logging"]["file_max_size"] = json!("2KiB");
         conf["logging"]["file_max_backups"] = json!(2);
         conf["admin"] = json!({"socket": side.socket()});
-        conf["reload"] = json!({"budget": self.budget, "history": 3});
+        conf["reload"] = json!({"budget": budget, "history": 3});
         let nobody = json!({"public_key": NOBODY, "addresses": []});
         // Large enough for a blob of its own in the history.
         spec.peers = json!({"peers": if is_new { json!([nobody]) } else { json!([]) }, "padding": padding});
