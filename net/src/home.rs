@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport};
 
+use crate::holding::Holding;
 use crate::pool::{Pool, Workers};
 
 /// A QUIC connection that was closed says so in a packet that its driver sends, a task of its own which nobody can wait for:
@@ -29,14 +29,7 @@ pub(crate) struct Homed<T> {
 }
 
 /// A share of the workers.
-struct Home(Arc<Workers>);
-
-/// The muxer `M`, with its share.
-pub(crate) struct HomedMuxer<M> {
-    muxer: M,
-    // After the muxer, which may need the runtime to go.
-    _home: Home,
-}
+pub(crate) struct Home(Arc<Workers>);
 
 // === impl Home ===
 
@@ -60,15 +53,18 @@ impl<T> Homed<T> {
     }
 }
 
-type Handshake<T, M> = BoxFuture<'static, Result<(PeerId, HomedMuxer<M>), <T as Transport>::Error>>;
+/// A handshake that ends in a connection with its share.
+type AtHome<M, E> = BoxFuture<'static, Result<(PeerId, Holding<M, Home>), E>>;
+
+type Handshake<T, M> = AtHome<M, <T as Transport>::Error>;
 
 fn at_home<M, E>(
     handshake: impl Future<Output = Result<(PeerId, M), E>> + Send + 'static,
     home: Home,
-) -> BoxFuture<'static, Result<(PeerId, HomedMuxer<M>), E>> {
+) -> AtHome<M, E> {
     async move {
         let (peer, muxer) = handshake.await?;
-        Ok((peer, HomedMuxer { muxer, _home: home }))
+        Ok((peer, Holding::new(muxer, home)))
     }
     .boxed()
 }
@@ -81,7 +77,7 @@ where
     T::Error: Send,
     M: 'static,
 {
-    type Output = (PeerId, HomedMuxer<M>);
+    type Output = (PeerId, Holding<M, Home>);
     type Error = T::Error;
     type ListenerUpgrade = Handshake<T, M>;
     type Dial = Handshake<T, M>;
@@ -108,28 +104,5 @@ where
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, T::Error>> {
         let event = Pin::new(&mut self.inner).poll(cx);
         event.map(|event| event.map_upgrade(|handshake| at_home(handshake, Home::of(&self.pool))))
-    }
-}
-
-// === impl HomedMuxer ===
-
-impl<M: StreamMuxer + Unpin> StreamMuxer for HomedMuxer<M> {
-    type Substream = M::Substream;
-    type Error = M::Error;
-
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
-        Pin::new(&mut self.muxer).poll_inbound(cx)
-    }
-
-    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
-        Pin::new(&mut self.muxer).poll_outbound(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
-        Pin::new(&mut self.muxer).poll_close(cx)
-    }
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, M::Error>> {
-        Pin::new(&mut self.muxer).poll(cx)
     }
 }

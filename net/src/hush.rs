@@ -72,6 +72,7 @@ impl Hush {
         if window.left_out == 1 && !may {
             let hush = self.clone();
             self.pool.spawn_for_good(async move {
+                // The window itself: the count is written when it is over.
                 tokio::time::sleep(WINDOW).await;
                 hush.settle(kind);
             });

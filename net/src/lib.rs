@@ -15,6 +15,7 @@ mod farewell;
 #[cfg(test)]
 mod fixtures;
 pub mod goodbye;
+mod holding;
 mod home;
 mod host;
 mod hush;

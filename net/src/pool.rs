@@ -60,6 +60,7 @@ impl Workers {
     pub(crate) fn keep_for(self: &Arc<Self>, time: Duration) {
         let share = Arc::clone(self);
         drop(self.handle.spawn(async move {
+            // What is done meanwhile tells nobody that it is done.
             tokio::time::sleep(time).await;
             drop(share);
         }));

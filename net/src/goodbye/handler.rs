@@ -120,6 +120,7 @@ impl ConnectionHandler for Handler {
         }
         match &mut self.parting {
             Parting::Due(reason) => {
+                // A bound: whoever does not hear it by then is closed without.
                 self.parting = Parting::UnderWay(*reason, tokio::time::sleep(GRACE).boxed(), None);
                 let protocol = SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), ());
                 Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol })

@@ -15,11 +15,11 @@ use std::time::Instant;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
-use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport};
 
 use super::keep::{Connections, Keep};
+use crate::holding::Holding;
 use crate::{Endpoint, Held, View};
 
 /// Newcomers at retired endpoints that are turned away in one poll; then others get their turn.
@@ -67,13 +67,8 @@ enum News<E> {
     Closed(ListenerId, Result<(), E>),
 }
 
-/// The muxer `M` of a connection that holds its endpoint open, if it came in.
-#[derive(Debug)]
-pub(crate) struct Counted<M> {
-    muxer: M,
-    // After the muxer: the endpoint may close when this is gone.
-    _keep: Option<Keep>,
-}
+/// A connection, which holds its endpoint open if it came in.
+type Counted<M> = Holding<M, Option<Keep>>;
 
 // === impl Open ===
 
@@ -150,7 +145,7 @@ impl<T: Transport> Retiring<T> {
                 let keep = open.connections.keep();
                 let upgrade = async move {
                     let (peer, muxer) = upgrade.await?;
-                    Ok((peer, Counted { muxer, _keep: Some(keep) }))
+                    Ok((peer, Holding::new(muxer, Some(keep))))
                 };
                 let upgrade = upgrade.boxed();
                 Some(TransportEvent::Incoming { listener_id, upgrade, local_addr, send_back_addr })
@@ -251,7 +246,7 @@ where
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<T::Error>> {
         let dial = self.inner.dial(address, options)?;
-        let dial = dial.map(|dialled| dialled.map(|(peer, muxer)| (peer, Counted { muxer, _keep: None })));
+        let dial = dial.map(|dialled| dialled.map(|(peer, muxer)| (peer, Holding::new(muxer, None))));
         Ok(dial.boxed())
     }
 
@@ -284,28 +279,5 @@ where
         }
         cx.waker().wake_by_ref();
         Poll::Pending
-    }
-}
-
-// === impl Counted ===
-
-impl<M: StreamMuxer + Unpin> StreamMuxer for Counted<M> {
-    type Substream = M::Substream;
-    type Error = M::Error;
-
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
-        Pin::new(&mut self.muxer).poll_inbound(cx)
-    }
-
-    fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<M::Substream, M::Error>> {
-        Pin::new(&mut self.muxer).poll_outbound(cx)
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), M::Error>> {
-        Pin::new(&mut self.muxer).poll_close(cx)
-    }
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, M::Error>> {
-        Pin::new(&mut self.muxer).poll(cx)
     }
 }
