@@ -24,6 +24,7 @@ use crate::muxer::Yamux;
 use crate::ping::Ping;
 use crate::pool::Pool;
 use crate::post::Post;
+use crate::services::{Services, Tunnels};
 use crate::timed::{Doorstep, Timed};
 use crate::{Identity, NetworkSection, View, quic, resolver};
 
@@ -43,6 +44,7 @@ pub(crate) struct Host {
     ping: Ping,
     pub(crate) identify: identify::Behaviour,
     direct: Direct,
+    services: Tunnels,
     pub(crate) goodbye: Goodbye,
 }
 
@@ -59,6 +61,7 @@ pub(crate) fn build(
     section: &NetworkSection,
     pool: &Pool,
     post: &Post,
+    services: &Services,
     view: &View,
 ) -> io::Result<Built> {
     let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(section)));
@@ -77,6 +80,7 @@ pub(crate) fn build(
         ping: Ping::new(post.clone()),
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone(), hush.clone()),
+        services: Tunnels::new(services.clone(), Arc::clone(&rules)),
         goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.

@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Violation,
     /// Connections of peers that are no members come and go.
     Stranger,
+    /// A stream to a service was refused, or a local connection led nowhere.
+    Service,
 }
 
 /// Says what may be written. Cheap to clone.
@@ -46,13 +48,14 @@ struct Window {
 // === impl Kind ===
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Denied, Self::Violation, Self::Stranger];
+    const ALL: [Self; 4] = [Self::Denied, Self::Violation, Self::Stranger, Self::Service];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Denied => "peer_denied",
-            Self::Violation => "a peer broke the rules of direct messages",
+            Self::Violation => "a peer broke the rules of a protocol",
             Self::Stranger => "connections of strangers",
+            Self::Service => "refusals of services",
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The [`network`] actor owns the libp2p swarm: listeners, dials, limits, membership. The [`protocol`] actor puts into
 //! force what is configured of the protocols. They share a [`Post`], through which [`Messages`] reach the connections without passing
-//! an actor's mailbox, and a [`View`], which anybody may read at any time.
+//! an actor's mailbox, [`Services`], whose streams do not pass one either, and a [`View`], which anybody may read at any time.
 
 mod address;
 mod crossed;
@@ -35,6 +35,7 @@ pub mod protocol;
 mod quic;
 mod resolver;
 pub mod section;
+pub mod services;
 mod timed;
 pub mod view;
 pub mod wire;
@@ -55,6 +56,7 @@ pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
+pub use services::{Metered, Services};
 pub use view::{ConnectionView, Counted, Direction, FailingListener, MemberState, MemberView, View};
 
 /// The fault points of this crate.

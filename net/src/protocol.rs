@@ -1,7 +1,7 @@
 //! The protocol actor: puts the protocol's section into force.
 //!
-//! It holds nothing that its replacement would lose: settings, outboxes, inbox and subscriptions are in the [`Post`]. Direct
-//! messages do not pass it: see [`Messages`](crate::Messages).
+//! It holds nothing that its replacement would lose: settings, outboxes, inbox and subscriptions are in the [`Post`], listeners and
+//! what is exposed in [`Services`]. Neither direct messages nor streams of services pass it: see [`Messages`](crate::Messages).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,12 +11,20 @@ use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, don
 
 use crate::ProtocolSection;
 use crate::post::{Post, Settings};
+use crate::services::{Office, Reserved, Services};
 
 /// The actor. May be replaced by a successor at any time.
 #[derive(Debug)]
 pub struct Protocol {
     post: Post,
-    books: Books<ProtocolSection, ()>,
+    office: Office,
+    books: Books<ProtocolSection, Prepared>,
+}
+
+/// What a preparation acquires: ports that nobody else can take.
+#[derive(Debug)]
+pub struct Prepared {
+    doors: Vec<Reserved>,
 }
 
 // === impl Protocol ===
@@ -25,10 +33,16 @@ impl Protocol {
     /// Starts the actor on its own arbiter, and puts the section's values into force. To be called inside an actix system;
     /// called again for a successor.
     #[must_use]
-    pub fn start(section: Arc<ProtocolSection>, post: Post) -> Addr<Self> {
+    pub fn start(section: Arc<ProtocolSection>, post: Post, services: &Services) -> Addr<Self> {
         post.set(Settings::from(&*section));
+        let office = services.take_office();
+        match office.establish(&section) {
+            Ok(shut) => services.spawn(shut),
+            // The probe says so, too, until a reload mends it.
+            Err(error) => tracing::error!(%error, "the services are not as they are configured"),
+        }
         let arbiter = Arbiter::new();
-        Self::start_in_arbiter(&arbiter.handle(), move |_| Self { post, books: Books::new(section) })
+        Self::start_in_arbiter(&arbiter.handle(), move |_| Self { post, office, books: Books::new(section) })
     }
 }
 
@@ -53,34 +67,54 @@ impl Handler<Reconfigure<ProtocolSection>> for Protocol {
 impl Reconfigurable for Protocol {
     const NAME: &'static str = "protocol";
     type Section = ProtocolSection;
-    type Prepared = ();
+    type Prepared = Prepared;
 
-    fn books(&mut self) -> &mut Books<ProtocolSection, ()> {
+    fn books(&mut self) -> &mut Books<ProtocolSection, Prepared> {
         &mut self.books
     }
 
-    fn prepare(&mut self, _: &Arc<ProtocolSection>, _: Instant) -> StepFuture<()> {
-        // Values only; topics and services will acquire something here.
-        done(Ok(()))
+    fn prepare(&mut self, next: &Arc<ProtocolSection>, _: Instant) -> StepFuture<Prepared> {
+        done(self.office.prepare(next).map(|doors| Prepared { doors }))
     }
 
-    fn commit(&mut self, (): (), next: &Arc<ProtocolSection>, _: &mut Self::Context) -> StepFuture<()> {
+    fn commit(
+        &mut self,
+        prepared: Prepared,
+        next: &Arc<ProtocolSection>,
+        _: &mut Self::Context,
+    ) -> StepFuture<()> {
         self.post.set(Settings::from(&**next));
-        done(Ok(()))
+        done(self.office.commit(prepared.doors, next))
     }
 
     fn restore(&mut self, before: &Arc<ProtocolSection>, _: &mut Self::Context) -> StepFuture<()> {
         self.post.set(Settings::from(&**before));
-        done(Ok(()))
+        match self.office.establish(before) {
+            Ok(shut) => Box::pin(async move {
+                shut.await;
+                Ok(())
+            }),
+            Err(error) => done(Err(error)),
+        }
     }
 
     fn probe(&mut self) -> StepFuture<()> {
         let expected = Settings::from(&**self.books.section());
         let found = self.post.settings();
         done(if found == expected {
-            Ok(())
+            self.office.probe(self.books.section())
         } else {
             Err(StepError::component("connections go by other settings than the section says"))
         })
+    }
+
+    fn finish(&mut self, _: &mut Self::Context) -> StepFuture<()> {
+        match self.office.shut_others(self.books.section()) {
+            Ok(shut) => Box::pin(async move {
+                shut.await;
+                Ok(())
+            }),
+            Err(error) => done(Err(error)),
+        }
     }
 }

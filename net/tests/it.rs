@@ -14,5 +14,7 @@ mod messages;
 mod pairs;
 #[path = "it/quic.rs"]
 mod quic;
+#[path = "it/services.rs"]
+mod services;
 #[path = "it/threads.rs"]
 mod threads;

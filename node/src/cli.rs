@@ -112,6 +112,8 @@ enum Command {
     },
     /// Show what the node does
     Status,
+    /// Show which services are exposed and connected, and what goes through them
+    Services,
     /// Show who this node is
     Id,
     /// Make a new key pair
@@ -156,6 +158,7 @@ pub fn main() -> ExitCode {
         }
         Command::History { limit } => on_runtime(ask::history(&common, limit)),
         Command::Status => on_runtime(ask::status(&common)),
+        Command::Services => on_runtime(ask::services(&common)),
         Command::Demo => on_runtime(crate::demo::run(common.json)),
     }
 }

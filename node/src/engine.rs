@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use net::View;
+use net::{Services, View};
 use reload::events::{Event, Sink};
 use reload::machine::State;
 use reload::plan::{Change, Closing};
@@ -15,7 +15,7 @@ use reload::{Class, Problem};
 
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::history::History;
-use crate::limits;
+use crate::{limits, lingering};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
 use crate::start_from::from_history;
@@ -38,6 +38,8 @@ impl Configuration for Config {
 pub struct Files {
     /// Tells which ports are the node's own.
     pub view: View,
+    /// Tells which streams are open.
+    pub services: Services,
     /// What older generations said, and which files are held.
     pub history: Arc<History>,
 }
@@ -66,6 +68,9 @@ impl Source<Config> for Files {
             let Loaded { config, mut warnings, read, .. } = loaded;
             warnings.extend(limits::too_few_descriptors(config.network.limits.connections));
             warnings.extend(self.retiring(&config));
+            let mut lingering = lingering::streams(&self.services, &current.protocol, &config.protocol);
+            config.locate(&mut lingering);
+            warnings.extend(lingering);
             if *which == Which::Own || *which == Which::OwnToLook {
                 warnings.extend(held.paths().iter().map(|path| passed_over(path)));
             }

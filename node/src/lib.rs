@@ -13,6 +13,7 @@ pub mod engine;
 pub mod faults;
 pub mod history;
 pub mod limits;
+mod lingering;
 pub mod logging;
 pub mod metrics;
 pub mod node;

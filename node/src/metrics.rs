@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use net::{Direction, MemberState, View};
+use net::{Direction, MemberState, Services, View};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -70,7 +70,7 @@ impl EncodeLabelValue for Label {
 impl Metrics {
     /// The registry with everything in it.
     #[must_use]
-    pub fn new(board: Arc<Board>, view: View, current: Current) -> Self {
+    pub fn new(board: Arc<Board>, view: View, services: Services, current: Current) -> Self {
         let histogram = || Histogram::new(RELOAD_BUCKETS);
         let mut metrics = Self {
             registry: Registry::default(),
@@ -108,7 +108,7 @@ impl Metrics {
             "Connections that a new configuration forbade",
             metrics.closed.clone(),
         );
-        registry.register_collector(Box::new(Now { board, view, current }));
+        registry.register_collector(Box::new(Now { board, view, services, current }));
         metrics
     }
 
@@ -178,6 +178,7 @@ impl Sink for Metrics {
 struct Now {
     board: Arc<Board>,
     view: View,
+    services: Services,
     current: Current,
 }
 
@@ -295,6 +296,23 @@ impl Collector for Now {
                 (&[("direction", "received")], counts.bytes_received),
             ],
         )?;
+        // Labelled by names that the configuration has, or had while a stream of it is open.
+        let services = self.services.by_name();
+        let open: Vec<_> = services.iter().map(|(name, metered)| (name.as_str(), metered.open)).collect();
+        Self::gauges(
+            encoder,
+            ("fednode_service_streams", "Open streams of services", "service"),
+            &open,
+        )?;
+        let labels: Vec<_> = services
+            .iter()
+            .flat_map(|(name, metered)| {
+                let label = |direction| [("service", name.as_str()), ("direction", direction)];
+                [(label("sent"), metered.sent), (label("received"), metered.received)]
+            })
+            .collect();
+        let bytes: Vec<_> = labels.iter().map(|(labels, bytes)| (&labels[..], *bytes)).collect();
+        Self::counters(encoder, ("fednode_service_bytes", "Bytes through streams of services"), &bytes)?;
         Self::counters(
             encoder,
             ("fednode_peers_denied", "Connections that were refused"),

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
-use net::{Messages, Network, Post, Protocol, Settings, StartNetwork, View};
+use net::{Messages, Network, Post, Protocol, Services, Settings, StartNetwork, View};
 use reload::signal::Signal;
 use reload::{
-    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Reconfigure, Reload, StepError, Stop,
-    Trigger, fault,
+    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Reconfigure, Reload, StepError,
+    Stop, Trigger, fault,
 };
 use storage::{DataDir, PeerStore};
 use tokio::sync::watch;
@@ -46,6 +46,7 @@ pub struct Node {
     history: Arc<History>,
     /// Requests of the admin socket that are being answered.
     requests: Requests,
+    services: Services,
     stopping: watch::Sender<bool>,
     /// Held for as long as the process lives; its drop removes the pid file.
     data_dir: DataDir,
@@ -65,6 +66,9 @@ pub enum StartError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The address of a connected service cannot be listened on. Has key and remedy.
+    #[error("{0}")]
+    Services(Box<Problem>),
     /// A bug: the components' dependencies are no graph.
     #[error(transparent)]
     Graph(#[from] reload::graph::GraphError),
@@ -104,19 +108,22 @@ impl Node {
         let members = Live::new(Arc::clone(&config.peers.members));
         let view = View::new();
         let post = Post::new(Settings::from(&*config.protocol));
+        let services = Services::new();
         let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
         let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
         let network = Network::start(StartNetwork {
             identity: config.identity().clone(),
             section: Arc::clone(&config.network),
             post: post.clone(),
+            services: services.clone(),
             view: view.clone(),
         })?;
         // Upstream's words; what peers.yaml wants is the key that the peer id holds.
         tracing::info!(peer_id = %key.peer_id(), public_key = %key, "For peers.yaml, use peer ID");
+        services.open(&config.protocol).map_err(|error| StartError::Services(Box::new(error.into_problem("protocol"))))?;
         let start_protocol = {
-            let post = post.clone();
-            move |section| Protocol::start(section, post.clone())
+            let (post, services) = (post.clone(), services.clone());
+            move |section| Protocol::start(section, post.clone(), &services)
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
@@ -128,7 +135,12 @@ impl Node {
         let Begun { generation, outcome, degraded } = startup::begin(&history, &config, began).await;
         let board = Board::new(outcome, degraded);
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
-        let metrics = Arc::new(Metrics::new(Arc::clone(&board), view.clone(), Arc::clone(&current)));
+        let metrics = Arc::new(Metrics::new(
+            Arc::clone(&board),
+            view.clone(),
+            services.clone(),
+            Arc::clone(&current),
+        ));
         let (stopping, stopped) = watch::channel(false);
         let (servers, requests) = (Servers::default(), Requests::default());
         let state = Arc::new(AdminState {
@@ -139,6 +151,7 @@ impl Node {
             coordinator: OnceLock::new(),
             view: view.clone(),
             messages: Messages::new(post.clone(), view.clone()),
+            services: services.clone(),
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
             checks: vec![
@@ -177,7 +190,11 @@ impl Node {
                         .replaceable(start_admin),
                 ),
             ],
-            source: Arc::new(Files { view: view.clone(), history: Arc::clone(&history) }),
+            source: Arc::new(Files {
+                view: view.clone(),
+                services: services.clone(),
+                history: Arc::clone(&history),
+            }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
             sink: watching.beside(Listeners { metrics }),
@@ -205,6 +222,7 @@ impl Node {
             admin,
             history,
             requests,
+            services,
             stopping,
             data_dir,
         })
@@ -277,7 +295,9 @@ impl Node {
         fault::pass("stop::halted");
         // A message that is on its way gets its answer, if the time for it leaves enough for the rest.
         let patience = self.current.load().node.shutdown_timeout.saturating_sub(2 * CLOSE_WITHIN);
-        let _ = tokio::time::timeout(patience, self.requests.wait_until_none()).await;
+        // So does a stream of a service, for as long as something moves on it.
+        let answered = tokio::time::timeout(patience, self.requests.wait_until_none());
+        let _ = futures::future::join(answered, self.services.drain(patience)).await;
         let _ =
             tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown { within: GOODBYE }))
                 .await;

@@ -15,6 +15,7 @@ use crate::host::{self, Built};
 use crate::listeners::{Held, Listeners, Reservation, ReserveError};
 use crate::pool::Pool;
 use crate::post::Post;
+use crate::services::Services;
 use crate::{Identity, NetworkSection, Transport, View};
 
 /// What the network starts with.
@@ -26,6 +27,8 @@ pub struct StartNetwork {
     pub section: Arc<NetworkSection>,
     /// Where messages go to and come from; shared with the protocol actor.
     pub post: Post,
+    /// What is exposed and connected; shared with the protocol actor.
+    pub services: Services,
     /// Where the network shows itself.
     pub view: View,
 }
@@ -61,13 +64,14 @@ impl Network {
     /// # Errors
     /// If an address cannot be listened on, or the machine refuses threads; then nothing is left open.
     pub fn start(start: StartNetwork) -> Result<Link<Self>, StartError> {
-        let StartNetwork { identity, section, post, view } = start;
+        let StartNetwork { identity, section, post, services, view } = start;
         let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
         let workers = pool.workers();
         let Built { mut swarm, rules, hush } = {
             let _entered = workers.enter();
-            host::build(&identity, &section, &pool, &post, &view).map_err(StartError::Host)?
+            host::build(&identity, &section, &pool, &post, &services, &view).map_err(StartError::Host)?
         };
+        services.attach(pool.clone(), hush.clone(), view.clone());
         let mut listeners = Listeners::default();
         for configured in &section.listen {
             let reservation = Reservation::new(configured, &held(&listeners, &view))?;

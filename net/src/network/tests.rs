@@ -67,6 +67,7 @@ impl Scene {
         };
         let view = View::new();
         let network = Network::start(StartNetwork {
+            services: crate::Services::new(),
             identity: Identity::generate(),
             section: Arc::new(section),
             post: Post::new(settings),

@@ -2,6 +2,7 @@
 
 mod messages;
 mod reloads;
+mod services;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(web::resource("/admin/peers").get(peers).default_service(web::to(wrong_method)))
         .configure(reloads::configure)
         .configure(messages::configure)
+        .configure(services::configure)
         .default_service(web::to(|request: HttpRequest| async move {
             error(StatusCode::NOT_FOUND, "Not found", &format!("there is no {}", request.path()))
         }));

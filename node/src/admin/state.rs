@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
-use net::{Held, Messages, View};
+use net::{Held, Messages, Services, View};
 use reload::{Ack, Board, Coordinator, InFlight};
 use serde_json::{Value, json};
 use storage::PeerKey;
@@ -39,6 +39,8 @@ pub struct AdminState {
     pub view: View,
     /// Direct messages.
     pub messages: Messages,
+    /// Figures of services.
+    pub services: Services,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Generations and the audit log.

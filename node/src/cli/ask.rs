@@ -132,6 +132,16 @@ pub(super) async fn status(common: &Common) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// Shows services and their streams.
+pub(super) async fn services(common: &Common) -> ExitCode {
+    match get(common, "/admin/services").await {
+        Ok(answer) if common.json => print_json(&answer),
+        Ok(answer) => print(&render::services(&answer)),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
+}
+
 /// The sockets that a node on the same data folder has; none where no node runs.
 pub(super) fn held_by_running(common: &Common) -> Vec<Held> {
     let mut held = Vec::new();

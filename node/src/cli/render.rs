@@ -1,5 +1,7 @@
 //! Outcomes, status and history for people. Nothing here is coloured: it reads the same in a pipe.
 
+mod services;
+
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -7,6 +9,8 @@ use reload::Problem;
 use reload::outcome::{Kind, Outcome, Phases};
 use reload::plan::Change;
 use serde_json::Value;
+
+pub(crate) use services::services;
 
 /// `1 problem`, `2 problems`.
 pub(crate) fn count(n: usize, thing: &str) -> String {

@@ -9,8 +9,6 @@ use super::Config;
 pub(super) fn not_in_effect(config: &Config) -> Vec<Problem> {
     let asked = [
         (!config.protocol.topics.is_empty(), "protocol.topics", "broadcast topics"),
-        (!config.protocol.expose.is_empty(), "protocol.services.expose", "services"),
-        (!config.protocol.connect.is_empty(), "protocol.services.connect", "services"),
         (config.admin.listen.is_some(), "admin.listen", "the admin API on a TCP address"),
     ];
     asked

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use libp2p::Multiaddr;
 use net::{
     Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
-    RateLimit, Settings, StartNetwork, View,
+    RateLimit, Services, Settings, StartNetwork, View,
 };
 use reload::Link;
 use storage::{Member, Members, PeerKey};
@@ -84,12 +84,12 @@ impl Ours {
             connect: Vec::new(),
         };
         let (view, post) = (View::new(), Post::new(Settings::from(&protocol)));
-        let key = identity.public_key();
+        let (services, key) = (Services::new(), identity.public_key());
         let start =
-            StartNetwork { identity, section: Arc::new(section), post: post.clone(), view: view.clone() };
+            StartNetwork { identity, section: Arc::new(section), post: post.clone(), services: services.clone(), view: view.clone() };
         let network = Network::start(start).expect("the network starts");
         let messages = Messages::new(post.clone(), view.clone());
-        let protocol = Protocol::start(Arc::new(protocol), post);
+        let protocol = Protocol::start(Arc::new(protocol), post, &services);
         Self { key, view, messages, _protocol: protocol, _network: network }
     }
 

@@ -1,0 +1,78 @@
+//! The behaviour that gives each connection its handler of services.
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
+    ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId};
+use storage::PeerKey;
+
+use super::handler::{Handler, Places};
+use super::{Caller, Services};
+use crate::address::ip_of;
+use crate::membership::LiveRules;
+
+/// See the module. Keeps nothing.
+#[derive(Debug)]
+pub(crate) struct Tunnels {
+    services: Services,
+    rules: LiveRules,
+}
+
+// === impl Tunnels ===
+
+impl Tunnels {
+    pub(crate) fn new(services: Services, rules: LiveRules) -> Self {
+        Self { services, rules }
+    }
+
+    fn handler(&self, peer: PeerId, address: &Multiaddr) -> Handler {
+        let key = PeerKey::from_peer_id(&peer).ok();
+        // As the muxer was told a moment ago.
+        let is_member = self.rules.load().is_member(key.as_ref());
+        let places = if is_member { Places::MEMBER } else { Places::STRANGER };
+        let caller = Caller { peer, key, ip: ip_of(address) };
+        Handler::new(caller, self.services.clone(), self.services.line(peer), places)
+    }
+}
+
+impl NetworkBehaviour for Tunnels {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer, remote))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer, address))
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
