@@ -34,11 +34,11 @@ use crate::address::Block;
 use crate::hush::{Hush, Kind};
 use crate::pool::Pool;
 use crate::{ConnectedService, ExposedService, View};
+pub(crate) use door::Reserved;
 use exposed::{Offer, Offers};
 use line::{Call, Line, Route};
 use meter::{Ledger, Meter, Role, Seat};
 pub use meter::{MAX_STREAMS, MAX_STREAMS_PER_SERVICE, Metered};
-pub(crate) use door::Reserved;
 pub(crate) use office::Office;
 use pump::Cut;
 pub(crate) use tunnels::Tunnels;
@@ -215,8 +215,9 @@ impl Services {
         if self.0.stopping.load(Ordering::SeqCst) {
             return Err(Status::Stopping);
         }
-        let is_member =
-            caller.key.is_some_and(|key| self.0.ground.get().is_some_and(|ground| ground.view.is_member(&key)));
+        let is_member = caller
+            .key
+            .is_some_and(|key| self.0.ground.get().is_some_and(|ground| ground.view.is_member(&key)));
         self.0.offers.load().find(name, caller.key, is_member).cloned()
     }
 
@@ -253,7 +254,9 @@ impl Caller {
     fn tell_end(&self, service: &str, ended: Result<(), Cut>) {
         match ended {
             Ok(()) => tracing::debug!(%service, peer_id = %self.peer, "a stream of a service has ended"),
-            Err(error) => tracing::debug!(%service, peer_id = %self.peer, %error, "a stream of a service was cut"),
+            Err(error) => {
+                tracing::debug!(%service, peer_id = %self.peer, %error, "a stream of a service was cut")
+            }
         }
     }
 

@@ -15,10 +15,10 @@ use reload::{Class, Problem};
 
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::history::History;
-use crate::{limits, lingering};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
 use crate::start_from::from_history;
+use crate::{limits, lingering};
 
 impl Configuration for Config {
     fn changes(&self, next: &Self) -> Vec<Change> {

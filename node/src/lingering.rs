@@ -4,7 +4,11 @@ use net::{Metered, ProtocolSection, Services};
 use reload::Problem;
 
 /// A warning for each service that `next` removes or leads elsewhere while streams of it are open.
-pub(crate) fn streams(services: &Services, current: &ProtocolSection, next: &ProtocolSection) -> Vec<Problem> {
+pub(crate) fn streams(
+    services: &Services,
+    current: &ProtocolSection,
+    next: &ProtocolSection,
+) -> Vec<Problem> {
     let exposed = current.expose.iter().filter(|service| !next.expose.contains(service)).map(|service| {
         let stays = next.expose.iter().any(|other| other.name == service.name);
         ("protocol.services.expose", &service.name, stays, services.exposed(service))

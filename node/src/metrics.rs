@@ -299,11 +299,7 @@ impl Collector for Now {
         // Labelled by names that the configuration has, or had while a stream of it is open.
         let services = self.services.by_name();
         let open: Vec<_> = services.iter().map(|(name, metered)| (name.as_str(), metered.open)).collect();
-        Self::gauges(
-            encoder,
-            ("fednode_service_streams", "Open streams of services", "service"),
-            &open,
-        )?;
+        Self::gauges(encoder, ("fednode_service_streams", "Open streams of services", "service"), &open)?;
         let labels: Vec<_> = services
             .iter()
             .flat_map(|(name, metered)| {

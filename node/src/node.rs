@@ -120,7 +120,9 @@ impl Node {
         })?;
         // Upstream's words; what peers.yaml wants is the key that the peer id holds.
         tracing::info!(peer_id = %key.peer_id(), public_key = %key, "For peers.yaml, use peer ID");
-        services.open(&config.protocol).map_err(|error| StartError::Services(Box::new(error.into_problem("protocol"))))?;
+        services
+            .open(&config.protocol)
+            .map_err(|error| StartError::Services(Box::new(error.into_problem("protocol"))))?;
         let start_protocol = {
             let (post, services) = (post.clone(), services.clone());
             move |section| Protocol::start(section, post.clone(), &services)
@@ -135,12 +137,8 @@ impl Node {
         let Begun { generation, outcome, degraded } = startup::begin(&history, &config, began).await;
         let board = Board::new(outcome, degraded);
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
-        let metrics = Arc::new(Metrics::new(
-            Arc::clone(&board),
-            view.clone(),
-            services.clone(),
-            Arc::clone(&current),
-        ));
+        let metrics =
+            Arc::new(Metrics::new(Arc::clone(&board), view.clone(), services.clone(), Arc::clone(&current)));
         let (stopping, stopped) = watch::channel(false);
         let (servers, requests) = (Servers::default(), Requests::default());
         let state = Arc::new(AdminState {

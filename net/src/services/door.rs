@@ -67,11 +67,15 @@ impl Reserved {
     pub(super) fn new(listen: SocketAddr, ours: &[SocketAddr]) -> Result<Self, StepError> {
         let reserve = || {
             if !ours.iter().any(|own| overlap(*own, listen)) {
-                // Without sharing, the port is refused if anybody listens there, whatever they share.
-                bind(listen, false)?;
+                // Refused if anybody listens there, whatever they share.
+                bind(listen, Sharing { in_time: true, side_by_side: false })?;
             }
-            // With it, a wildcard and an address of one port can be open side by side while one takes the other's place.
-            bind(listen, true)
+            // A wildcard and an address of one port can be open side by side while one takes the other's place. Whoever binds
+            // in the usual way is kept out, unless connections of an earlier life are still there.
+            bind(listen, Sharing { in_time: false, side_by_side: true }).or_else(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => bind(listen, Sharing { in_time: true, side_by_side: true }),
+                _ => Err(error),
+            })
         };
         reserve().map(|socket| Self { listen, socket }).map_err(|error| refusal(listen, &error))
     }
@@ -83,6 +87,8 @@ impl Reserved {
     pub(super) fn open(self, services: &Services, pool: &Pool) -> Result<Door, StepError> {
         let Self { listen, socket } = self;
         let refused = |error: io::Error| refusal(listen, &error);
+        // What it accepts must not keep the port from whoever binds it next.
+        socket.set_reuse_address(true).map_err(refused)?;
         socket.listen(BACKLOG).map_err(refused)?;
         socket.set_nonblocking(true).map_err(refused)?;
         let listener = {
@@ -102,17 +108,23 @@ impl Reserved {
     }
 }
 
-fn bind(listen: SocketAddr, shared: bool) -> io::Result<Socket> {
+/// With whom a socket shares its port.
+#[derive(Clone, Copy, Debug)]
+struct Sharing {
+    /// `SO_REUSEADDR`: with connections in TIME_WAIT, and with others of the kind that do not listen.
+    in_time: bool,
+    /// `SO_REUSEPORT`: with others of the kind and the same user.
+    side_by_side: bool,
+}
+
+fn bind(listen: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
     if listen.is_ipv6() {
         // `[::]:P` is IPv6 alone, as everywhere in this node.
         socket.set_only_v6(true)?;
     }
-    // Connections of an earlier life in TIME_WAIT do not count as someone else.
-    socket.set_reuse_address(true)?;
-    if shared {
-        socket.set_reuse_port(true)?;
-    }
+    socket.set_reuse_address(sharing.in_time)?;
+    socket.set_reuse_port(sharing.side_by_side)?;
     socket.bind(&listen.into())?;
     Ok(socket)
 }

@@ -84,7 +84,9 @@ where
             return tracing::debug!(%error, "a stream ended before it asked for a service");
         }
         Ok(Err(error)) => return caller.complain(&error, &services),
-        Err(_) => return tracing::debug!(peer_id = %caller.peer, "a stream did not ask for a service in time"),
+        Err(_) => {
+            return tracing::debug!(peer_id = %caller.peer, "a stream did not ask for a service in time");
+        }
     };
     let found = if has_room { reach(&name, &caller, &services).await } else { Err((Status::TooMany, None)) };
     let status = found.as_ref().map_or_else(|(status, _)| *status, |_| Status::Accepted);

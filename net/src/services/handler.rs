@@ -78,7 +78,11 @@ impl Handler {
         if !is_deaf && taken.may_return() {
             return;
         }
-        let why = if is_deaf { "the member does not speak the protocol of services" } else { "no stream could be opened" };
+        let why = if is_deaf {
+            "the member does not speak the protocol of services"
+        } else {
+            "no stream could be opened"
+        };
         self.turn_away(taken, why);
     }
 
@@ -90,11 +94,7 @@ impl Handler {
     }
 }
 
-fn next(
-    line: Arc<Line>,
-    outbound: Arc<Semaphore>,
-    unanswered: Arc<Semaphore>,
-) -> BoxFuture<'static, Asked> {
+fn next(line: Arc<Line>, outbound: Arc<Semaphore>, unanswered: Arc<Semaphore>) -> BoxFuture<'static, Asked> {
     async move {
         let (Ok(place), Ok(unanswered)) = (outbound.acquire_owned().await, unanswered.acquire_owned().await)
         else {
@@ -159,7 +159,8 @@ impl ConnectionHandler for Handler {
             }
         }
         self.next.poll_unpin(cx).map(|asked| {
-            self.next = next(Arc::clone(&self.line), Arc::clone(&self.outbound), Arc::clone(&self.unanswered));
+            self.next =
+                next(Arc::clone(&self.line), Arc::clone(&self.outbound), Arc::clone(&self.unanswered));
             ConnectionHandlerEvent::OutboundSubstreamRequest {
                 protocol: SubstreamProtocol::new(ReadyUpgrade::new(PROTOCOL), Box::new(asked)),
             }

@@ -123,11 +123,7 @@ where
 }
 
 /// What the socket sends, to the stream.
-async fn outgoing<W: AsyncWrite + Unpin>(
-    socket: &TcpStream,
-    writer: &mut W,
-    seat: &Seat,
-) -> Result<(), Cut> {
+async fn outgoing<W: AsyncWrite + Unpin>(socket: &TcpStream, writer: &mut W, seat: &Seat) -> Result<(), Cut> {
     let mut buffer = Buffer::new();
     loop {
         let room = buffer.0.len() - HEAD;

@@ -18,7 +18,7 @@ use crate::harness::*;
 enum Does {
     /// Sends back what comes, then closes.
     Echo,
-    /// Says which one it is, then closes.
+    /// Says which one it is and its end, then reads to the other's.
     Name(&'static str),
     /// Reads to the end, then says how much it was.
     Count,
@@ -51,6 +51,7 @@ async fn attend(mut socket: TcpStream, does: Does) -> io::Result<()> {
         }
         Does::Name(name) => {
             socket.write_all(name.as_bytes()).await?;
+            socket.shutdown().await?;
             drain(&mut socket).await.map(drop)
         }
         Does::Count => {
@@ -491,7 +492,11 @@ async fn two_listeners_swap_their_services_and_a_port_its_address() {
         let address = if number % 2 == 0 { ([0, 0, 0, 0], two).into() } else { listen(two) };
         pair.change(1, |section| section.connect[0].listen = address).await.unwrap();
         let elsewhere = std::net::TcpStream::connect(("127.0.0.2", two));
-        assert_eq!(elsewhere.is_ok(), number % 2 == 0, "only the wildcard is reached on every loopback address");
+        assert_eq!(
+            elsewhere.is_ok(),
+            number % 2 == 0,
+            "only the wildcard is reached on every loopback address"
+        );
     }
     caller.await.unwrap();
 }

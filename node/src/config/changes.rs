@@ -37,7 +37,7 @@ pub(super) const KEYS: &[(&str, &[&str], Strategy)] = &[
     ("protocol.rate_limit.burst", &["protocol"], Strategy::InPlace),
     ("protocol.topics", &["protocol"], Strategy::InPlace),
     ("protocol.services.expose", &["protocol"], Strategy::InPlace),
-    ("protocol.services.connect", &["protocol"], Strategy::InPlace),
+    ("protocol.services.connect", &["protocol"], Strategy::ReplacePart),
     ("logging.level", &["logging"], Strategy::InPlace),
     ("logging.targets", &["logging"], Strategy::InPlace),
     ("logging.format", &["logging"], Strategy::InPlace),

@@ -85,8 +85,13 @@ impl Ours {
         };
         let (view, post) = (View::new(), Post::new(Settings::from(&protocol)));
         let (services, key) = (Services::new(), identity.public_key());
-        let start =
-            StartNetwork { identity, section: Arc::new(section), post: post.clone(), services: services.clone(), view: view.clone() };
+        let start = StartNetwork {
+            identity,
+            section: Arc::new(section),
+            post: post.clone(),
+            services: services.clone(),
+            view: view.clone(),
+        };
         let network = Network::start(start).expect("the network starts");
         let messages = Messages::new(post.clone(), view.clone());
         let protocol = Protocol::start(Arc::new(protocol), post, &services);
