@@ -11,7 +11,7 @@ use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, don
 
 use crate::ProtocolSection;
 use crate::post::{Post, Settings};
-use crate::services::{Office, Reserved, Services};
+use crate::services::{Office, Services, Ticket};
 
 /// The actor. May be replaced by a successor at any time.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Protocol {
 /// What a preparation acquires: ports that nobody else can take.
 #[derive(Debug)]
 pub struct Prepared {
-    doors: Vec<Reserved>,
+    ports: Ticket,
 }
 
 // === impl Protocol ===
@@ -74,7 +74,7 @@ impl Reconfigurable for Protocol {
     }
 
     fn prepare(&mut self, next: &Arc<ProtocolSection>, _: Instant) -> StepFuture<Prepared> {
-        done(self.office.prepare(next).map(|doors| Prepared { doors }))
+        done(self.office.prepare(next).map(|ports| Prepared { ports }))
     }
 
     fn commit(
@@ -84,7 +84,7 @@ impl Reconfigurable for Protocol {
         _: &mut Self::Context,
     ) -> StepFuture<()> {
         self.post.set(Settings::from(&**next));
-        done(self.office.commit(prepared.doors, next))
+        done(self.office.commit(&prepared.ports, next))
     }
 
     fn restore(&mut self, before: &Arc<ProtocolSection>, _: &mut Self::Context) -> StepFuture<()> {

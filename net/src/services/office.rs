@@ -22,11 +22,21 @@ pub(crate) struct Office {
     term: u64,
 }
 
+/// What a preparation has reserved; given back when dropped. The sockets are not in here: an actor that is stuck with this in its hands
+/// must not keep its successor from a port.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    services: Services,
+    number: u64,
+}
+
 /// The listeners, and who may change them.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
     term: u64,
     doors: Vec<Door>,
+    /// For the ticket of this number.
+    reserved: (u64, Vec<Reserved>),
 }
 
 /// The key that a listener's address stands in.
@@ -36,6 +46,22 @@ fn key(index: usize) -> String {
 
 fn retired() -> StepError {
     StepError::component("a successor is in office")
+}
+
+// === impl Ticket ===
+
+impl Ticket {
+    /// What was reserved, if it still is.
+    fn redeem(&self, desk: &mut Desk) -> Vec<Reserved> {
+        let (number, reserved) = &mut desk.reserved;
+        if *number == self.number { std::mem::take(reserved) } else { Vec::new() }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        drop(self.redeem(&mut self.services.desk()));
+    }
 }
 
 // === impl Desk ===
@@ -96,6 +122,7 @@ impl Services {
     pub(crate) fn take_office(&self) -> Office {
         let mut desk = self.desk();
         desk.term = desk.term.saturating_add(1);
+        desk.reserved.1.clear();
         Office { services: self.clone(), term: desk.term }
     }
 
@@ -131,15 +158,26 @@ impl Office {
     ///
     /// # Errors
     /// If one cannot be had: with the key that it stands in, and what to do.
-    pub(crate) fn prepare(&self, next: &ProtocolSection) -> Result<Vec<Reserved>, StepError> {
-        self.desk()?.reserve(&next.connect)
+    pub(crate) fn prepare(&self, next: &ProtocolSection) -> Result<Ticket, StepError> {
+        let mut desk = self.desk()?;
+        // Of a preparation before, which has not been dropped yet, if it had any.
+        desk.reserved.1.clear();
+        let reserved = desk.reserve(&next.connect)?;
+        let number = desk.reserved.0.saturating_add(1);
+        desk.reserved = (number, reserved);
+        Ok(Ticket { services: self.services.clone(), number })
     }
 
-    /// Puts the section into force. Doors that it does not have let their callers wait.
+    /// Puts the section into force that the ticket was given for. Doors that it does not have let their callers wait.
     ///
     /// # Errors
     /// If a successor is in office, or the machine refuses to listen on what it let bind.
-    pub(crate) fn commit(&self, reserved: Vec<Reserved>, next: &ProtocolSection) -> Result<(), StepError> {
+    pub(crate) fn commit(&self, ticket: &Ticket, next: &ProtocolSection) -> Result<(), StepError> {
+        let reserved = ticket.redeem(&mut *self.desk()?);
+        self.put_into_force(reserved, next)
+    }
+
+    fn put_into_force(&self, reserved: Vec<Reserved>, next: &ProtocolSection) -> Result<(), StepError> {
         let mut desk = self.desk()?;
         if let Some(pool) = self.services.0.ground.get().map(|ground| &ground.pool) {
             // A door whose listener has come to an end makes room for its successor.
@@ -168,13 +206,13 @@ impl Office {
         &self,
         section: &ProtocolSection,
     ) -> Result<impl Future<Output = ()> + Send + use<>, StepError> {
-        // Bound first: the guard of the desk must not live into `commit`.
+        // Bound first: the guard of the desk must not live into the next step.
         let reserved = self.desk()?.reserve(&section.connect);
         let (reserved, missing) = match reserved {
             Ok(reserved) => (reserved, None),
             Err(error) => (Vec::new(), Some(error)),
         };
-        self.commit(reserved, section)?;
+        self.put_into_force(reserved, section)?;
         match missing {
             Some(error) => Err(error),
             None => Ok(self.shut_others(section)?),
