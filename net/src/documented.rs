@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::Identity;
 use crate::goodbye::Reason;
+use crate::services::wire as service;
 use crate::wire::{Frame, MAX_DATA, Message, Status, WireError};
 
 const PAGE: &str = include_str!("../../docs/wire.md");
@@ -72,7 +73,23 @@ fn the_examples_are_the_frames_that_they_say() {
         ),
         "{errors:?}"
     );
+    examples.retain(|name, _| !name.starts_with("service-"));
     assert!(examples.is_empty(), "nobody checks {:?}", examples.keys());
+}
+
+#[test]
+fn the_examples_of_services_are_what_the_code_writes() {
+    let mut examples = examples();
+    let hello = examples.remove("service-hello").unwrap().concat();
+    assert_eq!(service::hello("bitcoin-rpc"), hello);
+    let [data, end] = &examples.remove("service-data").unwrap()[..] else { panic!("two lines") };
+    assert_eq!([&service::head(2)[..], b"hi"].concat(), *data);
+    assert_eq!(service::head(0)[..], end[..]);
+    assert!(!examples.keys().any(|name| name.starts_with("service-")), "nobody checks {:?}", examples.keys());
+    let names = ["accepted", "unknown", "not allowed", "unreachable", "too many", "stopping"];
+    for (status, name) in service::Status::ALL.into_iter().zip(names) {
+        assert!(cell(&format!("`{:02x}`", status.to_byte())).starts_with(name), "{status:?}");
+    }
 }
 
 #[test]
@@ -102,7 +119,7 @@ fn the_reasons_are_those_of_the_code() {
 
 #[test]
 fn every_protocol_is_named() {
-    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL] {
+    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL, service::PROTOCOL] {
         assert!(PAGE.contains(&format!("| `{protocol}` | ")), "{protocol}");
     }
 }

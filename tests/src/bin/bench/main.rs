@@ -5,6 +5,7 @@
 //! - `--hang N`: how long a reload takes in which a component never answers, N times: is the budget kept?
 //! - `--soak N`: N reloads, good and bad mixed, as fast as they go: are memory, descriptors and threads flat?
 //! - `--data N`: throughput, round trips and the cost of reloads, beside bare libp2p, in N turns.
+//! - `--tunnel N`: throughput of a service, beside a bare libp2p stream and socat, in N turns.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
@@ -21,6 +22,7 @@ mod peer;
 mod reload;
 mod samples;
 mod soak;
+mod tunnel;
 
 use std::process::ExitCode;
 
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
             Subject::Hang(count) => hang::run(&options, count).await,
             Subject::Soak(count) => soak::run(&options, count).await,
             Subject::Data(turns) => data::run(&options, turns).await,
+            Subject::Tunnel(turns) => tunnel::run(&options, turns).await,
             Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });
