@@ -127,15 +127,15 @@ impl ConnectionHandler for Handler {
         event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), Self::OutboundOpenInfo>,
     ) {
         match event {
-            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. }) => {
-                if self.served.len() < self.places.0 + REFUSALS {
-                    let has_room = self.served.len() < self.places.0;
-                    let (caller, services) = (self.caller.clone(), self.services.clone());
-                    self.served.spawn(exposed::serve(protocol, caller, services, has_room));
-                }
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, .. })
+                if self.served.len() < self.places.0 + REFUSALS =>
+            {
+                let has_room = self.served.len() < self.places.0;
+                let (caller, services) = (self.caller, self.services.clone());
+                self.served.spawn(exposed::serve(protocol, caller, services, has_room));
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound { protocol, info }) => {
-                let (caller, services) = (self.caller.clone(), self.services.clone());
+                let (caller, services) = (self.caller, self.services.clone());
                 self.carried.spawn(connected::carry(protocol, *info, caller, services));
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
