@@ -67,6 +67,11 @@ enum Verdict {
     Replace,
 }
 
+/// Whether, of two connections that crossed, this one is kept: the end with the lower peer id dialled it.
+pub(crate) fn is_preferred(local: &PeerId, peer: &PeerId, dialled: bool) -> bool {
+    dialled == (local < peer)
+}
+
 fn judge(others: &[Held], preferred: bool, now: Instant) -> Verdict {
     if !preferred && others.iter().any(|held| held.preferred && held.is_young(now)) {
         Verdict::Deny
@@ -135,7 +140,7 @@ impl Crossed {
     }
 
     fn preferred(&self, peer: &PeerId, dialled: bool) -> bool {
-        dialled == (self.local < *peer)
+        is_preferred(&self.local, peer, dialled)
     }
 
     fn admit(&self, peer: PeerId, dialled: bool) -> Result<dummy::ConnectionHandler, ConnectionDenied> {

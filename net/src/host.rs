@@ -80,7 +80,7 @@ pub(crate) fn build(
         ping: Ping::new(post.clone()),
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone(), hush.clone()),
-        services: Tunnels::new(services.clone(), Arc::clone(&rules)),
+        services: Tunnels::new(services.clone(), Arc::clone(&rules), identity.peer_id()),
         goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.

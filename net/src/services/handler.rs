@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -62,10 +63,17 @@ impl Places {
 // === impl Handler ===
 
 impl Handler {
-    pub(super) fn new(caller: Caller, services: Services, line: Arc<Line>, places: Places) -> Self {
+    /// For a connection that takes no calls for the length of the pause.
+    pub(super) fn new(caller: Caller, services: Services, places: Places, pause: Duration) -> Self {
+        let line = services.line(caller.peer);
         let outbound = Arc::new(Semaphore::new(places.0));
         let unanswered = Arc::new(Semaphore::new(UNANSWERED.min(places.0)));
-        let next = next(Arc::clone(&line), Arc::clone(&outbound), Arc::clone(&unanswered));
+        let first = next(Arc::clone(&line), Arc::clone(&outbound), Arc::clone(&unanswered));
+        let next = async move {
+            tokio::time::sleep(pause).await;
+            first.await
+        }
+        .boxed();
         let (carried, served) = (JoinSet::new(), JoinSet::new());
         Self { caller, services, line, places, outbound, unanswered, next, carried, served }
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -15,29 +16,37 @@ use storage::PeerKey;
 use super::handler::{Handler, Places};
 use super::{Caller, Services};
 use crate::address::ip_of;
+use crate::crossed;
 use crate::membership::LiveRules;
+
+/// Where two dials have crossed, one of the connections goes, within moments, and streams with it: on one that would go, calls
+/// wait so long for the other.
+const SETTLING: Duration = Duration::from_millis(250);
 
 /// See the module. Keeps nothing.
 #[derive(Debug)]
 pub(crate) struct Tunnels {
     services: Services,
     rules: LiveRules,
+    local: PeerId,
 }
 
 // === impl Tunnels ===
 
 impl Tunnels {
-    pub(crate) fn new(services: Services, rules: LiveRules) -> Self {
-        Self { services, rules }
+    pub(crate) fn new(services: Services, rules: LiveRules, local: PeerId) -> Self {
+        Self { services, rules, local }
     }
 
-    fn handler(&self, peer: PeerId, address: &Multiaddr) -> Handler {
+    fn handler(&self, peer: PeerId, address: &Multiaddr, dialled: bool) -> Handler {
         let key = PeerKey::from_peer_id(&peer).ok();
         // As the muxer was told a moment ago.
         let is_member = self.rules.load().is_member(key.as_ref());
         let places = if is_member { Places::MEMBER } else { Places::STRANGER };
         let caller = Caller { peer, key, ip: ip_of(address) };
-        Handler::new(caller, self.services.clone(), self.services.line(peer), places)
+        let would_go = is_member && !crossed::is_preferred(&self.local, &peer, dialled);
+        let pause = if would_go { SETTLING } else { Duration::ZERO };
+        Handler::new(caller, self.services.clone(), places, pause)
     }
 }
 
@@ -52,7 +61,7 @@ impl NetworkBehaviour for Tunnels {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(peer, remote, false))
     }
 
     fn handle_established_outbound_connection(
@@ -63,7 +72,7 @@ impl NetworkBehaviour for Tunnels {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, address))
+        Ok(self.handler(peer, address, true))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
