@@ -3,6 +3,7 @@
 //! QUIC version 1 (RFC 9000) with TLS 1.3 and libp2p's certificate extension, ALPN `libp2p` (libp2p spec "TLS"). No 0-RTT, no
 //! connection migration, no Retry: libp2p has none of them.
 
+mod closed;
 mod keep;
 mod retiring;
 

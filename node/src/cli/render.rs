@@ -183,7 +183,10 @@ pub(crate) fn status(status: &Value) -> String {
         let open =
             listener["connections"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
         let address = listener["address"].as_str().unwrap_or("-");
-        let _ = writeln!(text, "retired     {address}, open for {}", count(open, "connection"));
+        let _ = match open {
+            0 => writeln!(text, "retired     {address}, being closed"),
+            _ => writeln!(text, "retired     {address}, open for {}", count(open, "connection")),
+        };
     }
     let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     let connections = status["connections"].as_array().map(Vec::as_slice).unwrap_or_default();
