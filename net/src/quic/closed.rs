@@ -5,7 +5,7 @@
 //! is gone, so the system is asked.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -58,7 +58,7 @@ impl Closed {
         while let (false, Some(runtime)) = (self.ports.is_empty(), &self.runtime) {
             let _entered = runtime.enter();
             let look = self.look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
-            if let Poll::Pending = look.as_mut().poll(cx) {
+            if look.as_mut().poll(cx).is_pending() {
                 return;
             }
             self.look = None;
