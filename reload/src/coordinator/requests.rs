@@ -58,7 +58,7 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
             Ok(looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic))))
         };
         let planned = looking.into_actor(self).map(move |looked, act, _| {
-            let loaded = looked?.map(|looked| act.plan(looked));
+            let loaded = looked?.map(|looked| act.plan(looked, running.aim));
             let is_valid = loaded.is_ok();
             running.judged(loaded);
             Ok(Arc::new(running.planned(generation, &*act.site, is_valid.then_some(&act.graph))))
