@@ -79,7 +79,12 @@ async fn listeners_move_and_come_back_while_messages_flow() {
         (&json!("planned"), &json!("replace_part"))
     );
     let warning = plan["warnings"][0]["message"].as_str().unwrap_or_default();
-    assert!(warning.contains(&first) && warning.contains("2 connections"), "{plan:#}");
+    assert!(
+        warning.contains(&first) && warning.contains("2 connections keep its UDP port open until they end"),
+        "{plan:#}"
+    );
+    let hint = plan["warnings"][0]["hint"].as_str().unwrap_or_default();
+    assert!(hint.contains("overlaps"), "{plan:#}");
     assert_eq!(plan["connections"]["would_close"], json!([]));
     assert_eq!(nodes[2].status().await["listeners"], json!([first]), "it was only a plan");
 

@@ -8,10 +8,7 @@ use reload::outcome::{Kind, Outcome, Phases};
 use reload::plan::Change;
 use serde_json::Value;
 
-/// `1 problem`, `2 problems`.
-pub(crate) fn count(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
-}
+use crate::plural::count;
 
 /// Problems of a kind, to stderr.
 pub(crate) fn problems(kind: &str, problems: &[Problem]) {
