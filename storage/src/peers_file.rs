@@ -1,5 +1,6 @@
 //! `peers.yaml`: the members of the federation, as people write them (N1, N9, contract: "peers.yaml").
 
+pub mod edit;
 mod edited;
 mod plain;
 
