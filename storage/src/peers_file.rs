@@ -3,6 +3,7 @@
 pub mod edit;
 mod edited;
 mod plain;
+pub mod rewrite;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
