@@ -68,7 +68,6 @@ pub const POINTS: &[Point] = &[
     Point::io("data_dir::create"),
     Point::io("data_dir::lock"),
     Point::pass("data_dir::pid"),
-    Point::io("peers::lock"),
     Point::io("socket::bind"),
     Point::io("socket::place"),
     Point::io("socket::connect"),

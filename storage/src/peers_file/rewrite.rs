@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use reload::fault;
-
 use super::edit::{self, EditError, Edited, Effect, Order};
 use super::{Context, PeersFile, PeersFileError};
 use crate::PeerKey;
@@ -99,7 +97,6 @@ impl Turn {
     /// If another one goes on, or the folder is not there.
     pub fn wait(path: &Path) -> Result<Self, RewriteError> {
         let failed = |source| RewriteError::Lock { path: path.to_owned(), source };
-        fault::io("peers::lock").map_err(failed)?;
         // Where a symlink leads, the write goes; so that is what is locked.
         let target = atomic::follow(path).map_err(failed)?;
         let folder = File::open(atomic::folder_of(&target)).map_err(failed)?;
