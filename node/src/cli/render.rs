@@ -99,6 +99,29 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     text
 }
 
+/// The members, a line each.
+pub(crate) fn peers(members: &Value) -> String {
+    let members = members.as_array().map(Vec::as_slice).unwrap_or_default();
+    if members.is_empty() {
+        return "no members\n".to_owned();
+    }
+    let mut text = String::new();
+    for member in members {
+        let of = |key: &str| member[key].as_str().unwrap_or("-");
+        let addresses = member["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let addresses: Vec<&str> = addresses.collect();
+        let _ = writeln!(
+            text,
+            "{}  {:<13}  {}  {}",
+            of("public_key"),
+            of("state"),
+            of("name"),
+            if addresses.is_empty() { "(dials us)".to_owned() } else { addresses.join(" ") }
+        );
+    }
+    text
+}
+
 fn short_result(component: &reload::outcome::ComponentReport) -> String {
     serde_json::to_value(component.result)
         .ok()
