@@ -3,6 +3,8 @@
 use net::{Metered, ProtocolSection, Services};
 use reload::Problem;
 
+use crate::plural::count;
+
 /// A warning for each service that `next` removes or leads elsewhere while streams of it are open.
 pub(crate) fn streams(
     services: &Services,
@@ -22,10 +24,8 @@ pub(crate) fn streams(
 }
 
 fn warning(key: &str, name: &str, stays: bool, metered: Metered) -> Problem {
-    let (streams, go) = match metered.open {
-        1 => ("1 open stream".to_owned(), "goes"),
-        many => (format!("{many} open streams"), "go"),
-    };
+    let open = usize::try_from(metered.open).unwrap_or(usize::MAX);
+    let (streams, go) = (count(open, "open stream"), if open == 1 { "goes" } else { "go" });
     let new = if stays { "new streams follow the change" } else { "new streams are refused" };
     Problem::at(key, format!("{streams} of service '{name}' {go} on until they end; {new}"))
         .hint("nothing is lost; to cut them, end them at one of their ends, or remove the member")

@@ -1,6 +1,7 @@
 //! The routes of the contract that exist so far.
 
 mod messages;
+mod peers;
 mod reloads;
 mod services;
 
@@ -43,8 +44,8 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(web::resource("/admin/config").get(config).default_service(web::to(wrong_method)))
         .service(web::resource("/admin/diff").get(difference).default_service(web::to(wrong_method)))
         .service(web::resource("/admin/history").get(history).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/peers").get(peers).default_service(web::to(wrong_method)))
         .configure(reloads::configure)
+        .configure(peers::configure)
         .configure(messages::configure)
         .configure(services::configure)
         .default_service(web::to(|request: HttpRequest| async move {
@@ -110,10 +111,6 @@ async fn status(state: State) -> HttpResponse {
             error(StatusCode::INTERNAL_SERVER_ERROR, "The status is not to be had", &cause.to_string())
         }
     }
-}
-
-async fn peers(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(state.view.members())
 }
 
 async fn config(state: State) -> HttpResponse {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::count;
+use crate::plural::count;
 
 /// What is exposed and what is connected, a service a line.
 pub(crate) fn services(services: &Value) -> String {
