@@ -25,6 +25,7 @@ use crate::ping::Ping;
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::timed::{Doorstep, Timed};
+use crate::topics::{Gossip, Receipts, Topics};
 use crate::{Identity, NetworkSection, View, quic, resolver};
 
 /// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
@@ -43,6 +44,8 @@ pub(crate) struct Host {
     ping: Ping,
     pub(crate) identify: identify::Behaviour,
     direct: Direct,
+    topics: Gossip,
+    receipts: Receipts,
     pub(crate) goodbye: Goodbye,
 }
 
@@ -59,6 +62,7 @@ pub(crate) fn build(
     section: &NetworkSection,
     pool: &Pool,
     post: &Post,
+    topics: &Topics,
     view: &View,
 ) -> io::Result<Built> {
     let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(section)));
@@ -77,6 +81,8 @@ pub(crate) fn build(
         ping: Ping::new(post.clone()),
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone(), hush.clone()),
+        topics: Gossip::new(&keypair, topics.clone(), Arc::clone(&rules))?,
+        receipts: Receipts::new(topics.clone()),
         goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.

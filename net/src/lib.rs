@@ -36,6 +36,7 @@ mod quic;
 mod resolver;
 pub mod section;
 mod timed;
+pub mod topics;
 pub mod view;
 pub mod wire;
 
@@ -55,7 +56,10 @@ pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
-pub use view::{ConnectionView, Counted, Direction, FailingListener, MemberState, MemberView, View};
+pub use topics::{Ended, PublishError, TopicMessage, TopicSubscription, Topics};
+pub use view::{
+    ConnectionView, Counted, Direction, FailingListener, Happening, Happenings, Heard, MemberState, MemberView, View,
+};
 
 /// The fault points of this crate.
 pub const POINTS: &[Point] = &[

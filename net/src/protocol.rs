@@ -1,7 +1,7 @@
 //! The protocol actor: puts the protocol's section into force.
 //!
-//! It holds nothing that its replacement would lose: settings, outboxes, inbox and subscriptions are in the [`Post`]. Direct
-//! messages do not pass it: see [`Messages`](crate::Messages).
+//! It holds nothing that its replacement would lose: settings, outboxes, inbox and subscriptions are in the [`Post`] and in
+//! [`Topics`]. Messages do not pass it: see [`Messages`](crate::Messages).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,13 +9,14 @@ use std::time::Instant;
 use actix::{Actor, Addr, Arbiter, Context, Handler, ResponseFuture};
 use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done, reconfigure};
 
-use crate::ProtocolSection;
+use crate::{ProtocolSection, Topics};
 use crate::post::{Post, Settings};
 
 /// The actor. May be replaced by a successor at any time.
 #[derive(Debug)]
 pub struct Protocol {
     post: Post,
+    topics: Topics,
     books: Books<ProtocolSection, ()>,
 }
 
@@ -25,10 +26,12 @@ impl Protocol {
     /// Starts the actor on its own arbiter, and puts the section's values into force. To be called inside an actix system;
     /// called again for a successor.
     #[must_use]
-    pub fn start(section: Arc<ProtocolSection>, post: Post) -> Addr<Self> {
+    pub fn start(section: Arc<ProtocolSection>, post: Post, topics: Topics) -> Addr<Self> {
         post.set(Settings::from(&*section));
+        topics.set(&section.topics);
+        topics.finish();
         let arbiter = Arbiter::new();
-        Self::start_in_arbiter(&arbiter.handle(), move |_| Self { post, books: Books::new(section) })
+        Self::start_in_arbiter(&arbiter.handle(), move |_| Self { post, topics, books: Books::new(section) })
     }
 }
 
@@ -60,27 +63,42 @@ impl Reconfigurable for Protocol {
     }
 
     fn prepare(&mut self, _: &Arc<ProtocolSection>, _: Instant) -> StepFuture<()> {
-        // Values only; topics and services will acquire something here.
+        // Values only; services will acquire something here.
         done(Ok(()))
     }
 
     fn commit(&mut self, (): (), next: &Arc<ProtocolSection>, _: &mut Self::Context) -> StepFuture<()> {
         self.post.set(Settings::from(&**next));
-        done(Ok(()))
+        self.topics.set(&next.topics);
+        let topics = self.topics.clone();
+        Box::pin(async move {
+            topics.settled().await;
+            Ok(())
+        })
     }
 
     fn restore(&mut self, before: &Arc<ProtocolSection>, _: &mut Self::Context) -> StepFuture<()> {
         self.post.set(Settings::from(&**before));
+        // The swarm follows; a rollback must not depend on it.
+        self.topics.set(&before.topics);
         done(Ok(()))
     }
 
     fn probe(&mut self) -> StepFuture<()> {
         let expected = Settings::from(&**self.books.section());
         let found = self.post.settings();
-        done(if found == expected {
-            Ok(())
-        } else {
+        done(if found != expected {
             Err(StepError::component("connections go by other settings than the section says"))
+        } else if self.topics.subscribed() != *self.topics.wanted() {
+            Err(StepError::component("the swarm is subscribed to other topics than the section says")
+                .key("protocol.topics"))
+        } else {
+            Ok(())
         })
+    }
+
+    fn finish(&mut self, _: &mut Self::Context) -> StepFuture<()> {
+        self.topics.finish();
+        done(Ok(()))
     }
 }

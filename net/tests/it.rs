@@ -16,3 +16,5 @@ mod pairs;
 mod quic;
 #[path = "it/threads.rs"]
 mod threads;
+#[path = "it/topics.rs"]
+mod topics;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
-use net::{Messages, Network, Post, Protocol, Settings, StartNetwork, View};
+use net::{Messages, Network, Post, Protocol, Settings, StartNetwork, Topics, View};
 use reload::signal::Signal;
 use reload::{
     ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Reconfigure, Reload, StepError, Stop,
@@ -24,6 +24,7 @@ use crate::history::History;
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
+use crate::reloads::Reloads;
 use crate::notify::{Notice, notify, watchdog_interval};
 use crate::start_from::StartFrom;
 use crate::startup::{self, Began, Begun};
@@ -104,19 +105,21 @@ impl Node {
         let members = Live::new(Arc::clone(&config.peers.members));
         let view = View::new();
         let post = Post::new(Settings::from(&*config.protocol));
+        let topics = Topics::new(key, post.clone(), view.clone());
         let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
         let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
         let network = Network::start(StartNetwork {
             identity: config.identity().clone(),
             section: Arc::clone(&config.network),
             post: post.clone(),
+            topics: topics.clone(),
             view: view.clone(),
         })?;
         // Upstream's words; what peers.yaml wants is the key that the peer id holds.
         tracing::info!(peer_id = %key.peer_id(), public_key = %key, "For peers.yaml, use peer ID");
         let start_protocol = {
-            let post = post.clone();
-            move |section| Protocol::start(section, post.clone())
+            let (post, topics) = (post.clone(), topics.clone());
+            move |section| Protocol::start(section, post.clone(), topics.clone())
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
@@ -130,6 +133,7 @@ impl Node {
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
         let metrics = Arc::new(Metrics::new(Arc::clone(&board), view.clone(), Arc::clone(&current)));
         let (stopping, stopped) = watch::channel(false);
+        let reloads = Reloads::default();
         let (servers, requests) = (Servers::default(), Requests::default());
         let state = Arc::new(AdminState {
             key,
@@ -139,6 +143,8 @@ impl Node {
             coordinator: OnceLock::new(),
             view: view.clone(),
             messages: Messages::new(post.clone(), view.clone()),
+            topics,
+            reloads: reloads.clone(),
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
             checks: vec![
@@ -180,7 +186,7 @@ impl Node {
             source: Arc::new(Files { view: view.clone(), history: Arc::clone(&history) }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
-            sink: watching.beside(Listeners { metrics }),
+            sink: watching.beside(Listeners { metrics, reloads }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
             generation,

@@ -15,7 +15,7 @@ use crate::host::{self, Built};
 use crate::listeners::{Held, Listeners, Reservation, ReserveError};
 use crate::pool::Pool;
 use crate::post::Post;
-use crate::{Identity, NetworkSection, Transport, View};
+use crate::{Identity, NetworkSection, Topics, Transport, View};
 
 /// What the network starts with.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct StartNetwork {
     pub section: Arc<NetworkSection>,
     /// Where messages go to and come from; shared with the protocol actor.
     pub post: Post,
+    /// What is published to all; shared with the protocol actor.
+    pub topics: Topics,
     /// Where the network shows itself.
     pub view: View,
 }
@@ -61,12 +63,12 @@ impl Network {
     /// # Errors
     /// If an address cannot be listened on, or the machine refuses threads; then nothing is left open.
     pub fn start(start: StartNetwork) -> Result<Link<Self>, StartError> {
-        let StartNetwork { identity, section, post, view } = start;
+        let StartNetwork { identity, section, post, topics, view } = start;
         let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
         let workers = pool.workers();
         let Built { mut swarm, rules, hush } = {
             let _entered = workers.enter();
-            host::build(&identity, &section, &pool, &post, &view).map_err(StartError::Host)?
+            host::build(&identity, &section, &pool, &post, &topics, &view).map_err(StartError::Host)?
         };
         let mut listeners = Listeners::default();
         for configured in &section.listen {

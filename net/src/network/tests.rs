@@ -65,13 +65,10 @@ impl Scene {
             max_message_size: 1024,
             rate_limit: RateLimit { messages_per_second: 1.0, burst: 1 },
         };
-        let view = View::new();
-        let network = Network::start(StartNetwork {
-            identity: Identity::generate(),
-            section: Arc::new(section),
-            post: Post::new(settings),
-            view: view.clone(),
-        });
+        let (identity, post, view) = (Identity::generate(), Post::new(settings), View::new());
+        let topics = Topics::new(identity.public_key(), post.clone(), view.clone());
+        let section = Arc::new(section);
+        let network = Network::start(StartNetwork { identity, section, post, topics, view: view.clone() });
         Self { network: network.unwrap(), view, transaction: Transaction::NONE }
     }
 

@@ -1,7 +1,11 @@
 //! The routes of the contract that exist so far.
 
+mod body;
+mod events;
 mod messages;
 mod reloads;
+mod sse;
+mod topics;
 
 use std::sync::Arc;
 
@@ -45,6 +49,8 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(web::resource("/admin/peers").get(peers).default_service(web::to(wrong_method)))
         .configure(reloads::configure)
         .configure(messages::configure)
+        .configure(topics::configure)
+        .configure(events::configure)
         .default_service(web::to(|request: HttpRequest| async move {
             error(StatusCode::NOT_FOUND, "Not found", &format!("there is no {}", request.path()))
         }));

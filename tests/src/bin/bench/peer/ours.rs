@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use libp2p::Multiaddr;
 use net::{
     Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
-    RateLimit, Settings, StartNetwork, View,
+    RateLimit, Settings, StartNetwork, Topics, View,
 };
 use reload::Link;
 use storage::{Member, Members, PeerKey};
@@ -85,11 +85,17 @@ impl Ours {
         };
         let (view, post) = (View::new(), Post::new(Settings::from(&protocol)));
         let key = identity.public_key();
-        let start =
-            StartNetwork { identity, section: Arc::new(section), post: post.clone(), view: view.clone() };
+        let topics = Topics::new(key, post.clone(), view.clone());
+        let start = StartNetwork {
+            identity,
+            section: Arc::new(section),
+            post: post.clone(),
+            topics: topics.clone(),
+            view: view.clone(),
+        };
         let network = Network::start(start).expect("the network starts");
         let messages = Messages::new(post.clone(), view.clone());
-        let protocol = Protocol::start(Arc::new(protocol), post);
+        let protocol = Protocol::start(Arc::new(protocol), post, topics);
         Self { key, view, messages, _protocol: protocol, _network: network }
     }
 
