@@ -64,7 +64,11 @@ impl Denials {
             let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
             let peer = who.clone().unwrap_or_default();
             tracing::warn!(%ip, %peer, %reason, "peer_denied");
-            self.view.happened(|| Happening::PeerDenied { ip: address, peer: who, reason: reason.to_string() });
+            self.view.happened(|| Happening::PeerDenied {
+                ip: address,
+                peer: who,
+                reason: reason.to_string(),
+            });
         }
     }
 }

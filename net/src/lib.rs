@@ -58,7 +58,8 @@ pub use section::{
 };
 pub use topics::{Ended, PublishError, TopicMessage, TopicSubscription, Topics};
 pub use view::{
-    ConnectionView, Counted, Direction, FailingListener, Happening, Happenings, Heard, MemberState, MemberView, View,
+    ConnectionView, Counted, Direction, FailingListener, Happening, Happenings, Heard, MemberState,
+    MemberView, View,
 };
 
 /// The fault points of this crate.

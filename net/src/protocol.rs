@@ -9,8 +9,8 @@ use std::time::Instant;
 use actix::{Actor, Addr, Arbiter, Context, Handler, ResponseFuture};
 use reload::{Ack, Books, Reconfigurable, Reconfigure, StepError, StepFuture, done, reconfigure};
 
-use crate::{ProtocolSection, Topics};
 use crate::post::{Post, Settings};
+use crate::{ProtocolSection, Topics};
 
 /// The actor. May be replaced by a successor at any time.
 #[derive(Debug)]

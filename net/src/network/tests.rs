@@ -9,7 +9,7 @@ use reload::{Ack, Link, Reconfigure, Step, Transaction};
 
 use super::{Network, StartNetwork};
 use crate::fixtures::section;
-use crate::{Identity, NetworkSection, Post, RateLimit, Settings, View};
+use crate::{Identity, NetworkSection, Post, RateLimit, Settings, Topics, View};
 
 /// Panics where the swarm would.
 #[derive(Message)]

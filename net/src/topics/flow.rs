@@ -45,7 +45,9 @@ impl Flow {
     pub(super) fn watch(&self, peer: PeerId) -> watch::Receiver<u64> {
         let mut peers = self.peers();
         // Of connections that came to nothing after all, something may be left: bounded by the peers that ever connect.
-        peers.retain(|other, known| *other == peer || known.connections > 0 || known.taken.receiver_count() > 0);
+        peers.retain(|other, known| {
+            *other == peer || known.connections > 0 || known.taken.receiver_count() > 0
+        });
         peers.entry(peer).or_insert_with(Peer::new).taken.subscribe()
     }
 
@@ -174,10 +176,12 @@ mod tests {
     }
 
     fn fill(flow: &Flow, peer: PeerId, now: Instant) -> u64 {
-        (1..).find(|number| {
-            flow.sent(&[peer], *number, 1, now);
-            flow.is_full(&[peer], now)
-        }).unwrap()
+        (1..)
+            .find(|number| {
+                flow.sent(&[peer], *number, 1, now);
+                flow.is_full(&[peer], now)
+            })
+            .unwrap()
     }
 
     #[test]

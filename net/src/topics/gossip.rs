@@ -10,8 +10,8 @@ use libp2p::core::transport::PortUse;
 use libp2p::gossipsub::{Event, IdentTopic, Message, MessageAcceptance, PublishError as Refusal, TopicHash};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler as _, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler as _, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 use storage::PeerKey;
@@ -88,9 +88,9 @@ impl Gossip {
         for name in wanted.difference(&subscribed) {
             let topic = IdentTopic::new(name);
             let joined = self.inner.set_topic_params(topic.clone(), terms::topic_scores());
-            let joined = joined.map_err(str::to_owned).and_then(|()| {
-                self.inner.subscribe(&topic).map_err(|error| error.to_string())
-            });
+            let joined = joined
+                .map_err(str::to_owned)
+                .and_then(|()| self.inner.subscribe(&topic).map_err(|error| error.to_string()));
             if let Err(error) = joined {
                 tracing::error!(topic = %name, %error, "a topic cannot be subscribed to");
             }
@@ -129,7 +129,8 @@ impl Gossip {
     fn take_in(&mut self, message: Message) -> MessageAcceptance {
         let Message { source, data, topic, .. } = message;
         // Strict validation lets nothing through without; and a peer whose key is not Ed25519 has no name outside libp2p.
-        let Some((peer, key)) = source.and_then(|peer| Some((peer, PeerKey::from_peer_id(&peer).ok()?))) else {
+        let Some((peer, key)) = source.and_then(|peer| Some((peer, PeerKey::from_peer_id(&peer).ok()?)))
+        else {
             return MessageAcceptance::Ignore;
         };
         let (admitted, is_member) = {
@@ -267,12 +268,7 @@ impl NetworkBehaviour for Gossip {
         self.inner.on_swarm_event(event);
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        id: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
         self.inner.on_connection_handler_event(peer, id, event);
     }
 

@@ -89,7 +89,10 @@ impl Line {
     /// The first message whose author still waits, if `ready` says so.
     pub(super) fn pop_if(&self, ready: impl FnOnce(&Outgoing) -> bool) -> Option<Outgoing> {
         let mut waiting = self.waiting();
-        while waiting.pop_front_if(|first| first.claimed.load(Ordering::Acquire) || first.answer.is_closed()).is_some() {}
+        while waiting
+            .pop_front_if(|first| first.claimed.load(Ordering::Acquire) || first.answer.is_closed())
+            .is_some()
+        {}
         let first = waiting.pop_front_if(|first| ready(first))?;
         (!first.claimed.swap(true, Ordering::AcqRel)).then_some(first)
     }
@@ -142,7 +145,8 @@ mod tests {
     async fn the_line_is_bounded() {
         let line = Line::new();
         let wait = Duration::from_millis(1);
-        let all = futures::future::join_all((0..2 * PLACES).map(|_| line.push("a", None, vec![], wait, || {})));
+        let all =
+            futures::future::join_all((0..2 * PLACES).map(|_| line.push("a", None, vec![], wait, || {})));
         assert!(all.await.iter().all(|answer| *answer == Err(PublishError::Busy)));
         assert!(line.waiting().len() <= PLACES);
     }

@@ -309,7 +309,7 @@ mod tests {
             say(&mut rooms, if n % 2 == 0 { "a" } else { "b" }, vec![n]);
         }
         assert_eq!(ids(&mut early), [1, 3, 5]);
-        assert_eq!(ids(&mut subscribe(&mut rooms, None)), []);
+        assert!(ids(&mut subscribe(&mut rooms, None)).is_empty());
         assert_eq!(ids(&mut subscribe(&mut rooms, Some(1))), [3, 5]);
         assert_eq!(ids(&mut subscribe(&mut rooms, Some(77))), [1, 3, 5], "of an earlier process");
         assert!(rooms.subscribe("c", None, Arc::new(Nobody)).is_none());
@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(a.try_recv().unwrap_err(), Ended::Removed);
         assert!(!rooms.deliver("a", Identity::generate().public_key(), None, vec![]));
         say(&mut rooms, "b", vec![2]);
-        assert_eq!(ids(&mut b), [2]);
+        assert_eq!(ids(&mut b), [3]);
     }
 
     #[test]

@@ -21,7 +21,12 @@ pub(super) fn configure(app: &mut ServiceConfig) {
     );
 }
 
-async fn publish(state: State, request: HttpRequest, topic: Path<String>, body: web::Payload) -> HttpResponse {
+async fn publish(
+    state: State,
+    request: HttpRequest,
+    topic: Path<String>,
+    body: web::Payload,
+) -> HttpResponse {
     if !state.topics.has(&topic) {
         return failed(&PublishError::UnknownTopic);
     }
