@@ -15,6 +15,7 @@ mod handler;
 mod line;
 pub mod receipts;
 mod rooms;
+mod standing;
 mod terms;
 
 use std::collections::BTreeSet;

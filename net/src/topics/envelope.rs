@@ -54,6 +54,12 @@ impl Envelope {
         [&[VERSION][..], &number.to_be_bytes(), &[count], kind.as_bytes(), data].concat()
     }
 
+    /// The number alone, if these bytes may be an envelope.
+    pub(super) fn number_of(bytes: &[u8]) -> Option<u64> {
+        let number = bytes.strip_prefix(&[VERSION])?.first_chunk()?;
+        Some(u64::from_be_bytes(*number))
+    }
+
     /// Reads an envelope; the data is moved to the front of the bytes that it came in.
     ///
     /// # Errors
@@ -98,6 +104,7 @@ mod tests {
         for content_type in [None, Some("text/plain; charset=utf-8"), Some(longest.as_str())] {
             for data in [&b""[..], b"x", &[0xff; 1000]] {
                 let sealed = envelope(content_type, data);
+                assert_eq!(Envelope::number_of(&sealed.encode()), Some(sealed.number));
                 assert_eq!(Envelope::decode(sealed.encode()), Ok(sealed));
             }
         }

@@ -15,9 +15,9 @@ use tokio::sync::watch;
 const WINDOW: usize = 1024;
 /// How many bytes may be on the way to one peer; one larger message may be alone. A link of 1 Gbit/s and 100 ms holds 12 MiB.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
-/// For so long an author waits for a peer that takes nothing; then the others are not held up by it any more, and it is
-/// waited for again when it has taken all that it was sent.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For so long an author waits for a peer that takes nothing; then it is left behind: it gets nothing of this node's any more
+/// until it has taken what it was sent. Longer than a node is patient with readers of its own.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// See the module. Cheap to clone; an entry for each peer that is connected.
 #[derive(Clone, Debug, Default)]
@@ -96,6 +96,12 @@ impl Flow {
         to.iter().any(|peer| peers.get_mut(peer).is_some_and(|peer| peer.is_full(now)))
     }
 
+    /// Those who take nothing.
+    pub(super) fn left_behind(&self) -> Vec<PeerId> {
+        let peers = self.peers();
+        peers.iter().filter(|(_, known)| known.given_up).map(|(peer, _)| *peer).collect()
+    }
+
     /// A message was put into the queues of these peers.
     pub(super) fn sent(&self, to: &[PeerId], number: u64, bytes: usize, now: Instant) {
         let mut peers = self.peers();
@@ -146,7 +152,7 @@ impl Peer {
     }
 
     fn sent(&mut self, number: u64, bytes: usize, now: Instant) {
-        if !self.tells {
+        if !self.tells || self.given_up {
             return;
         }
         if self.sent.is_empty() {
@@ -154,12 +160,6 @@ impl Peer {
         }
         self.sent.push_back((number, bytes));
         self.bytes = self.bytes.saturating_add(bytes);
-        // A peer that was given up: its newest are enough to know when it has caught up.
-        if self.sent.len() > WINDOW
-            && let Some((_, bytes)) = self.sent.pop_front()
-        {
-            self.bytes = self.bytes.saturating_sub(bytes);
-        }
     }
 }
 
@@ -210,7 +210,9 @@ mod tests {
             assert!(!flow.is_full(&[peer], now));
         }
         assert_eq!(flow.peers()[&peer].sent.len(), WINDOW, "and what is remembered of it is bounded");
-        flow.told(&peer, last + 9_999);
+        assert_eq!(flow.left_behind(), [peer]);
+        flow.told(&peer, last);
+        assert!(flow.left_behind().is_empty());
         assert_eq!(fill(&flow, peer, now), WINDOW as u64, "it has caught up, and is waited for again");
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -20,13 +20,20 @@ use super::authors::{Authors, Verdict};
 use super::envelope::{Envelope, EnvelopeError};
 use super::handler::{Handler, Inbound};
 use super::line::Outgoing;
+use super::standing::{Scores, Standing};
 use super::terms::{self, Gossipsub};
 use super::{PublishError, Topics};
 use crate::membership::LiveRules;
 use crate::wire::MAX_DATA;
 
+/// What gossipsub's handler tells gossipsub.
+type FromHandler = THandlerOutEvent<Gossipsub>;
+
 /// Messages published in one turn; then the swarm has its turn again.
 const TURN: usize = 64;
+
+/// How often the neighbours' standing is looked through; gossipsub's heartbeat wakes us as often.
+const REVIEW: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub(crate) struct Gossip {
@@ -35,6 +42,8 @@ pub(crate) struct Gossip {
     topics: Topics,
     rules: LiveRules,
     authors: Authors,
+    standing: Standing,
+    reviewed: Instant,
     /// Who is subscribed to what: as many as gossipsub lets each peer announce.
     interested: HashMap<TopicHash, HashSet<PeerId>>,
     /// How far we are with the neighbours' messages: told when the readers on this node have room again.
@@ -55,6 +64,8 @@ impl Gossip {
             topics,
             rules,
             authors: Authors::default(),
+            standing: Standing::new(Instant::now()),
+            reviewed: Instant::now(),
             interested: HashMap::new(),
             untold: HashMap::new(),
             number: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2),
@@ -101,7 +112,7 @@ impl Gossip {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Message { propagation_source, message_id, message } => {
-                let acceptance = self.take_in(message);
+                let acceptance = self.take_in(&propagation_source, message);
                 self.inner.report_message_validation_result(&message_id, &propagation_source, acceptance);
             }
             Event::Subscribed { peer_id, topic } => {
@@ -126,17 +137,25 @@ impl Gossip {
 
     /// Judges a message whose signature is good. What is refused is not passed on; only what no honest peer would have passed
     /// on is held against whoever did. (A member list or a size may be changed on one node sooner than on another.)
-    fn take_in(&mut self, message: Message) -> MessageAcceptance {
+    ///
+    /// A stranger speaks for itself alone: who could bring messages of others could make up as many others as it likes, each with a
+    /// rate of its own. Members are believed to have brought what they would have taken.
+    fn take_in(&mut self, by: &PeerId, message: Message) -> MessageAcceptance {
         let Message { source, data, topic, .. } = message;
         // Strict validation lets nothing through without; and a peer whose key is not Ed25519 has no name outside libp2p.
         let Some((peer, key)) = source.and_then(|peer| Some((peer, PeerKey::from_peer_id(&peer).ok()?)))
         else {
             return MessageAcceptance::Ignore;
         };
-        let (admitted, is_member) = {
+        let (admitted, is_member, by_member) = {
             let rules = self.rules.load();
-            (rules.admits(Some(&key)), rules.is_member(Some(&key)))
+            let by_member = rules.is_member(PeerKey::from_peer_id(by).ok().as_ref());
+            (rules.admits(Some(&key)), rules.is_member(Some(&key)), by_member)
         };
+        if !is_member && !by_member && peer != *by {
+            self.exceeded(*by);
+            return MessageAcceptance::Ignore;
+        }
         if !admitted {
             tracing::debug!(author = %key, %topic, "a message of one who is no member");
             return MessageAcceptance::Ignore;
@@ -153,10 +172,9 @@ impl Gossip {
                 return MessageAcceptance::Reject;
             }
         };
-        // Whatever becomes of it: it takes no room on the way any more.
-        if self.topics.flow().knows(&peer) {
-            let untold = self.untold.entry(peer).or_default();
-            *untold = number.max(*untold);
+        if data.len() > terms::UNWANTED_TWICE / 2 {
+            // If it came by another way, its author's own copy may be taken back on ours.
+            self.has_come(peer, number);
         }
         let settings = self.topics.0.post.settings();
         if data.len() > settings.max_message_size {
@@ -172,8 +190,39 @@ impl Gossip {
             Verdict::Take | Verdict::Seen => MessageAcceptance::Ignore,
             Verdict::TooMany => {
                 tracing::debug!(author = %key, %topic, "more messages than protocol.rate_limit allows");
+                if !by_member {
+                    self.exceeded(*by);
+                }
                 MessageAcceptance::Ignore
             }
+        }
+    }
+
+    /// A stranger brought what it was not to bring.
+    fn exceeded(&mut self, by: PeerId) {
+        let score = self.standing.exceeded(by);
+        self.judge(score.map(|score| (by, score)).into_iter().collect());
+    }
+
+    fn judge(&mut self, scores: Scores) {
+        for (peer, score) in scores {
+            self.inner.set_application_score(&peer, score);
+        }
+    }
+
+    fn review(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.reviewed) >= REVIEW {
+            self.reviewed = now;
+            let scores = self.standing.review(&self.topics.flow().left_behind(), now);
+            self.judge(scores);
+        }
+    }
+
+    /// A message of this neighbour's own takes no room on the way any more, whatever becomes of it.
+    fn has_come(&mut self, author: PeerId, number: u64) {
+        if self.topics.flow().knows(&author) {
+            let untold = self.untold.entry(author).or_default();
+            *untold = number.max(*untold);
         }
     }
 
@@ -264,11 +313,21 @@ impl NetworkBehaviour for Gossip {
                 !peers.is_empty()
             });
             self.untold.remove(&peer);
+            self.standing.forget(&peer);
+            // Gossipsub remembers scores for whoever comes back.
+            self.inner.set_application_score(&peer, 0.0);
         }
         self.inner.on_swarm_event(event);
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
+        // Here, and not where gossipsub gives it out: that it has come by another way before makes no room on this one.
+        if let FromHandler::Message { rpc, .. } = &event {
+            let own = rpc.messages.iter().filter(|message| message.source == Some(peer));
+            if let Some(number) = own.filter_map(|message| Envelope::number_of(&message.data)).max() {
+                self.has_come(peer, number);
+            }
+        }
         self.inner.on_connection_handler_event(peer, id, event);
     }
 
@@ -287,6 +346,7 @@ impl NetworkBehaviour for Gossip {
             }
             let now = Instant::now();
             // Gossipsub's heartbeat is a wake-up each second, for what has waited long enough.
+            self.review(now);
             if self.topics.is_crowded(now) {
                 return Poll::Pending;
             }

@@ -27,6 +27,10 @@ const GOSSIPED: usize = 4096;
 /// already, which gossipsub counts to this one.
 const AROUND: usize = 64 * 1024;
 
+/// Of a message larger than this (with what gossipsub adds), whoever has it says to its neighbours that it wants no other copy
+/// (gossipsub 1.2, "IDONTWANT"); a smaller one is sent as quickly as that is said.
+pub(super) const UNWANTED_TWICE: usize = 4096;
+
 /// How much of an invalid message is forgiven: a peer's score falls by the square of how many it has passed on lately.
 const INVALID: f64 = -1.0;
 /// From here on, a peer is neither gossiped with (10 invalid messages in a minute), nor published to (15), nor listened to (20). A
@@ -79,6 +83,7 @@ fn config(max_data: usize) -> Result<Config, libp2p::gossipsub::ConfigBuilderErr
         // A topic that was removed may come back at once. (Whole seconds on the wire; a peer that leaves a mesh is not taken
         // back before.)
         .unsubscribe_backoff(Duration::from_secs(1))
+        .idontwant_message_size_threshold(UNWANTED_TWICE)
         // Messages do not grow old in a queue: the queue is short, because the author waits for receipts, and a peer that
         // really stands still is found out by its ping.
         .publish_queue_duration(Duration::from_secs(600))

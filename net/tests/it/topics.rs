@@ -261,11 +261,19 @@ async fn an_author_waits_for_a_reader_that_is_slow_and_loses_nothing() {
     let mut reader = warm(&nodes, "a").await.remove(0);
     // Far more than fits between the two of them while nobody reads.
     let (all, topics) = (20_000_u32, nodes[0].topics.clone());
+    let (count, mut published) = tokio::sync::watch::channel(0);
     let author = actix::spawn(async move {
         for n in 0..all {
             topics.publish("a", None, n.to_be_bytes().to_vec()).await.unwrap();
+            count.send_replace(n + 1);
         }
     });
+    // Half of what a reader may be behind by; from there on, it is waited for.
+    soon("a line that is half full", published.wait_for(|count| *count > 4096)).await.unwrap();
+    // Time to go too far, for an author that would.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let ahead = *published.borrow();
+    assert!(ahead < 4096 + 2 * 1024, "{ahead} messages without a word of the reader");
     for n in 0..all {
         assert_eq!(next(&mut reader).await, n.to_be_bytes(), "one author over one connection, in order");
     }
