@@ -3,19 +3,31 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fednode::client::Client;
 use futures::StreamExt as _;
-use serde_json::Value;
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::process::Node;
 use crate::wait::{PATIENCE, eventually};
 
 /// Requests at a time, of each node that publishes.
 const AT_A_TIME: usize = 16;
+
+/// How often nodes are reloaded under messages.
+const BETWEEN_RELOADS: Duration = Duration::from_millis(100);
+
+/// Nodes that change their log level ten times a second, each by SIGHUP.
+#[derive(Debug)]
+pub struct Restless {
+    go_on: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<()>>,
+}
 
 /// What a flood took.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +36,46 @@ pub struct Flood {
     pub took: Duration,
     /// Requests that were answered 429 or 503, which says that nothing was sent, and made again.
     pub again: u64,
+}
+
+// === impl Restless ===
+
+impl Restless {
+    /// Begins.
+    #[must_use]
+    pub fn start(nodes: &[Node]) -> Self {
+        let go_on = Arc::new(AtomicBool::new(true));
+        let tasks = nodes.iter().map(|node| tokio::spawn(fidget(node, Arc::clone(&go_on)))).collect();
+        Self { go_on, tasks }
+    }
+
+    /// Ends.
+    ///
+    /// # Panics
+    /// If a node could not be reloaded.
+    pub async fn stop(self) {
+        self.go_on.store(false, Ordering::SeqCst);
+        for task in self.tasks {
+            task.await.expect("the node runs");
+        }
+    }
+}
+
+fn fidget(node: &Node, go_on: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
+    let (pid, path, mut conf) = (node.pid(), node.spec().conf_path(), node.spec().conf.clone());
+    async move {
+        let mut every = interval(BETWEEN_RELOADS);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while go_on.load(Ordering::SeqCst) {
+            every.tick().await;
+            conf["logging"]["level"] =
+                json!(if conf["logging"]["level"] == "info" { "warn" } else { "info" });
+            let beside = path.with_extension("next");
+            let written = std::fs::write(&beside, conf.to_string());
+            written.and_then(|()| std::fs::rename(&beside, &path)).expect("the folder can be written");
+            kill_process(pid, Signal::HUP).expect("the node runs");
+        }
+    }
 }
 
 // === impl Flood ===

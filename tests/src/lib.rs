@@ -15,7 +15,7 @@ pub mod traffic;
 pub mod wait;
 
 pub use arms::Arms;
-pub use broadcast::Flood;
+pub use broadcast::{Flood, Restless};
 pub use gauge::Gauge;
 pub use ground::Ground;
 pub use intruder::Intruder;

@@ -2,13 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fednode_tests::{Flood, Node, Spec, eventually};
+use fednode_tests::{Flood, Node, Restless, Spec, eventually};
 use futures::StreamExt as _;
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// `FEDNODE_TEST_MESSAGES`: how many messages of each kind flow. (100,000 was run by hand.)
@@ -76,34 +73,12 @@ async fn messages_of_both_kinds_run_across_reloads_of_another_section() {
         all.iter().map(|status| status["generation"].as_u64().unwrap()).collect::<Vec<_>>()
     };
     // Another section changes on every node, ten times a second, all the while.
-    let stop = Arc::new(AtomicBool::new(false));
-    let reloads: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            let (stop, pid, path) = (Arc::clone(&stop), node.pid(), node.spec().conf_path());
-            let mut conf = node.spec().conf.clone();
-            tokio::spawn(async move {
-                let mut every = tokio::time::interval(Duration::from_millis(100));
-                while !stop.load(Ordering::SeqCst) {
-                    every.tick().await;
-                    let level = if conf["logging"]["level"] == "info" { "warn" } else { "info" };
-                    conf["logging"]["level"] = json!(level);
-                    let beside = path.with_extension("next");
-                    std::fs::write(&beside, conf.to_string()).unwrap();
-                    std::fs::rename(&beside, &path).unwrap();
-                    rustix::process::kill_process(pid, Signal::HUP).unwrap();
-                }
-            })
-        })
-        .collect();
+    let restless = Restless::start(&nodes);
     let topic = Flood::on_topic(&nodes, "blocks", count).await;
     let direct = Flood::direct(&nodes[0], &nodes[1], count).await;
     // However quick the machine is, some reloads fell into this time.
     eventually("ten reloads", async || generations().await.iter().all(|g| *g > 10).then_some(())).await;
-    stop.store(true, Ordering::SeqCst);
-    for reload in reloads {
-        reload.await.unwrap();
-    }
+    restless.stop().await;
     println!("topic: {topic:?}, {:.0}/s; direct: {direct:?}, {:.0}/s", topic.rate(count), direct.rate(count));
     println!("generations: {:?}", generations().await);
     let after: Vec<_> = futures::future::join_all(nodes.iter().map(Node::connections)).await;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,10 @@ pub(crate) struct Gossip {
     keypair: Keypair,
     topics: Topics,
     rules: LiveRules,
+    /// What it is subscribed to, as far as it can be.
+    followed: Arc<BTreeSet<String>>,
+    /// What strangers' frames are read by, for payloads of so many bytes.
+    small: Option<(usize, Inbound)>,
     authors: Authors,
     standing: Standing,
     reviewed: Instant,
@@ -63,6 +68,8 @@ impl Gossip {
             keypair: keypair.clone(),
             topics,
             rules,
+            followed: Arc::default(),
+            small: None,
             authors: Authors::default(),
             standing: Standing::new(Instant::now()),
             reviewed: Instant::now(),
@@ -72,27 +79,33 @@ impl Gossip {
         })
     }
 
-    /// What a stranger's frames are read by: those of members may grow with the configuration, see [`Handler`].
-    fn inbound(&self, peer: &PeerId) -> Option<Inbound> {
+    /// What this peer's frames are read by, if it is a stranger: see [`Handler`].
+    fn inbound(&mut self, peer: &PeerId) -> Result<Option<Inbound>, ConnectionDenied> {
         if self.rules.load().is_member(PeerKey::from_peer_id(peer).ok().as_ref()) {
-            return None;
+            return Ok(None);
         }
         let max = self.topics.0.post.settings().max_message_size;
-        let mut small = terms::build(&self.keypair, max).ok()?;
-        let nowhere = Multiaddr::empty();
+        if let Some((_, inbound)) = self.small.as_ref().filter(|(size, _)| *size == max) {
+            return Ok(Some(inbound.clone()));
+        }
         // Only to have its upgrade.
-        let id = ConnectionId::new_unchecked(0);
-        let handler = small.handle_established_inbound_connection(id, *peer, &nowhere, &nowhere).ok()?;
-        Some(handler.listen_protocol().into_upgrade().0)
+        let small = terms::build(&self.keypair, max);
+        let mut small = small.map_err(|error| ConnectionDenied::new(io::Error::other(error)))?;
+        let (id, nowhere) = (ConnectionId::new_unchecked(0), Multiaddr::empty());
+        let handler = small.handle_established_inbound_connection(id, *peer, &nowhere, &nowhere)?;
+        let inbound = handler.listen_protocol().into_upgrade().0;
+        self.small = Some((max, inbound.clone()));
+        Ok(Some(inbound))
     }
 
     /// Subscribes to what is configured, and to nothing else.
     fn follow(&mut self) {
         let wanted = self.topics.wanted();
-        let subscribed: BTreeSet<_> = self.inner.topics().map(TopicHash::to_string).collect();
-        if *wanted == subscribed {
+        if Arc::ptr_eq(&wanted, &self.followed) {
             return;
         }
+        self.followed = Arc::clone(&wanted);
+        let subscribed: BTreeSet<_> = self.inner.topics().map(TopicHash::to_string).collect();
         for name in subscribed.difference(&wanted) {
             self.inner.unsubscribe(&IdentTopic::new(name));
         }
@@ -287,8 +300,9 @@ impl NetworkBehaviour for Gossip {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inbound = self.inbound(&peer)?;
         let inner = self.inner.handle_established_inbound_connection(id, peer, local, remote)?;
-        Ok(Handler::new(inner, self.inbound(&peer)))
+        Ok(Handler::new(inner, inbound))
     }
 
     fn handle_established_outbound_connection(
@@ -299,8 +313,9 @@ impl NetworkBehaviour for Gossip {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inbound = self.inbound(&peer)?;
         let inner = self.inner.handle_established_outbound_connection(id, peer, address, role, port)?;
-        Ok(Handler::new(inner, self.inbound(&peer)))
+        Ok(Handler::new(inner, inbound))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -60,7 +60,9 @@ pub(super) trait CaughtUp: std::fmt::Debug + Send + Sync {
 /// which is a request that somebody holds open.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    rooms: BTreeMap<String, Vec<Line>>,
+    open: BTreeSet<String>,
+    /// Of the rooms that had any when somebody last looked: many have none.
+    readers: BTreeMap<String, Vec<Line>>,
     newest: u64,
     kept: VecDeque<(String, Arc<TopicMessage>)>,
     kept_bytes: usize,
@@ -173,16 +175,17 @@ impl Line {
 impl Rooms {
     /// Opens a room for each topic that has none. Gives their names.
     pub(super) fn open(&mut self, topics: &BTreeSet<String>) -> Vec<String> {
-        let added: Vec<_> = topics.iter().filter(|name| !self.rooms.contains_key(*name)).cloned().collect();
-        self.rooms.extend(added.iter().map(|name| (name.clone(), Vec::new())));
+        let added: Vec<_> = topics.difference(&self.open).cloned().collect();
+        self.open.extend(added.iter().cloned());
         added
     }
 
     /// Closes the rooms of all other topics: their readers come to an end, the others notice nothing. Gives the names.
     pub(super) fn close_others(&mut self, topics: &BTreeSet<String>) -> Vec<String> {
-        let removed: Vec<_> = self.rooms.keys().filter(|name| !topics.contains(*name)).cloned().collect();
+        let removed: Vec<_> = self.open.difference(topics).cloned().collect();
         for name in &removed {
-            for line in self.rooms.remove(name).into_iter().flatten() {
+            self.open.remove(name);
+            for line in self.readers.remove(name).into_iter().flatten() {
                 line.end(Ended::Removed);
             }
             self.kept.retain(|(topic, message)| {
@@ -204,8 +207,9 @@ impl Rooms {
         after: Option<u64>,
         caught_up: Arc<dyn CaughtUp>,
     ) -> Option<TopicSubscription> {
-        let lines = self.rooms.get_mut(topic)?;
-        lines.retain(|line| !line.to.is_closed());
+        if !self.open.contains(topic) {
+            return None;
+        }
         let (line, subscription) = Line::new(caught_up);
         // An id that this process has not come to is of its life before: everything is new.
         let after = match after {
@@ -216,6 +220,8 @@ impl Rooms {
         for (_, message) in self.kept.iter().filter(|(of, message)| of == topic && message.id > after) {
             line.push(message);
         }
+        let lines = self.readers.entry(topic.to_owned()).or_default();
+        lines.retain(|line| !line.to.is_closed());
         lines.push(line);
         Some(subscription)
     }
@@ -228,10 +234,14 @@ impl Rooms {
         content_type: Option<String>,
         data: Vec<u8>,
     ) -> bool {
-        let Some(lines) = self.rooms.get_mut(topic) else { return false };
+        if !self.open.contains(topic) {
+            return false;
+        }
         self.newest = self.newest.saturating_add(1);
         let message = Arc::new(TopicMessage { id: self.newest, from, content_type, data });
-        lines.retain(|line| line.push(&message));
+        if let Some(lines) = self.readers.get_mut(topic) {
+            lines.retain(|line| line.push(&message));
+        }
         self.keep(topic, message);
         true
     }
@@ -252,7 +262,7 @@ impl Rooms {
     /// Whether some reader is so far behind that the authors should wait for it. One that stays so is cut off.
     pub(super) fn is_crowded(&mut self, now: Instant) -> bool {
         let mut crowded = false;
-        for lines in self.rooms.values_mut() {
+        self.readers.retain(|_, lines| {
             lines.retain_mut(|line| {
                 if line.to.is_closed() || !line.is_behind() {
                     line.behind_since = None;
@@ -266,7 +276,8 @@ impl Rooms {
                 crowded = true;
                 true
             });
-        }
+            !lines.is_empty()
+        });
         crowded
     }
 }

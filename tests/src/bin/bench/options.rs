@@ -8,6 +8,7 @@ bench [--members 4,512,10000] [--changed conf,both] [--shape block|json] [--roun
 bench --hang 1000 [--budget 500ms] [--json]       the node beside this program, which was built with fault points
 bench --soak 10000 [--members 64] [--node PATH] [--json]
 bench --data 5 [--node PATH] [--json]              beside bare libp2p, in so many turns
+bench --messages 20000 [--node PATH] [--json]
 bench --mesh 8,64 [--node PATH] [--json]           beside bare libp2p
 
 --node   the node that is measured; without it target/release/fednode, or for --hang fednode-under-test
@@ -30,6 +31,7 @@ pub(crate) enum Subject {
     Hang(usize),
     Soak(usize),
     Data(usize),
+    Messages(usize),
     Mesh,
 }
 
@@ -75,6 +77,7 @@ impl Options {
                 "--rounds" => options.rounds = number(&value()?)?,
                 "--hang" => options.subject = Subject::Hang(number(&value()?)?),
                 "--data" => options.subject = Subject::Data(number(&value()?)?),
+                "--messages" => options.subject = Subject::Messages(number(&value()?)?),
                 "--mesh" => {
                     options.subject = Subject::Mesh;
                     options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
@@ -109,7 +112,7 @@ impl Options {
                 Subject::Reloads => vec![4, 512, 10_000],
                 Subject::Hang(_) => vec![4],
                 Subject::Soak(_) => vec![64],
-                Subject::Data(_) => Vec::new(),
+                Subject::Data(_) | Subject::Messages(_) => Vec::new(),
                 Subject::Mesh => vec![8],
             };
         }
