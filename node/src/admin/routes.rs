@@ -3,6 +3,7 @@
 mod body;
 mod events;
 mod messages;
+mod peers;
 mod reloads;
 mod sse;
 mod topics;
@@ -46,8 +47,8 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(web::resource("/admin/config").get(config).default_service(web::to(wrong_method)))
         .service(web::resource("/admin/diff").get(difference).default_service(web::to(wrong_method)))
         .service(web::resource("/admin/history").get(history).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/peers").get(peers).default_service(web::to(wrong_method)))
         .configure(reloads::configure)
+        .configure(peers::configure)
         .configure(messages::configure)
         .configure(topics::configure)
         .configure(events::configure)
@@ -114,10 +115,6 @@ async fn status(state: State) -> HttpResponse {
             error(StatusCode::INTERNAL_SERVER_ERROR, "The status is not to be had", &cause.to_string())
         }
     }
-}
-
-async fn peers(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(state.view.members())
 }
 
 async fn config(state: State) -> HttpResponse {
