@@ -8,6 +8,7 @@ use libp2p::swarm::ConnectionDenied;
 use crate::View;
 use crate::address::Block;
 use crate::hush::{Hush, Kind};
+use crate::view::Happening;
 
 /// Why a connection is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,9 +60,15 @@ impl Denials {
     pub(crate) fn note(&self, ip: Option<IpAddr>, peer: Option<PeerId>, reason: Reason) {
         self.view.counters().denied();
         if self.hush.may_say(Kind::Denied, ip.map(Block::of)) {
+            let (address, who) = (ip, peer.map(|peer| peer.to_string()));
             let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
-            let peer = peer.map(|peer| peer.to_string()).unwrap_or_default();
+            let peer = who.clone().unwrap_or_default();
             tracing::warn!(%ip, %peer, %reason, "peer_denied");
+            self.view.happened(|| Happening::PeerDenied {
+                ip: address,
+                peer: who,
+                reason: reason.to_string(),
+            });
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::Identity;
 use crate::goodbye::Reason;
 use crate::services::wire as service;
+use crate::topics::Envelope;
 use crate::wire::{Frame, MAX_DATA, Message, Status, WireError};
 
 const PAGE: &str = include_str!("../../docs/wire.md");
@@ -57,6 +58,8 @@ fn the_examples_are_the_frames_that_they_say() {
         assert_eq!(frame.encode(), bytes, "{name}");
         assert_eq!(Frame::decode(&bytes, MAX_DATA).unwrap(), Some((frame, bytes.len())), "{name}");
     }
+    let envelope = Envelope { number: 7, content_type: Some("text/plain".to_owned()), data: b"hi".to_vec() };
+    assert_eq!(envelope.encode(), examples.remove("envelope").unwrap().concat());
     let refused = examples.remove("refused").unwrap();
     let errors: Vec<_> = refused.iter().map(|bytes| Frame::decode(bytes, MAX_DATA).unwrap_err()).collect();
     assert!(
@@ -119,7 +122,8 @@ fn the_reasons_are_those_of_the_code() {
 
 #[test]
 fn every_protocol_is_named() {
-    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL, service::PROTOCOL] {
+    let receipts = crate::topics::receipts::PROTOCOL;
+    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL, service::PROTOCOL, receipts] {
         assert!(PAGE.contains(&format!("| `{protocol}` | ")), "{protocol}");
     }
 }

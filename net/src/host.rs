@@ -26,6 +26,7 @@ use crate::pool::Pool;
 use crate::post::Post;
 use crate::services::{Services, Tunnels};
 use crate::timed::{Doorstep, Timed};
+use crate::topics::{Gossip, Receipts, Topics};
 use crate::{Identity, NetworkSection, View, quic, resolver};
 
 /// A connection is kept for as long as both sides want it, busy or not: whom the node does not want it closes itself. (libp2p
@@ -45,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) identify: identify::Behaviour,
     direct: Direct,
     services: Tunnels,
+    topics: Gossip,
+    receipts: Receipts,
     pub(crate) goodbye: Goodbye,
 }
 
@@ -62,6 +65,7 @@ pub(crate) fn build(
     pool: &Pool,
     post: &Post,
     services: &Services,
+    topics: &Topics,
     view: &View,
 ) -> io::Result<Built> {
     let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(section)));
@@ -81,6 +85,8 @@ pub(crate) fn build(
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone(), hush.clone()),
         services: Tunnels::new(services.clone(), Arc::clone(&rules), identity.peer_id()),
+        topics: Gossip::new(&keypair, topics.clone(), Arc::clone(&rules))?,
+        receipts: Receipts::new(topics.clone()),
         goodbye: Goodbye::default(),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.

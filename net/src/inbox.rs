@@ -16,6 +16,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::RateLimit;
 use crate::wire::{Message, Status};
+pub(crate) use sender::Bucket;
 use sender::Sender;
 
 /// How many messages are kept: what waits while nobody reads, and what was handed out last.

@@ -38,6 +38,7 @@ mod resolver;
 pub mod section;
 pub mod services;
 mod timed;
+pub mod topics;
 pub mod view;
 pub mod wire;
 
@@ -58,7 +59,11 @@ pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
 pub use services::{Metered, Services};
-pub use view::{ConnectionView, Counted, Direction, FailingListener, MemberState, MemberView, View};
+pub use topics::{Ended, PublishError, TopicMessage, TopicSubscription, Topics};
+pub use view::{
+    ConnectionView, Counted, Direction, FailingListener, Happening, Happenings, Heard, MemberState,
+    MemberView, View,
+};
 
 /// The fault points of this crate.
 pub const POINTS: &[Point] = &[

@@ -318,7 +318,7 @@ impl Network {
             if told {
                 tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
             }
-            self.view.closed(number);
+            self.view.closed(number, why);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the network looks like from outside: readable from any thread at any time, without asking the actor. Status and
 //! metrics go through here, so that they never wait for a reload.
 
+mod happenings;
 pub(crate) mod listening;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use storage::PeerKey;
 use tokio::sync::watch;
 
 use crate::Held;
+use happenings::Feed;
+pub use happenings::{Happening, Happenings, Heard};
 pub use listening::FailingListener;
 use listening::Listening;
 
@@ -104,6 +107,8 @@ pub struct Counters {
     messages_received: AtomicU64,
     bytes_sent: AtomicU64,
     bytes_received: AtomicU64,
+    topics_sent: AtomicU64,
+    topics_received: AtomicU64,
     denied: AtomicU64,
     violations: AtomicU64,
     closed_by_reload: AtomicU64,
@@ -118,10 +123,14 @@ pub struct Counted {
     pub messages_sent: u64,
     /// Direct messages accepted.
     pub messages_received: u64,
-    /// Payload bytes of the former.
+    /// Payload bytes sent, of both kinds.
     pub bytes_sent: u64,
-    /// Payload bytes of the latter.
+    /// Payload bytes received, of both kinds.
     pub bytes_received: u64,
+    /// Messages that this node published to topics.
+    pub topics_sent: u64,
+    /// Messages of others on topics, accepted.
+    pub topics_received: u64,
     /// Connections refused.
     pub denied: u64,
     /// Streams on which a peer broke the rules.
@@ -143,6 +152,7 @@ struct Inner {
     shown: RwLock<Shown>,
     counters: Counters,
     version: watch::Sender<u64>,
+    feed: Feed,
 }
 
 #[derive(Debug, Default)]
@@ -238,6 +248,12 @@ impl View {
         self.0.counters.counted()
     }
 
+    /// What happens from now on.
+    #[must_use]
+    pub fn happenings(&self) -> Happenings {
+        self.0.feed.listen()
+    }
+
     /// Goes up with every change of listeners, connections and members.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
@@ -269,11 +285,22 @@ impl View {
             Direction::Outbound => &self.0.counters.outbound,
         }
         .fetch_add(1, Ordering::Relaxed);
+        self.happened(|| Happening::ConnectionOpened { connection: connection.clone() });
         self.write(|shown| shown.connections.insert(id, (connection, Instant::now())));
     }
 
-    pub(crate) fn closed(&self, id: u64) {
-        self.write(|shown| shown.connections.remove(&id));
+    pub(crate) fn closed(&self, id: u64, reason: &str) {
+        let mut gone = None;
+        self.write(|shown| gone = shown.connections.remove(&id));
+        if let Some((ConnectionView { id, peer, public_key, .. }, _)) = gone {
+            let reason = reason.to_owned();
+            self.happened(|| Happening::ConnectionClosed { id, peer_id: peer, public_key, reason });
+        }
+    }
+
+    /// Tells those who listen.
+    pub(crate) fn happened(&self, happening: impl FnOnce() -> Happening) {
+        self.0.feed.tell(happening);
     }
 
     pub(crate) fn set_members(&self, changed: Vec<(PeerKey, Option<MemberView>)>) {
@@ -283,8 +310,19 @@ impl View {
         self.write(|shown| {
             for (key, member) in changed {
                 match member {
-                    Some(member) => drop(shown.members.insert(key, member)),
-                    None => drop(shown.members.remove(&key)),
+                    Some(member) => {
+                        self.happened(|| Happening::MemberChanged {
+                            public_key: key,
+                            name: member.name.clone(),
+                            state: member.state,
+                            last_error: member.last_error.clone(),
+                        });
+                        shown.members.insert(key, member);
+                    }
+                    None => {
+                        self.happened(|| Happening::MemberRemoved { public_key: key });
+                        shown.members.remove(&key);
+                    }
                 }
             }
         });
@@ -327,6 +365,16 @@ impl Counters {
         self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn topic_sent(&self, bytes: usize) {
+        self.topics_sent.fetch_add(1, Ordering::Relaxed);
+        self.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn topic_received(&self, bytes: usize) {
+        self.topics_received.fetch_add(1, Ordering::Relaxed);
+        self.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(crate) fn denied(&self) {
         self.denied.fetch_add(1, Ordering::Relaxed);
     }
@@ -346,6 +394,8 @@ impl Counters {
             messages_received: read(&self.messages_received),
             bytes_sent: read(&self.bytes_sent),
             bytes_received: read(&self.bytes_received),
+            topics_sent: read(&self.topics_sent),
+            topics_received: read(&self.topics_received),
             denied: read(&self.denied),
             violations: read(&self.violations),
             closed_by_reload: read(&self.closed_by_reload),

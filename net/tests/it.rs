@@ -2,6 +2,8 @@
 
 #[path = "it/harness.rs"]
 mod harness;
+#[path = "it/impostors.rs"]
+mod impostors;
 #[path = "it/limits.rs"]
 mod limits;
 #[path = "it/listeners.rs"]
@@ -18,3 +20,5 @@ mod quic;
 mod services;
 #[path = "it/threads.rs"]
 mod threads;
+#[path = "it/topics.rs"]
+mod topics;

@@ -19,6 +19,7 @@ use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::history::History;
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
+use crate::reloads::Reloads;
 use crate::start_from::from_history;
 use crate::{limits, lingering};
 
@@ -119,15 +120,18 @@ impl Site<Config> for Connections {
     }
 }
 
-/// Where the engine's events go: figures, and the supervisor.
+/// Where the engine's events go: figures, listeners, and the supervisor.
 pub struct Listeners {
     /// The figures.
     pub metrics: Arc<Metrics>,
+    /// Whoever listens to `/v1/events`.
+    pub reloads: Reloads,
 }
 
 impl Sink for Listeners {
     fn emit(&self, event: &Event<'_>) {
         self.metrics.emit(event);
+        self.reloads.emit(event);
         match event {
             Event::Entered(State::Validating) => notify(&Notice::Reloading),
             Event::Finished(outcome) => {

@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod node;
 pub mod notify;
 mod plural;
+pub mod reloads;
 pub mod start_from;
 mod startup;
 mod watching;

@@ -282,10 +282,12 @@ impl Collector for Now {
         Self::gauges(encoder, ("fednode_peers", "Members by state", "state"), &states)?;
         Self::counters(
             encoder,
-            ("fednode_messages", "Messages that a receiver's node has taken over"),
+            ("fednode_messages", "Messages that were sent, and messages of others that were accepted"),
             &[
                 (&[("kind", "direct"), ("direction", "sent")], counts.messages_sent),
                 (&[("kind", "direct"), ("direction", "received")], counts.messages_received),
+                (&[("kind", "topic"), ("direction", "sent")], counts.topics_sent),
+                (&[("kind", "topic"), ("direction", "received")], counts.topics_received),
             ],
         )?;
         Self::counters(

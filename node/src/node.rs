@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use actix::Addr;
 use arc_swap::ArcSwap;
 use futures::{Stream, StreamExt};
-use net::{Messages, Network, Post, Protocol, Services, Settings, StartNetwork, View};
+use net::{Messages, Network, Post, Protocol, Services, Settings, StartNetwork, Topics, View};
 use reload::signal::Signal;
 use reload::{
     ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Reconfigure, Reload, StepError,
@@ -25,6 +25,7 @@ use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify, watchdog_interval};
+use crate::reloads::Reloads;
 use crate::start_from::StartFrom;
 use crate::startup::{self, Began, Begun};
 use crate::watching::Watching;
@@ -109,6 +110,7 @@ impl Node {
         let view = View::new();
         let post = Post::new(Settings::from(&*config.protocol));
         let services = Services::new();
+        let topics = Topics::new(key, post.clone(), view.clone());
         let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
         let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
         let network = Network::start(StartNetwork {
@@ -116,6 +118,7 @@ impl Node {
             section: Arc::clone(&config.network),
             post: post.clone(),
             services: services.clone(),
+            topics: topics.clone(),
             view: view.clone(),
         })?;
         // Upstream's words; what peers.yaml wants is the key that the peer id holds.
@@ -124,8 +127,8 @@ impl Node {
             .open(&config.protocol)
             .map_err(|error| StartError::Services(Box::new(error.into_problem("protocol"))))?;
         let start_protocol = {
-            let (post, services) = (post.clone(), services.clone());
-            move |section| Protocol::start(section, post.clone(), &services)
+            let (post, services, topics) = (post.clone(), services.clone(), topics.clone());
+            move |section| Protocol::start(section, post.clone(), &services, topics.clone())
         };
         let protocol = Link::new(start_protocol(Arc::clone(&config.protocol)));
 
@@ -140,6 +143,7 @@ impl Node {
         let metrics =
             Arc::new(Metrics::new(Arc::clone(&board), view.clone(), services.clone(), Arc::clone(&current)));
         let (stopping, stopped) = watch::channel(false);
+        let reloads = Reloads::default();
         let (servers, requests) = (Servers::default(), Requests::default());
         let state = Arc::new(AdminState {
             key,
@@ -150,6 +154,8 @@ impl Node {
             view: view.clone(),
             messages: Messages::new(post.clone(), view.clone()),
             services: services.clone(),
+            topics,
+            reloads: reloads.clone(),
             metrics: Arc::clone(&metrics),
             history: Arc::clone(&history),
             checks: vec![
@@ -195,7 +201,7 @@ impl Node {
             }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view }),
-            sink: watching.beside(Listeners { metrics }),
+            sink: watching.beside(Listeners { metrics, reloads }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
             generation,

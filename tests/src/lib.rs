@@ -2,6 +2,7 @@
 //! gone when the test is over, however it ends.
 
 pub mod arms;
+pub mod broadcast;
 pub mod gauge;
 pub mod ground;
 pub mod intruder;
@@ -14,6 +15,7 @@ pub mod traffic;
 pub mod wait;
 
 pub use arms::Arms;
+pub use broadcast::{Flood, Restless};
 pub use gauge::Gauge;
 pub use ground::Ground;
 pub use intruder::Intruder;

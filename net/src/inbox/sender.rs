@@ -1,7 +1,7 @@
 //! What is remembered of one sender: the fate of its last messages, and how many more it may send.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::wire::Status;
 use crate::{RateLimit, outbox};
@@ -28,7 +28,7 @@ pub(super) struct Session {
 
 /// A token bucket (`protocol.rate_limit`).
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     tokens: f64,
     at: Instant,
 }
@@ -37,8 +37,7 @@ pub(super) struct Bucket {
 
 impl Sender {
     pub(super) fn new(limit: RateLimit, now: Instant) -> Self {
-        let bucket = Bucket { tokens: f64::from(limit.burst), at: now };
-        Self { sessions: VecDeque::new(), bucket }
+        Self { sessions: VecDeque::new(), bucket: Bucket::full(limit, now) }
     }
 
     /// One that is not known takes the place of the oldest.
@@ -79,7 +78,16 @@ impl Session {
 // === impl Bucket ===
 
 impl Bucket {
-    pub(super) fn take(&mut self, limit: RateLimit, now: Instant) -> bool {
+    pub(crate) fn full(limit: RateLimit, now: Instant) -> Self {
+        Self { tokens: f64::from(limit.burst), at: now }
+    }
+
+    /// When there will be a token again, if there is none now: after [`Bucket::take`] has said no.
+    pub(crate) fn wait(&self, limit: RateLimit) -> Duration {
+        Duration::try_from_secs_f64((1.0 - self.tokens) / limit.messages_per_second).unwrap_or(Duration::MAX)
+    }
+
+    pub(crate) fn take(&mut self, limit: RateLimit, now: Instant) -> bool {
         let filled = now.saturating_duration_since(self.at).as_secs_f64() * limit.messages_per_second;
         // A lower burst counts at once, for what is in the bucket too.
         self.tokens = (self.tokens + filled).min(f64::from(limit.burst));
@@ -94,8 +102,6 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

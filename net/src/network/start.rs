@@ -16,7 +16,7 @@ use crate::listeners::{Held, Listeners, Reservation, ReserveError};
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::services::Services;
-use crate::{Identity, NetworkSection, Transport, View};
+use crate::{Identity, NetworkSection, Topics, Transport, View};
 
 /// What the network starts with.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct StartNetwork {
     pub post: Post,
     /// What is exposed and connected; shared with the protocol actor.
     pub services: Services,
+    /// What is published to all; shared with the protocol actor.
+    pub topics: Topics,
     /// Where the network shows itself.
     pub view: View,
 }
@@ -64,12 +66,13 @@ impl Network {
     /// # Errors
     /// If an address cannot be listened on, or the machine refuses threads; then nothing is left open.
     pub fn start(start: StartNetwork) -> Result<Link<Self>, StartError> {
-        let StartNetwork { identity, section, post, services, view } = start;
+        let StartNetwork { identity, section, post, services, topics, view } = start;
         let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
         let workers = pool.workers();
         let Built { mut swarm, rules, hush } = {
             let _entered = workers.enter();
-            host::build(&identity, &section, &pool, &post, &services, &view).map_err(StartError::Host)?
+            host::build(&identity, &section, &pool, &post, &services, &topics, &view)
+                .map_err(StartError::Host)?
         };
         services.attach(pool.clone(), hush.clone(), view.clone());
         let mut listeners = Listeners::default();

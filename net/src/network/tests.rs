@@ -9,7 +9,7 @@ use reload::{Ack, Link, Reconfigure, Step, Transaction};
 
 use super::{Network, StartNetwork};
 use crate::fixtures::section;
-use crate::{Identity, NetworkSection, Post, RateLimit, Settings, View};
+use crate::{Identity, NetworkSection, Post, RateLimit, Settings, Topics, View};
 
 /// Panics where the swarm would.
 #[derive(Message)]
@@ -65,14 +65,12 @@ impl Scene {
             max_message_size: 1024,
             rate_limit: RateLimit { messages_per_second: 1.0, burst: 1 },
         };
-        let view = View::new();
-        let network = Network::start(StartNetwork {
-            services: crate::Services::new(),
-            identity: Identity::generate(),
-            section: Arc::new(section),
-            post: Post::new(settings),
-            view: view.clone(),
-        });
+        let (identity, post, view) = (Identity::generate(), Post::new(settings), View::new());
+        let topics = Topics::new(identity.public_key(), post.clone(), view.clone());
+        let section = Arc::new(section);
+        let services = crate::Services::new();
+        let start = StartNetwork { identity, section, post, services, topics, view: view.clone() };
+        let network = Network::start(start);
         Self { network: network.unwrap(), view, transaction: Transaction::NONE }
     }
 

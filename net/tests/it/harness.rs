@@ -11,7 +11,7 @@ use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol as Part;
 use net::{
     Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
-    RateLimit, SendError, Services, Settings, Shutdown, StartError, StartNetwork, View,
+    RateLimit, SendError, Services, Settings, Shutdown, StartError, StartNetwork, Topics, View,
 };
 use reload::{Ack, Link, Reconfigure, Step, Transaction};
 use storage::{Member, Members, PeerKey};
@@ -31,6 +31,7 @@ pub(crate) struct Node {
     pub(crate) network: Link<Network>,
     pub(crate) protocol: Addr<Protocol>,
     pub(crate) messages: Messages,
+    pub(crate) topics: Topics,
     transaction: Transaction,
 }
 
@@ -127,17 +128,31 @@ impl Node {
         let protocol = Arc::new(protocol_section());
         let (post, view) = (Post::new(Settings::from(&*protocol)), View::new());
         let services = Services::new();
+        let topics = Topics::new(identity.public_key(), post.clone(), view.clone());
         let network = Network::start(StartNetwork {
             identity: identity.clone(),
             section: Arc::new(section.clone()),
             post: post.clone(),
             services: services.clone(),
+            topics: topics.clone(),
             view: view.clone(),
         })?;
-        let protocol = Protocol::start(protocol, post.clone(), &services);
+        let protocol = Protocol::start(protocol, post.clone(), &services, topics.clone());
         let messages = Messages::new(post.clone(), view.clone());
         let (key, transaction) = (identity.public_key(), Transaction::NONE);
-        Ok(Self { key, identity, section, post, services, view, network, protocol, messages, transaction })
+        Ok(Self {
+            key,
+            identity,
+            section,
+            post,
+            services,
+            topics,
+            view,
+            network,
+            protocol,
+            messages,
+            transaction,
+        })
     }
 
     pub(crate) fn port(&self) -> u16 {

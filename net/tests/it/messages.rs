@@ -127,7 +127,8 @@ async fn a_successor_of_the_protocol_actor_finds_subscriptions_and_settings_as_t
     let mut section = protocol_section();
     section.max_message_size = 100;
     let post = nodes[1].post.clone();
-    nodes[1].protocol = Protocol::start(Arc::new(section.clone()), post.clone(), &nodes[1].services);
+    let topics = nodes[1].topics.clone();
+    nodes[1].protocol = Protocol::start(Arc::new(section.clone()), post.clone(), &nodes[1].services, topics);
     assert_eq!(post.settings(), Settings::from(&section));
     nodes[0].send(&nodes[1], b"two").await.unwrap();
     nodes[1].send(&nodes[0], b"back").await.unwrap();

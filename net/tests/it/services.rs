@@ -421,7 +421,8 @@ async fn open_streams_go_on_under_what_they_began_with() {
     // A successor of each actor.
     for node in 0..2 {
         let (section, post) = (Arc::new(pair.sections[node].clone()), pair.nodes[node].post.clone());
-        let successor = Protocol::start(section, post, &pair.nodes[node].services);
+        let topics = pair.nodes[node].topics.clone();
+        let successor = Protocol::start(section, post, &pair.nodes[node].services, topics);
         pair.nodes[node].protocol = successor;
         pair.transactions[node] = Transaction::NONE;
     }

@@ -1,9 +1,13 @@
 //! The routes of the contract that exist so far.
 
+mod body;
+mod events;
 mod messages;
 mod peers;
 mod reloads;
 mod services;
+mod sse;
+mod topics;
 
 use std::sync::Arc;
 
@@ -48,6 +52,8 @@ pub fn configure(app: &mut ServiceConfig) {
         .configure(peers::configure)
         .configure(messages::configure)
         .configure(services::configure)
+        .configure(topics::configure)
+        .configure(events::configure)
         .default_service(web::to(|request: HttpRequest| async move {
             error(StatusCode::NOT_FOUND, "Not found", &format!("there is no {}", request.path()))
         }));

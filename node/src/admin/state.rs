@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
-use net::{Held, Messages, Services, View};
+use net::{Held, Messages, Services, Topics, View};
 use reload::{Ack, Board, Coordinator, InFlight};
 use serde_json::{Value, json};
 use storage::PeerKey;
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::reloads::Reloads;
 
 /// How long a component may take to say that it is well.
 const HEALTH_WITHIN: Duration = Duration::from_secs(1);
@@ -41,6 +42,10 @@ pub struct AdminState {
     pub messages: Messages,
     /// Figures of services.
     pub services: Services,
+    /// Broadcast topics.
+    pub topics: Topics,
+    /// The reload engine, to listen to.
+    pub reloads: Reloads,
     /// Figures.
     pub metrics: Arc<Metrics>,
     /// Generations and the audit log.

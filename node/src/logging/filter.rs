@@ -2,6 +2,7 @@
 //!
 //! `logging.level` is the level of the node's own crates. What it depends on (libp2p, actix, …) says at `info` what only
 //! its authors want to know: it stays at `warn` there, and follows `level` when that is `debug` or stricter than `info`.
+//! Gossipsub is silent at every level: it writes what any peer makes it write, whole messages among it.
 //! A key of `logging.targets` sets the level of everything that it is a prefix of, up to a `::` or a `_`: `libp2p` means
 //! all of libp2p's crates, `libp2p_swarm::connection` one module. The longest key that fits decides.
 
@@ -14,6 +15,9 @@ use crate::config::logging::Level;
 
 /// The crates of this workspace that write events.
 const OWN: [&str; 5] = ["fednode", "fednode_tests", "net", "reload", "storage"];
+
+/// What this node has to say about topics, [`net`] says.
+const GOSSIPSUB: &str = "libp2p_gossipsub";
 
 /// Levels by target.
 #[derive(Debug)]
@@ -50,7 +54,13 @@ impl Filter {
             return *level;
         }
         let krate = target.split("::").next().unwrap_or(target);
-        if OWN.contains(&krate) { self.own } else { self.others }
+        if krate == GOSSIPSUB {
+            LevelFilter::OFF
+        } else if OWN.contains(&krate) {
+            self.own
+        } else {
+            self.others
+        }
     }
 }
 
@@ -106,7 +116,9 @@ mod tests {
             (Level::Warn, LevelFilter::WARN),
             (Level::Error, LevelFilter::ERROR),
         ] {
-            assert_eq!(Filter::new(level, &BTreeMap::new()).level_of("libp2p_swarm"), theirs);
+            let filter = Filter::new(level, &BTreeMap::new());
+            assert_eq!(filter.level_of("libp2p_swarm"), theirs);
+            assert_eq!(filter.level_of("libp2p_gossipsub::behaviour"), LevelFilter::OFF);
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - `--soak N`: N reloads, good and bad mixed, as fast as they go: are memory, descriptors and threads flat?
 //! - `--data N`: throughput, round trips and the cost of reloads, beside bare libp2p, in N turns.
 //! - `--tunnel N`: throughput of a service, beside a bare libp2p stream and socat, in N turns.
+//! - `--messages N`: N messages on a topic of three nodes and N direct ones, by HTTP, without reloads and with.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
@@ -16,6 +17,7 @@ mod floor;
 mod hang;
 mod look;
 mod mesh;
+mod messages;
 mod observe;
 mod options;
 mod peer;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
             Subject::Soak(count) => soak::run(&options, count).await,
             Subject::Data(turns) => data::run(&options, turns).await,
             Subject::Tunnel(turns) => tunnel::run(&options, turns).await,
+            Subject::Messages(count) => messages::run(&options, count).await,
             Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });

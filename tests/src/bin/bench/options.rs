@@ -9,6 +9,7 @@ bench --hang 1000 [--budget 500ms] [--json]       the node beside this program, 
 bench --soak 10000 [--members 64] [--node PATH] [--json]
 bench --data 5 [--node PATH] [--json]              beside bare libp2p, in so many turns
 bench --tunnel 5 [--node PATH] [--json]            beside bare libp2p and socat, in so many turns
+bench --messages 20000 [--node PATH] [--json]
 bench --mesh 8,64 [--node PATH] [--json]           beside bare libp2p
 
 --node   the node that is measured; without it target/release/fednode, or for --hang fednode-under-test
@@ -32,6 +33,7 @@ pub(crate) enum Subject {
     Soak(usize),
     Data(usize),
     Tunnel(usize),
+    Messages(usize),
     Mesh,
 }
 
@@ -78,6 +80,7 @@ impl Options {
                 "--hang" => options.subject = Subject::Hang(number(&value()?)?),
                 "--data" => options.subject = Subject::Data(number(&value()?)?),
                 "--tunnel" => options.subject = Subject::Tunnel(number(&value()?)?),
+                "--messages" => options.subject = Subject::Messages(number(&value()?)?),
                 "--mesh" => {
                     options.subject = Subject::Mesh;
                     options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
@@ -112,7 +115,7 @@ impl Options {
                 Subject::Reloads => vec![4, 512, 10_000],
                 Subject::Hang(_) => vec![4],
                 Subject::Soak(_) => vec![64],
-                Subject::Data(_) | Subject::Tunnel(_) => Vec::new(),
+                Subject::Data(_) | Subject::Tunnel(_) | Subject::Messages(_) => Vec::new(),
                 Subject::Mesh => vec![8],
             };
         }

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use libp2p::Multiaddr;
 use net::{
     Identity, Limits, Membership, Messages, Network, NetworkSection, Post, Protocol, ProtocolSection,
-    RateLimit, Services, Settings, StartNetwork, View,
+    RateLimit, Services, Settings, StartNetwork, Topics, View,
 };
 use reload::Link;
 use storage::{Member, Members, PeerKey};
@@ -85,16 +85,18 @@ impl Ours {
         };
         let (view, post) = (View::new(), Post::new(Settings::from(&protocol)));
         let (services, key) = (Services::new(), identity.public_key());
+        let topics = Topics::new(key, post.clone(), view.clone());
         let start = StartNetwork {
             identity,
             section: Arc::new(section),
             post: post.clone(),
             services: services.clone(),
+            topics: topics.clone(),
             view: view.clone(),
         };
         let network = Network::start(start).expect("the network starts");
         let messages = Messages::new(post.clone(), view.clone());
-        let protocol = Protocol::start(Arc::new(protocol), post, &services);
+        let protocol = Protocol::start(Arc::new(protocol), post, &services, topics);
         Self { key, view, messages, _protocol: protocol, _network: network }
     }
 
