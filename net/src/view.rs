@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use storage::PeerKey;
 use tokio::sync::watch;
 
-use crate::Held;
+use crate::{Held, Known};
 pub use listening::FailingListener;
 use listening::Listening;
 
@@ -91,7 +91,7 @@ pub struct MemberView {
     pub name: Option<String>,
     /// How it stands.
     pub state: MemberState,
-    /// Where it is dialled.
+    /// Where it is configured to be dialled; what was learned besides stands in `known`.
     pub addresses: Vec<String>,
     /// Why the last dial or connection ended, until the next one stands.
     pub last_error: Option<String>,
@@ -142,6 +142,7 @@ pub struct View(Arc<Inner>);
 struct Inner {
     shown: RwLock<Shown>,
     counters: Counters,
+    known: Known,
     version: watch::Sender<u64>,
 }
 
@@ -230,6 +231,12 @@ impl View {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.read(|shown| shown.trouble.clone())
+    }
+
+    /// The peers that this node knows of, connected or not.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.0.known
     }
 
     /// The counters now.

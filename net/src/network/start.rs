@@ -15,7 +15,7 @@ use crate::host::{self, Built};
 use crate::listeners::{Held, Listeners, Reservation, ReserveError};
 use crate::pool::Pool;
 use crate::post::Post;
-use crate::{Identity, NetworkSection, Transport, View};
+use crate::{Identity, Membership, NetworkSection, Transport, View};
 
 /// What the network starts with.
 #[derive(Debug)]
@@ -79,6 +79,11 @@ impl Network {
         }
         let mut dialer = Dialer::new(Pace::of(&section));
         dialer.set(&section.members, Instant::now(), |_| false);
+        // What was kept of the members from before is dialled, too.
+        view.known().set_members(&section.members, section.membership == Membership::Members);
+        for key in view.known().members() {
+            dialer.learn(&key, view.known().addresses(&key), Instant::now());
+        }
         view.set_members(dialer.changes());
         view.set_worker_threads(workers.threads());
         view.set_listeners(listeners.show(&section.listen), listeners.failing());
