@@ -250,11 +250,9 @@ impl Book {
             if record.seq == seq && peer.records[usize::from(record.reach.to_byte())].is_some() {
                 return Fate::Same;
             }
-        } else if !is_member {
-            if self.shares.len() >= limit {
-                let Some(least) = self.shares.least(from, limit) else { return Fate::NoRoom };
-                self.remove(&least);
-            }
+        } else if !is_member && self.shares.len() >= limit {
+            let Some(least) = self.shares.least(from, limit) else { return Fate::NoRoom };
+            self.remove(&least);
         }
         self.put(record, from, now);
         Fate::Taken
