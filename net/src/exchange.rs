@@ -23,6 +23,7 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::swarm::{
@@ -47,6 +48,23 @@ pub use wire::{DEPTHS, ExchangeError, MAX_MESSAGE, MAX_OWN, MAX_RECORDS, decode_
 
 /// The protocol's name, as the federation's product document has it.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/vtcp/btc-foundation/v1.0.0");
+
+/// The bytes of a record for a node that says that it is at these addresses; `None` if they cannot be signed, which does not
+/// happen. What a node does by itself; for tests, and for peers that are no nodes.
+#[must_use]
+pub fn sign(identity: &Identity, seq: u64, addresses: &[Multiaddr]) -> Option<Vec<u8>> {
+    let record = record::Record::sign(identity, seq, addresses.to_vec()).ok()?;
+    Some(record.bytes.to_vec())
+}
+
+/// Answers what a peer asks on a stream, and takes in what it announces, until the stream ends; gives the reason why it did. Over any
+/// stream: what a connection does, and what a fuzzer does. The peer counts as one on this machine.
+pub async fn receive<S>(stream: S, own: PeerKey, peer: PeerKey, post: Post, view: View) -> ExchangeError
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    talk::serve(stream, Link::new(own, peer, Reach::Host, view.known().clone(), post)).await
+}
 
 /// A member says that it is somewhere else than before.
 #[derive(Clone, Copy, Debug)]
