@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::Identity;
 use crate::goodbye::Reason;
 use crate::wire::{Frame, MAX_DATA, Message, Status, WireError};
+use crate::{Identity, exchange};
 
 const PAGE: &str = include_str!("../../docs/wire.md");
 
@@ -72,7 +72,26 @@ fn the_examples_are_the_frames_that_they_say() {
         ),
         "{errors:?}"
     );
+    for (name, ..) in exchanged() {
+        assert!(examples.remove(name).is_some(), "no example {name}");
+    }
     assert!(examples.is_empty(), "nobody checks {:?}", examples.keys());
+}
+
+/// The examples of peer exchange, by name.
+fn exchanged() -> [(&'static str, Vec<u8>); 5] {
+    let identity = Identity::read(cell("in `conf.yaml`")).unwrap().identity;
+    exchange::examples(&identity)
+}
+
+#[test]
+fn the_examples_of_peer_exchange_are_its_messages() {
+    let examples = examples();
+    for (name, bytes) in exchanged() {
+        let written = examples.get(name).map(|lines| lines.concat()).unwrap_or_default();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(written == bytes, "{name} is {hex}");
+    }
 }
 
 #[test]
@@ -102,7 +121,7 @@ fn the_reasons_are_those_of_the_code() {
 
 #[test]
 fn every_protocol_is_named() {
-    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL] {
+    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL, exchange::PROTOCOL] {
         assert!(PAGE.contains(&format!("| `{protocol}` | ")), "{protocol}");
     }
 }

@@ -9,6 +9,8 @@
 
 mod book;
 mod correspondents;
+#[cfg(test)]
+mod examples;
 mod figures;
 mod handler;
 mod known;
@@ -37,6 +39,8 @@ use crate::address::ip_of;
 use crate::hush::Hush;
 use crate::post::Post;
 use crate::{Identity, View};
+#[cfg(test)]
+pub(crate) use examples::examples;
 pub use figures::{Figures, Traffic};
 use handler::{Complaints, Handler};
 pub use known::{KeptPeer, Known, KnownPeer, Source};

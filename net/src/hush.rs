@@ -51,7 +51,7 @@ impl Kind {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Denied => "peer_denied",
-            Self::Violation => "a peer broke the rules of direct messages",
+            Self::Violation => "a peer broke the rules of a protocol",
             Self::Stranger => "connections of strangers",
         }
     }

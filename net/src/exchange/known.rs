@@ -342,6 +342,10 @@ impl Known {
         state.book.peers().map(|(key, _)| *key).filter(|key| state.book.is_member(key)).collect()
     }
 
+    pub(crate) fn is_member(&self, key: &PeerKey) -> bool {
+        self.state().book.is_member(key)
+    }
+
     pub(crate) fn connected(&self, key: &PeerKey, is_there: bool) {
         self.state().book.connected(key, is_there, unix_ms());
     }
