@@ -70,6 +70,15 @@ where
     talk::serve(stream, Link::new(own, peer, Reach::Host, view.known().clone(), post)).await
 }
 
+/// Asks a peer, announces this node and tells of updates on a stream, until it ends; gives the reason why it did. The other end of
+/// [`receive`].
+pub async fn converse<S>(stream: S, own: PeerKey, peer: PeerKey, post: Post, view: View) -> ExchangeError
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    talk::speak(stream, Link::new(own, peer, Reach::Host, view.known().clone(), post), &mut false).await
+}
+
 /// A member says that it is somewhere else than before.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moved(pub(crate) PeerKey);

@@ -5,12 +5,15 @@
 //! - `--hang N`: how long a reload takes in which a component never answers, N times: is the budget kept?
 //! - `--soak N`: N reloads, good and bad mixed, as fast as they go: are memory, descriptors and threads flat?
 //! - `--data N`: throughput, round trips and the cost of reloads, beside bare libp2p, in N turns.
+//! - `--exchange 8,64`: bytes of peer exchange, whole and of what is new, between two that know 64, 512 and 10,000 peers; and what one
+//!   change of address costs each of so many nodes.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
 //! an unoptimised parser's, and too high: the ratio flatters.
 
 mod data;
+mod exchange;
 mod floor;
 mod hang;
 mod look;
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
             Subject::Hang(count) => hang::run(&options, count).await,
             Subject::Soak(count) => soak::run(&options, count).await,
             Subject::Data(turns) => data::run(&options, turns).await,
+            Subject::Exchange => exchange::run(&options, &options.members).await,
             Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });

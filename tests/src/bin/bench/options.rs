@@ -9,6 +9,7 @@ bench --hang 1000 [--budget 500ms] [--json]       the node beside this program, 
 bench --soak 10000 [--members 64] [--node PATH] [--json]
 bench --data 5 [--node PATH] [--json]              beside bare libp2p, in so many turns
 bench --mesh 8,64 [--node PATH] [--json]           beside bare libp2p
+bench --exchange 8,64 [--node PATH] [--json]       in federations of so many nodes
 
 --node   the node that is measured; without it target/release/fednode, or for --hang fednode-under-test
 --shape  how peers.yaml is written: as people do, or as programs do";
@@ -31,6 +32,7 @@ pub(crate) enum Subject {
     Soak(usize),
     Data(usize),
     Mesh,
+    Exchange,
 }
 
 /// What changes in each round.
@@ -79,6 +81,10 @@ impl Options {
                     options.subject = Subject::Mesh;
                     options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
                 }
+                "--exchange" => {
+                    options.subject = Subject::Exchange;
+                    options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
+                }
                 "--soak" => options.subject = Subject::Soak(number(&value()?)?),
                 "--budget" => {
                     let text = value()?;
@@ -110,7 +116,7 @@ impl Options {
                 Subject::Hang(_) => vec![4],
                 Subject::Soak(_) => vec![64],
                 Subject::Data(_) => Vec::new(),
-                Subject::Mesh => vec![8],
+                Subject::Mesh | Subject::Exchange => vec![8],
             };
         }
         if self.node.as_os_str().is_empty() {
