@@ -60,7 +60,12 @@ fn messages(mut bytes: &[u8]) -> Vec<u64> {
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let rate_limit = RateLimit { messages_per_second: 1e6, burst: 1_000_000 };
-    let settings = Settings { ping_interval: Duration::from_secs(15), max_message_size: MAX_DATA, rate_limit };
+    let settings = Settings {
+        ping_interval: Duration::from_secs(15),
+        max_message_size: MAX_DATA,
+        rate_limit,
+        exchange_interval: Duration::from_secs(30),
+    };
     let post = Post::new(settings);
     let mut peer = Peer { sends: data, hears: Vec::new() };
     let ended = net::direct::receive(&mut peer, *PEER, post.clone(), View::new()).now_or_never();

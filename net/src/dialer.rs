@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use storage::peers_file::MAX_ADDRESSES;
 use storage::{Member, Members, PeerKey, side_by_side};
 
 use agenda::{Agenda, Standing};
@@ -53,6 +54,8 @@ pub(crate) struct Dialer {
 #[derive(Debug)]
 struct Entry {
     member: Member,
+    /// Where the member says that it is; dialled besides what is configured.
+    learned: Vec<Multiaddr>,
     peer: PeerId,
     phase: Phase,
     /// In a row. Kept over a reload.
@@ -160,8 +163,15 @@ impl Dialer {
         let peer = member.key.peer_id();
         let phase =
             if connected(&peer) { Phase::Connected { since: now } } else { Phase::Waiting { at: now } };
-        let entry =
-            Entry { member: member.clone(), peer, phase, failures: 0, last_error: None, wanted: true };
+        let entry = Entry {
+            member: member.clone(),
+            learned: Vec::new(),
+            peer,
+            phase,
+            failures: 0,
+            last_error: None,
+            wanted: true,
+        };
         self.keys.insert(peer, member.key);
         self.changed.insert(member.key);
         self.agenda.moved(member.key, None, entry.standing());
@@ -181,6 +191,11 @@ impl Dialer {
     fn change_peer<T>(&mut self, peer: &PeerId, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let key = *self.keys.get(peer)?;
         self.change(&key, change)
+    }
+
+    /// A member says where it is. True if it said something else before.
+    pub(crate) fn learn(&mut self, key: &PeerKey, addresses: Vec<Multiaddr>, now: Instant) -> bool {
+        self.change(key, |entry| entry.learn(addresses, now)).unwrap_or_default()
     }
 
     /// Forgets the members that were removed.
@@ -221,7 +236,7 @@ impl Dialer {
             let dial = self.change(&key, |entry| {
                 let within = entry.member.connection_timeout.unwrap_or(pace.timeout);
                 entry.phase = Phase::Dialing { connection: None, until: now + within };
-                Action::Dial { peer: entry.peer, addresses: entry.member.addresses.clone() }
+                Action::Dial { peer: entry.peer, addresses: entry.addresses() }
             });
             actions.extend(dial);
         }
@@ -323,7 +338,9 @@ impl Entry {
         match self.phase {
             _ if !self.wanted => Standing::Removed,
             // One without addresses waits to be called.
-            Phase::Waiting { .. } if self.member.addresses.is_empty() => Standing::Resting,
+            Phase::Waiting { .. } if self.member.addresses.is_empty() && self.learned.is_empty() => {
+                Standing::Resting
+            }
             Phase::Waiting { at } => Standing::Waiting(at),
             Phase::Dialing { until, .. } => Standing::Dialing(until),
             Phase::Connected { .. } => Standing::Connected,
@@ -350,6 +367,25 @@ impl Entry {
         let Phase::Dialing { .. } = self.phase else { return None };
         self.phase = Phase::Waiting { at: now };
         Some(self.peer)
+    }
+
+    /// The configured ones first; no more than a member may be configured with besides.
+    fn addresses(&self) -> Vec<Multiaddr> {
+        let configured = &self.member.addresses;
+        let learned = self.learned.iter().filter(|address| !configured.contains(address));
+        configured.iter().chain(learned.take(MAX_ADDRESSES)).cloned().collect()
+    }
+
+    /// Is where it says. An address that is new is worth a try at once.
+    fn learn(&mut self, addresses: Vec<Multiaddr>, now: Instant) -> bool {
+        let is_new = |address| !self.learned.contains(address) && !self.member.addresses.contains(address);
+        let any_new = addresses.iter().any(is_new);
+        let changed = self.learned != addresses;
+        self.learned = addresses;
+        if any_new && let Phase::Waiting { at } = &mut self.phase {
+            *at = now.min(*at);
+        }
+        changed
     }
 
     fn is_tired(&self) -> bool {

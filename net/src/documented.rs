@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::Identity;
 use crate::goodbye::Reason;
 use crate::services::wire as service;
 use crate::topics::Envelope;
 use crate::wire::{Frame, MAX_DATA, Message, Status, WireError};
+use crate::{Identity, exchange};
 
 const PAGE: &str = include_str!("../../docs/wire.md");
 
@@ -77,7 +77,26 @@ fn the_examples_are_the_frames_that_they_say() {
         "{errors:?}"
     );
     examples.retain(|name, _| !name.starts_with("service-"));
+    for (name, ..) in exchanged() {
+        assert!(examples.remove(name).is_some(), "no example {name}");
+    }
     assert!(examples.is_empty(), "nobody checks {:?}", examples.keys());
+}
+
+/// The examples of peer exchange, by name.
+fn exchanged() -> [(&'static str, Vec<u8>); 5] {
+    let identity = Identity::read(cell("in `conf.yaml`")).unwrap().identity;
+    exchange::examples(&identity)
+}
+
+#[test]
+fn the_examples_of_peer_exchange_are_its_messages() {
+    let examples = examples();
+    for (name, bytes) in exchanged() {
+        let written = examples.get(name).map(|lines| lines.concat()).unwrap_or_default();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(written == bytes, "{name} is {hex}");
+    }
 }
 
 #[test]
@@ -122,8 +141,13 @@ fn the_reasons_are_those_of_the_code() {
 
 #[test]
 fn every_protocol_is_named() {
-    let receipts = crate::topics::receipts::PROTOCOL;
-    for protocol in [crate::direct::PROTOCOL, crate::goodbye::PROTOCOL, service::PROTOCOL, receipts] {
+    for protocol in [
+        crate::direct::PROTOCOL,
+        crate::goodbye::PROTOCOL,
+        service::PROTOCOL,
+        crate::topics::receipts::PROTOCOL,
+        exchange::PROTOCOL,
+    ] {
         assert!(PAGE.contains(&format!("| `{protocol}` | ")), "{protocol}");
     }
 }

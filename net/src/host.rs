@@ -14,6 +14,7 @@ use libp2p::{Swarm, Transport, dns, identify, noise, tcp};
 use crate::crossed::Crossed;
 use crate::denial::Denials;
 use crate::direct::Direct;
+use crate::exchange::Exchange;
 use crate::farewell::Brief;
 use crate::goodbye::Goodbye;
 use crate::home::Homed;
@@ -49,6 +50,7 @@ pub(crate) struct Host {
     topics: Gossip,
     receipts: Receipts,
     pub(crate) goodbye: Goodbye,
+    exchange: Exchange,
 }
 
 /// What the swarm shares with the actor that owns it.
@@ -88,6 +90,7 @@ pub(crate) fn build(
         topics: Gossip::new(&keypair, topics.clone(), Arc::clone(&rules))?,
         receipts: Receipts::new(topics.clone()),
         goodbye: Goodbye::default(),
+        exchange: Exchange::new(identity, post.clone(), view.clone(), hush.clone()),
     };
     // By hand: the swarm builder's transport has one frozen limit for all handshakes.
     let allowance = Arc::clone(&rules);

@@ -11,6 +11,7 @@ mod dialer;
 pub mod direct;
 #[cfg(test)]
 mod documented;
+pub mod exchange;
 mod farewell;
 #[cfg(test)]
 mod fixtures;
@@ -46,6 +47,7 @@ use reload::fault::Point;
 
 pub use address::{Endpoint, Transport};
 pub use denial::Reason;
+pub use exchange::{Known, KnownPeer};
 pub use identity::{Identity, IdentityError, ReadIdentity};
 pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
 pub use listeners::{Held, Reservation, ReserveError, Standing};

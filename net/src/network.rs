@@ -31,6 +31,7 @@ use tokio::time::Sleep;
 
 use crate::address::{Block, ip_of};
 use crate::dialer::Dialer;
+use crate::exchange::Moved;
 use crate::goodbye::{Heard, Reason};
 use crate::host::{Host, HostEvent};
 use crate::hush::{Hush, Kind};
@@ -235,6 +236,9 @@ impl Network {
                 let why = explain(&error);
                 tracing::debug!(peer_id = %peer, error = %why, "dial came to nothing");
                 self.dialer.failed(&peer, connection_id, why, Instant::now(), rand::random());
+                if let Ok(key) = PeerKey::from_peer_id(&peer) {
+                    self.view.known().failed(&key);
+                }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 for departure in &mut self.departures {
@@ -251,6 +255,7 @@ impl Network {
                     live.farewell = Some(reason);
                 }
             }
+            SwarmEvent::Behaviour(HostEvent::Exchange(Moved(key))) => self.learn(&key),
             SwarmEvent::Behaviour(
                 HostEvent::Crossed(Parting { connection, why })
                 | HostEvent::Ping(Parting { connection, why }),
@@ -319,6 +324,15 @@ impl Network {
                 tracing::info!(peer_id = %peer, connection = number, reason = %why, "connection closed");
             }
             self.view.closed(number, why);
+        }
+    }
+
+    /// A member says where it is.
+    fn learn(&mut self, key: &PeerKey) {
+        let addresses = self.view.known().addresses(key);
+        let text = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        if self.dialer.learn(key, addresses, Instant::now()) {
+            tracing::info!(public_key = %key, addresses = %text, "a member has told where it is");
         }
     }
 

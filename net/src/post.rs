@@ -25,6 +25,8 @@ pub struct Settings {
     pub max_message_size: usize,
     /// How much one peer may send.
     pub rate_limit: RateLimit,
+    /// Between peer exchanges.
+    pub exchange_interval: Duration,
 }
 
 /// The post office. Cheap to clone; outlives both actors.
@@ -74,6 +76,7 @@ impl From<&ProtocolSection> for Settings {
             ping_interval: section.ping_interval,
             max_message_size: section.max_message_size.min(wire::MAX_DATA),
             rate_limit: section.rate_limit,
+            exchange_interval: section.exchange_interval,
         }
     }
 }
@@ -187,9 +190,9 @@ mod tests {
     /// What the sender of a message hears, whose time is over when it has gone so far.
     async fn told(written: bool, connected: bool) -> SendError {
         let rate_limit = RateLimit { messages_per_second: 1.0, burst: 1 };
-        let ping_interval = Duration::from_secs(15);
-        let (post, peer) =
-            (Post::new(Settings { ping_interval, max_message_size: 9, rate_limit }), PeerId::random());
+        let (ping_interval, exchange_interval) = (Duration::from_secs(15), Duration::from_secs(30));
+        let settings = Settings { ping_interval, max_message_size: 9, rate_limit, exchange_interval };
+        let (post, peer) = (Post::new(settings), PeerId::random());
         let outbox = post.outbox(peer);
         outbox.connected();
         let posted = post.send(&peer, None, vec![0]).unwrap();

@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 use storage::PeerKey;
 use tokio::sync::watch;
 
-use crate::Held;
+use crate::{Held, Known};
 use happenings::Feed;
 pub use happenings::{Happening, Happenings, Heard};
 pub use listening::FailingListener;
@@ -94,7 +94,7 @@ pub struct MemberView {
     pub name: Option<String>,
     /// How it stands.
     pub state: MemberState,
-    /// Where it is dialled.
+    /// Where it is configured to be dialled; what was learned besides stands in `known`.
     pub addresses: Vec<String>,
     /// Why the last dial or connection ended, until the next one stands.
     pub last_error: Option<String>,
@@ -151,6 +151,7 @@ pub struct View(Arc<Inner>);
 struct Inner {
     shown: RwLock<Shown>,
     counters: Counters,
+    known: Known,
     version: watch::Sender<u64>,
     feed: Feed,
 }
@@ -240,6 +241,12 @@ impl View {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.read(|shown| shown.trouble.clone())
+    }
+
+    /// The peers that this node knows of, connected or not.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.0.known
     }
 
     /// The counters now.

@@ -1,5 +1,7 @@
 //! The two actors against real sockets: real swarms on loopback, reconfigured step by step as the coordinator does it.
 
+#[path = "it/exchange.rs"]
+mod exchange;
 #[path = "it/harness.rs"]
 mod harness;
 #[path = "it/impostors.rs"]

@@ -229,6 +229,30 @@ impl Now {
     }
 }
 
+/// What peer exchange is doing (N5).
+impl Now {
+    fn exchange(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), std::fmt::Error> {
+        let (known, figures) = (view.known(), view.known().figures());
+        #[expect(clippy::cast_precision_loss, reason = "no count of ours comes near 2^53")]
+        Self::gauge(encoder, "fednode_known_peers", "Peers that are known", known.count() as f64)?;
+        Self::counters(
+            encoder,
+            ("fednode_exchanges", "Peer exchanges that were answered to their end, by who asked"),
+            &[(&[("role", "asked")], figures.asked()), (&[("role", "answered")], figures.answered())],
+        )?;
+        let traffic = figures.traffic();
+        let labels = traffic.map(|kind| {
+            [[("kind", kind.kind), ("direction", "sent")], [("kind", kind.kind), ("direction", "received")]]
+        });
+        let values: Vec<(&[(&str, &str)], u64)> = labels
+            .iter()
+            .zip(traffic)
+            .flat_map(|([sent, received], kind)| [(&sent[..], kind.sent), (&received[..], kind.received)])
+            .collect();
+        Self::counters(encoder, ("fednode_exchange_bytes", "Bytes of peer exchange"), &values)
+    }
+}
+
 impl Collector for Now {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let board = self.board.read();
@@ -315,7 +339,8 @@ impl Collector for Now {
             encoder,
             ("fednode_peers_denied", "Connections that were refused"),
             &[(&[], counts.denied)],
-        )
+        )?;
+        Self::exchange(encoder, &self.view)
     }
 }
 

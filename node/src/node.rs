@@ -108,11 +108,12 @@ impl Node {
         fault::pass("start::actors");
         let members = Live::new(Arc::clone(&config.peers.members));
         let view = View::new();
+        let known = view.known().bound().clone();
         let post = Post::new(Settings::from(&*config.protocol));
         let services = Services::new();
         let topics = Topics::new(key, post.clone(), view.clone());
         let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
-        let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members));
+        let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members, &known));
         let network = Network::start(StartNetwork {
             identity: config.identity().clone(),
             section: Arc::clone(&config.network),
@@ -182,7 +183,7 @@ impl Node {
                 ),
                 Box::new(
                     ActorComponent::new(peer_store, &["logging"], |c: &Config| &c.peers)
-                        .replaceable(move |section| PeerStore::start(section, &members)),
+                        .replaceable(move |section| PeerStore::start(section, &members, &known)),
                 ),
                 Box::new(ActorComponent::new(network.clone(), &["peer_store"], |c: &Config| &c.network)),
                 Box::new(

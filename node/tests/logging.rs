@@ -51,7 +51,7 @@ fn a_node_says_once_that_it_is_alone_and_only_when_it_stands() {
     let view = MembersView::new(Arc::default());
     System::new().block_on(async {
         let by = Instant::now() + Duration::from_secs(60);
-        let store = PeerStore::start(Arc::clone(&alone), &view);
+        let store = PeerStore::start(Arc::clone(&alone), &view, &storage::KnownBound::default());
         let first = Transaction::NONE.next();
         step(&store, first, Step::Prepare(Arc::clone(&together), by)).await;
         assert_eq!(told(), 1, "at the start");

@@ -31,7 +31,7 @@ pub use lock::{DataDir, DataDirError};
 pub use peer_key::{PeerKey, PeerKeyError};
 pub use peer_store::{MembersView, PeerStore};
 pub use peers_file::{Digest, PeersFile, PeersFileError};
-pub use section::{Member, Members, PeersSection, side_by_side};
+pub use section::{KnownBound, Member, Members, PeersSection, side_by_side};
 pub use standing::{Held, HeldFile, Standing};
 
 /// The fault points of this crate.

@@ -10,7 +10,7 @@ use reload::{
     Ack, Books, Live, LiveWriter, Reconfigurable, Reconfigure, StepError, StepFuture, done, reconfigure,
 };
 
-use crate::{Members, PeersSection};
+use crate::{KnownBound, Members, PeersSection};
 
 /// The members now. A successor of the actor takes over the same view.
 pub type MembersView = Live<Members>;
@@ -20,6 +20,7 @@ pub type MembersView = Live<Members>;
 pub struct PeerStore {
     books: Books<PeersSection, ()>,
     members: LiveWriter<Members>,
+    known: KnownBound,
     /// A commit left no members: to be told once the transaction stands.
     became_alone: bool,
 }
@@ -27,24 +28,28 @@ pub struct PeerStore {
 // === impl PeerStore ===
 
 impl PeerStore {
-    /// Starts the actor on an arbiter of its own, with the members of `section`. Called again with the same view, it
-    /// starts a successor: what the predecessor still tries to swap in is refused.
+    /// Starts the actor on an arbiter of its own, with the members of `section`; it puts `max_known` into force in `known`. Called
+    /// again with the same view, it starts a successor: what the predecessor still tries to swap in is refused.
     ///
     /// # Panics
     /// Outside of an actix `System`.
     #[must_use]
-    pub fn start(section: Arc<PeersSection>, view: &MembersView) -> Addr<Self> {
-        let members = view.writer();
+    pub fn start(section: Arc<PeersSection>, view: &MembersView, known: &KnownBound) -> Addr<Self> {
+        let (members, known) = (view.writer(), known.clone());
         Self::start_in_arbiter(&Arbiter::new().handle(), move |_| Self {
             books: Books::new(section),
             members,
+            known,
             became_alone: false,
         })
     }
 
     fn swap(&self, section: &PeersSection) -> Ack {
         match self.members.swap(Arc::clone(&section.members)) {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                self.known.set(section.max_known);
+                Ok(())
+            }
             Err(retired) => Err(StepError::component(retired.to_string())),
         }
     }
@@ -138,7 +143,7 @@ mod tests {
     }
 
     fn section(file: &Path, count: usize) -> Arc<PeersSection> {
-        Arc::new(PeersSection { file: file.into(), max_known: 10, members: members(count) })
+        Arc::new(PeersSection { file: file.into(), max_known: 10 * count, members: members(count) })
     }
 
     async fn step(store: &Addr<PeerStore>, transaction: Transaction, step: Step<PeersSection>) -> Ack {
@@ -155,17 +160,20 @@ mod tests {
         let file = dir.path().join("peers.yaml");
         std::fs::write(&file, "peers: []").unwrap();
         let (old, new) = (section(&file, 2), section(&file, 3));
-        let view = MembersView::new(Arc::default());
+        let (view, known) = (MembersView::new(Arc::default()), KnownBound::default());
         System::new().block_on(async {
-            let store = PeerStore::start(Arc::clone(&old), &view);
+            let store = PeerStore::start(Arc::clone(&old), &view, &known);
             let first = Transaction::NONE.next();
             step(&store, first, prepare(&new)).await.unwrap();
             assert!(Arc::ptr_eq(&view.load_full(), &old.members), "prepare touches nothing");
+            assert_eq!(known.get(), old.max_known);
             step(&store, first, Step::Commit).await.unwrap();
             assert!(Arc::ptr_eq(&view.load_full(), &new.members));
+            assert_eq!(known.get(), new.max_known);
             step(&store, first, Step::Probe).await.unwrap();
             step(&store, first, Step::Rollback).await.unwrap();
             assert!(Arc::ptr_eq(&view.load_full(), &old.members));
+            assert_eq!(known.get(), old.max_known);
 
             let second = first.next();
             step(&store, second, prepare(&new)).await.unwrap();
@@ -178,9 +186,9 @@ mod tests {
     #[test]
     fn a_file_that_is_gone_makes_nobody_ill() {
         let dir = tempfile::tempdir().unwrap();
-        let view = MembersView::new(Arc::default());
+        let (view, known) = (MembersView::new(Arc::default()), KnownBound::default());
         System::new().block_on(async {
-            let store = PeerStore::start(section(&dir.path().join("peers.yaml"), 0), &view);
+            let store = PeerStore::start(section(&dir.path().join("peers.yaml"), 0), &view, &known);
             let first = Transaction::NONE.next();
             // Not there: a generation that comes back is committed first, and its file written then.
             step(&store, first, prepare(&section(&dir.path().join("peers.yaml"), 1))).await.unwrap();
@@ -195,16 +203,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("peers.yaml");
         let (good, stale) = (section(&file, 2), section(&file, 3));
-        let view = MembersView::new(Arc::default());
+        let (view, known) = (MembersView::new(Arc::default()), KnownBound::default());
         System::new().block_on(async {
-            let stuck = PeerStore::start(Arc::clone(&good), &view);
+            let stuck = PeerStore::start(Arc::clone(&good), &view, &known);
             let first = Transaction::NONE.next();
             step(&stuck, first, prepare(&stale)).await.unwrap();
-            let successor = PeerStore::start(Arc::clone(&good), &view);
+            let successor = PeerStore::start(Arc::clone(&good), &view, &known);
             step(&successor, first, Step::Rollback).await.unwrap();
             let error = step(&stuck, first, Step::Commit).await.unwrap_err();
             assert_eq!(error.message, "a successor is in office");
             assert!(Arc::ptr_eq(&view.load_full(), &good.members));
+            assert_eq!(known.get(), good.max_known);
         });
     }
 }

@@ -1,9 +1,10 @@
 //! The members of the federation as values, and the section of the peer store.
 
-use std::cmp::Ordering;
+use std::cmp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use libp2p::Multiaddr;
@@ -39,6 +40,32 @@ pub struct PeersSection {
     pub members: Arc<Members>,
 }
 
+/// `peers.max_known` as those read it who learn peers: the peer-store actor puts it into force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct KnownBound(Arc<AtomicUsize>);
+
+// === impl KnownBound ===
+
+impl KnownBound {
+    /// How many learned peers may be kept.
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Another bound, at once.
+    pub fn set(&self, bound: usize) {
+        self.0.store(bound, Ordering::Relaxed);
+    }
+}
+
+impl Default for KnownBound {
+    /// The contract's default.
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(10_000)))
+    }
+}
+
 /// Walks through two maps of peers together: each key once, in order, with what either has of it. One pass over both, where a
 /// look-up for every key would take several times as long.
 pub fn side_by_side<'a, 'b, A, B>(
@@ -49,8 +76,8 @@ pub fn side_by_side<'a, 'b, A, B>(
     std::iter::from_fn(move || {
         let order = match (one.peek(), other.peek()) {
             (Some((left, _)), Some((right, _))) => left.cmp(right),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => cmp::Ordering::Less,
+            (None, Some(_)) => cmp::Ordering::Greater,
             (None, None) => return None,
         };
         let left = if order.is_le() { one.next() } else { None };

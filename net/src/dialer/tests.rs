@@ -266,3 +266,45 @@ fn a_shorter_pace_ends_long_pauses_and_a_longer_one_counts_from_the_next() {
     scene.dialer.set_pace(slow, scene.now, || MID);
     assert_eq!(scene.dials(), 1);
 }
+
+#[test]
+fn where_a_member_says_that_it_is_it_is_dialled_besides_where_it_is_configured() {
+    let mut scene = Scene::new(1);
+    assert_eq!(scene.dials(), 1);
+    scene.fail();
+    assert_eq!(scene.dials(), 0, "it waits");
+    let key = *scene.members.keys().next().unwrap();
+    let addresses =
+        |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Multiaddr>>();
+    let told = addresses(&["/ip4/127.0.0.1/tcp/2", "/ip4/127.0.0.1/tcp/1"]);
+    assert!(scene.dialer.learn(&key, told.clone(), scene.now));
+    assert!(!scene.dialer.learn(&key, told, scene.now), "it said so before");
+    let due = scene.dialer.due(scene.now, || MID);
+    let expected = addresses(&["/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/2"]);
+    assert_eq!(due, [Action::Dial { peer: key.peer_id(), addresses: expected }]);
+    scene.assert_agenda();
+    // What is known already is no reason to dial sooner, and what is said of somebody else changes nothing.
+    scene.dialer.dialing(&key.peer_id(), ConnectionId::new_unchecked(2));
+    scene.next = 2;
+    scene.fail();
+    assert!(scene.dialer.learn(&key, addresses(&["/ip4/127.0.0.1/tcp/1"]), scene.now));
+    assert_eq!(scene.dials(), 0);
+    let nobody = Identity::generate().public_key();
+    assert!(!scene.dialer.learn(&nobody, addresses(&["/ip4/127.0.0.1/tcp/3"]), scene.now));
+}
+
+#[test]
+fn a_member_without_addresses_is_dialled_once_it_is_known_where_it_is() {
+    let mut scene = Scene::new(0);
+    let key = Identity::generate().public_key();
+    scene.members.insert(key, member(key, &[]));
+    scene.set();
+    assert_eq!(scene.dials(), 0);
+    assert_eq!(scene.dialer.next(), None);
+    scene.dialer.learn(&key, vec!["/ip4/127.0.0.1/tcp/2".parse().unwrap()], scene.now);
+    assert_eq!(scene.dials(), 1);
+    scene.fail();
+    scene.dialer.learn(&key, Vec::new(), scene.now);
+    scene.assert_agenda();
+    assert_eq!(scene.dialer.next(), None, "it is nowhere any more");
+}

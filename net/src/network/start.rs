@@ -16,7 +16,7 @@ use crate::listeners::{Held, Listeners, Reservation, ReserveError};
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::services::Services;
-use crate::{Identity, NetworkSection, Topics, Transport, View};
+use crate::{Identity, Membership, NetworkSection, Topics, Transport, View};
 
 /// What the network starts with.
 #[derive(Debug)]
@@ -86,6 +86,11 @@ impl Network {
         }
         let mut dialer = Dialer::new(Pace::of(&section));
         dialer.set(&section.members, Instant::now(), |_| false);
+        // What was kept of the members from before is dialled, too.
+        view.known().set_members(&section.members, section.membership == Membership::Members);
+        for key in view.known().members() {
+            dialer.learn(&key, view.known().addresses(&key), Instant::now());
+        }
         view.set_members(dialer.changes());
         view.set_worker_threads(workers.threads());
         view.set_listeners(listeners.show(&section.listen), listeners.failing());

@@ -14,12 +14,12 @@ use storage::side_by_side;
 use tokio::sync::oneshot;
 
 use super::{CLOSING, Live, Network, Partings, Prepared, Trial, start};
-use crate::NetworkSection;
 use crate::dialer::Pace;
 use crate::goodbye::Reason;
 use crate::listeners::{Held, Reservation, ReserveError};
 use crate::membership::Rules;
 use crate::pool::Workers;
+use crate::{Membership, NetworkSection};
 
 const ADDRESSES: &str = "network.addresses";
 
@@ -187,6 +187,13 @@ impl Network {
         if !Arc::ptr_eq(&from.members, &to.members) {
             let swarm = &self.swarm;
             self.dialer.set(&to.members, Instant::now(), |peer| swarm.is_connected(peer));
+        }
+        if !Arc::ptr_eq(&from.members, &to.members) || from.membership != to.membership {
+            let known = self.view.known();
+            known.set_members(&to.members, to.membership == Membership::Members);
+            for key in known.members() {
+                self.dialer.learn(&key, known.addresses(&key), Instant::now());
+            }
         }
         self.view.set_members(self.dialer.changes());
         self.view.set_worker_threads(self.pool.workers().threads());

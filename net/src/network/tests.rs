@@ -64,6 +64,7 @@ impl Scene {
             ping_interval: Duration::from_secs(15),
             max_message_size: 1024,
             rate_limit: RateLimit { messages_per_second: 1.0, burst: 1 },
+            exchange_interval: Duration::from_secs(30),
         };
         let (identity, post, view) = (Identity::generate(), Post::new(settings), View::new());
         let topics = Topics::new(identity.public_key(), post.clone(), view.clone());

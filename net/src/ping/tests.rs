@@ -130,7 +130,8 @@ impl ConnectionHandler for BriskHandler {
 /// taken for dead.
 async fn watched(answers: usize, intervals: u32) -> (usize, usize, bool) {
     let rate_limit = RateLimit { messages_per_second: 1.0, burst: 1 };
-    let settings = Settings { ping_interval: INTERVAL, max_message_size: 1024, rate_limit };
+    let settings =
+        Settings { ping_interval: INTERVAL, max_message_size: 1024, rate_limit, exchange_interval: INTERVAL };
     let mut ours = swarm(Ping::new(Post::new(settings)));
     let peer = Brisk { answers, answered: Arc::default(), streams: Arc::default() };
     let mut theirs = swarm(peer.clone());

@@ -126,7 +126,7 @@ impl AdminState {
             "retired_listeners": self.view.retired().iter().map(retired).collect::<Vec<_>>(),
             "failing_listeners": self.view.failing_listeners(),
             "connections": self.view.connections(),
-            "known": [],
+            "known": self.view.known().list(),
             "members": self.view.members(),
             "topics": config.protocol.topics,
             "services": {"expose": expose, "connect": connect},

@@ -3,6 +3,7 @@
 //! and what was taken is given back.
 
 mod arena;
+mod exchange;
 mod frames;
 mod handshakes;
 mod namespaces;

@@ -7,12 +7,15 @@
 //! - `--data N`: throughput, round trips and the cost of reloads, beside bare libp2p, in N turns.
 //! - `--tunnel N`: throughput of a service, beside a bare libp2p stream and socat, in N turns.
 //! - `--messages N`: N messages on a topic of three nodes and N direct ones, by HTTP, without reloads and with.
+//! - `--exchange 8,64`: bytes of peer exchange, whole and of what is new, between two that know 64, 512 and 10,000 peers; and what one
+//!   change of address costs each of so many nodes.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
 //! an unoptimised parser's, and too high: the ratio flatters.
 
 mod data;
+mod exchange;
 mod floor;
 mod hang;
 mod look;
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             Subject::Data(turns) => data::run(&options, turns).await,
             Subject::Tunnel(turns) => tunnel::run(&options, turns).await,
             Subject::Messages(count) => messages::run(&options, count).await,
+            Subject::Exchange => exchange::run(&options, &options.members).await,
             Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });

@@ -11,6 +11,7 @@ bench --data 5 [--node PATH] [--json]              beside bare libp2p, in so man
 bench --tunnel 5 [--node PATH] [--json]            beside bare libp2p and socat, in so many turns
 bench --messages 20000 [--node PATH] [--json]
 bench --mesh 8,64 [--node PATH] [--json]           beside bare libp2p
+bench --exchange 8,64 [--node PATH] [--json]       in federations of so many nodes
 
 --node   the node that is measured; without it target/release/fednode, or for --hang fednode-under-test
 --shape  how peers.yaml is written: as people do, or as programs do";
@@ -35,6 +36,7 @@ pub(crate) enum Subject {
     Tunnel(usize),
     Messages(usize),
     Mesh,
+    Exchange,
 }
 
 /// What changes in each round.
@@ -85,6 +87,10 @@ impl Options {
                     options.subject = Subject::Mesh;
                     options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
                 }
+                "--exchange" => {
+                    options.subject = Subject::Exchange;
+                    options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
+                }
                 "--soak" => options.subject = Subject::Soak(number(&value()?)?),
                 "--budget" => {
                     let text = value()?;
@@ -116,7 +122,7 @@ impl Options {
                 Subject::Hang(_) => vec![4],
                 Subject::Soak(_) => vec![64],
                 Subject::Data(_) | Subject::Tunnel(_) | Subject::Messages(_) => Vec::new(),
-                Subject::Mesh => vec![8],
+                Subject::Mesh | Subject::Exchange => vec![8],
             };
         }
         if self.node.as_os_str().is_empty() {
