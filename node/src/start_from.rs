@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reload::{Generation, Problem, fault};
+use storage::relocate::{self, NOTE, Taken};
 use storage::standing::STANDING;
-use storage::{DataDir, DataDirError};
+use storage::{DataDir, DataDirError, Incoming, MoveError};
 
 use crate::config::{self, Config, HeldFiles, LoadOptions, Loaded, Loose, Rejection, Snapshot};
 use crate::history::{History, HistoryError, Wrong};
@@ -19,9 +20,7 @@ const KEEP_ALL: usize = usize::MAX;
 pub struct StartFrom {
     /// The configuration.
     pub loaded: Loaded,
-    /// The data folder.
-    pub data_dir: DataDir,
-    /// What it knows.
+    /// What the data folder knows. It holds the folder.
     pub history: History,
     /// What of that cannot be used.
     pub wrong: Wrong,
@@ -60,11 +59,13 @@ pub enum Refused {
     /// The history cannot be opened.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The history is in another folder, and cannot be had from there.
+    #[error("the history of this node is not where node.data_dir says, and cannot be moved there: {0}")]
+    Move(#[from] MoveError),
 }
 
 /// A data folder under its lock, with its history.
 struct Place {
-    data_dir: DataDir,
     history: History,
     wrong: Wrong,
 }
@@ -82,7 +83,7 @@ impl StartFrom {
             return place.choose(path, last_known_good);
         }
         let loaded = load(path, &HeldFiles::default())?;
-        let place = Place::open(&loaded.config.node.data_dir)?;
+        let place = Place::open(&loaded.config.history.data_dir)?;
         place.start(loaded, From::Files)
     }
 }
@@ -93,23 +94,60 @@ impl Place {
     fn open(data_dir: &Path) -> Result<Self, Refused> {
         let data_dir = DataDir::open(data_dir)?;
         fault::pass("start::history");
-        let (history, wrong) = History::open(data_dir.path(), KEEP_ALL)?;
-        Ok(Self { data_dir, history, wrong })
+        // A predecessor was killed while it moved here, or moved away from here.
+        if let Taken::Apart(other) = relocate::take_up(&data_dir)? {
+            eprintln!(
+                "Warning: {}: a move between this folder and {} was never finished, and each went its own way since; this one \
+                 counts",
+                data_dir.path().display(),
+                other.display()
+            );
+        }
+        Self::with_history(data_dir)
+    }
+
+    fn with_history(data_dir: DataDir) -> Result<Self, Refused> {
+        let (history, wrong) = History::open(data_dir, KEEP_ALL)?;
+        Ok(Self { history, wrong })
+    }
+
+    /// The same in the folder that the configuration names which is started: a generation that comes back may name another one
+    /// than the files do, which are made to say it next.
+    fn moved_to(&self, to: &Path) -> Result<Option<Self>, Refused> {
+        if self.history.path() == to {
+            return Ok(None);
+        }
+        let place = match Incoming::copy(&self.history.path(), to, || true) {
+            Ok(incoming) => {
+                let (data_dir, settling) = incoming.keep();
+                settling.settle().map_err(MoveError::from)?;
+                Self::with_history(data_dir)
+            }
+            // Killed when it was there, and before the files said so.
+            Err(MoveError::Later { .. }) => Self::with_history(DataDir::open(to)?),
+            Err(error) => Err(error.into()),
+        };
+        place.map(Some)
     }
 
     /// The data folder has a say if something stands in it, or if the operator asks for what it remembers.
     fn known_before_the_file(path: &Path, last_known_good: bool) -> Result<Option<Self>, Refused> {
         let said = Loose::read(path).unwrap_or_else(|| Loose::nothing(path)).data_dir();
         let data_dir = std::path::absolute(&said).unwrap_or(said);
-        let is_known =
-            data_dir.join(STANDING).exists() || (last_known_good && data_dir.join("generations").is_dir());
+        let is_known = [STANDING, NOTE].iter().any(|name| data_dir.join(name).exists())
+            || (last_known_good && data_dir.join("generations").is_dir());
         is_known.then(|| Self::open(&data_dir)).transpose()
     }
 
     fn choose(self, path: &Path, last_known_good: bool) -> Result<StartFrom, Refused> {
         if let Some(target) = self.overdue() {
             match self.generation(path, target) {
-                Ok(loaded) => return Ok(self.with(loaded, From::Unconfirmed { target })),
+                Ok(loaded) => match self.moved_to(&loaded.config.history.data_dir) {
+                    Ok(place) => return Ok(place.unwrap_or(self).with(loaded, From::Unconfirmed { target })),
+                    Err(error) => {
+                        eprintln!("Warning: generation {target} was to come back, and cannot: {error}")
+                    }
+                },
                 // It is tried again while the node runs on what the files say.
                 Err(problems) => eprintln!(
                     "Warning: generation {target} was to come back, because the one after it was not confirmed in time, and \
@@ -119,14 +157,14 @@ impl Place {
             }
         }
         match load(path, &self.history.held()) {
-            Ok(loaded) if loaded.config.node.data_dir == self.data_dir.path() => {
+            Ok(loaded) if loaded.config.history.data_dir == self.history.path() => {
                 self.start(loaded, From::Files)
             }
             Ok(_) => {
                 // Another folder than it seemed: what stands in this one is about another node.
                 drop(self);
                 let loaded = load(path, &HeldFiles::default())?;
-                Self::open(&loaded.config.node.data_dir)?.start(loaded, From::Files)
+                Self::open(&loaded.config.history.data_dir)?.start(loaded, From::Files)
             }
             Err(Refused::Configuration(problems)) if last_known_good => {
                 let newest = self.history.numbers().into_iter().find_map(|generation| {
@@ -170,8 +208,8 @@ impl Place {
     }
 
     fn with(self, loaded: Loaded, from: From) -> StartFrom {
-        let Self { data_dir, history, wrong } = self;
-        StartFrom { loaded, data_dir, history, wrong, from }
+        let Self { history, wrong } = self;
+        StartFrom { loaded, history, wrong, from }
     }
 }
 

@@ -104,6 +104,16 @@ pub fn stage(path: &Path, contents: &[u8], mode: Mode) -> Result<Staged, WriteEr
     Ok(Staged { temp, target })
 }
 
+/// Like [`write()`], whole at any instant, but not durable yet: for many files, which the caller makes durable together.
+pub(crate) fn place(path: &Path, contents: &[u8]) -> Result<(), WriteError> {
+    let mut temp =
+        Temp::create(folder_of(path), path.file_name(), 0o600).map_err(at(path, Action::Create))?;
+    (&temp.file).write_all(contents).map_err(at(path, Action::Write))?;
+    fs::rename(&temp.path, path).map_err(at(path, Action::Rename))?;
+    temp.renamed = true;
+    Ok(())
+}
+
 /// Like [`write()`], for a file that must not be there yet (also not as a symlink); says so with
 /// [`ErrorKind::AlreadyExists`].
 ///

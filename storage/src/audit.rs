@@ -124,28 +124,7 @@ impl AuditLog {
     /// # Errors
     /// If a file cannot be read.
     pub fn tail(&self, limit: usize) -> Result<Vec<Value>, AuditError> {
-        let mut entries = VecDeque::new();
-        let mut left = MAX_TAIL;
-        for number in 0..=BACKUPS {
-            let path = numbered(&self.path, number);
-            let wanted = limit.saturating_sub(entries.len());
-            let opened = fault::io("audit::read").and_then(|()| File::open(&path));
-            let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
-                Ok(text) => text,
-                // A rotation that a kill cut short leaves a number free.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(source) => return Err(AuditError::Io { path, source }),
-            };
-            left = left.saturating_sub(text.len() as u64);
-            let lines = text.split(|&byte| byte == b'\n').rev();
-            for entry in lines.filter_map(|line| serde_json::from_slice(line).ok()).take(wanted) {
-                entries.push_front(entry);
-            }
-            if entries.len() >= limit || left == 0 {
-                break;
-            }
-        }
-        Ok(entries.into())
+        tail(&self.path, limit)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -161,6 +140,36 @@ impl AuditLog {
         self.len = self.file.metadata()?.len();
         atomic::sync_folder(atomic::folder_of(&self.path))
     }
+}
+
+/// [`AuditLog::tail`] of a log that is not opened: nothing is mended, and nothing made.
+pub(crate) fn tail(path: &Path, limit: usize) -> Result<Vec<Value>, AuditError> {
+    let mut entries = VecDeque::new();
+    let mut left = MAX_TAIL;
+    for path in names(path) {
+        let wanted = limit.saturating_sub(entries.len());
+        let opened = fault::io("audit::read").and_then(|()| File::open(&path));
+        let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
+            Ok(text) => text,
+            // A rotation that a kill cut short leaves a number free.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(source) => return Err(AuditError::Io { path, source }),
+        };
+        left = left.saturating_sub(text.len() as u64);
+        let lines = text.split(|&byte| byte == b'\n').rev();
+        for entry in lines.filter_map(|line| serde_json::from_slice(line).ok()).take(wanted) {
+            entries.push_front(entry);
+        }
+        if entries.len() >= limit || left == 0 {
+            break;
+        }
+    }
+    Ok(entries.into())
+}
+
+/// The log's files, newest first, whether or not they are there.
+pub(crate) fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
+    (0..=BACKUPS).map(|number| numbered(path, number))
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

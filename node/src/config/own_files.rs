@@ -10,13 +10,15 @@ use std::path::{Component, Path, PathBuf};
 use reload::Problem;
 use storage::document::Findings;
 use storage::document::place::Spot;
+use storage::relocate::NOTE;
 use storage::standing::STANDING;
 
 use super::decode::Draft;
 use super::sections::JwtKey;
 
 /// What a node keeps in its data folder (contract: `data_dir`); `audit.jsonl` has rotated ones beside it.
-const IN_DATA_DIR: &[&str] = &["fednode.pid", "fednode.lock", AUDIT, "known.yaml", "generations", STANDING];
+const IN_DATA_DIR: &[&str] =
+    &["fednode.pid", "fednode.lock", AUDIT, "known.yaml", "generations", STANDING, NOTE];
 
 const AUDIT: &str = "audit.jsonl";
 

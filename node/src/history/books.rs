@@ -1,25 +1,41 @@
 //! The files of the history, and what they have no room for yet.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reload::{Class, Generation, Problem, Unconfirmed};
 use serde_json::Value;
 use storage::audit::AuditError;
-use storage::generations::{AppendError, NewGeneration, StagedGeneration};
+use storage::generations::{AppendError, Damaged, NewGeneration, StagedGeneration};
+use storage::relocate::{AUDIT, GENERATIONS};
 use storage::restore::{self, Restored};
-use storage::{AuditLog, Generations, Held, HeldFile, Standing};
+use storage::{AuditLog, DataDir, Generations, Held, HeldFile, Standing};
 
+use super::HistoryError;
+use super::moving::{Moved, Pauses};
 use crate::config::{Config, HeldFiles, Instead};
 
 /// How many generations and audit lines a full disk may keep back. Beyond it the oldest are given up.
 const MAX_KEPT_BACK: usize = 256;
 
-pub(super) struct Books {
-    data_dir: PathBuf,
+/// The files of one data folder.
+pub(super) struct Shelf {
+    pub(super) path: PathBuf,
     pub(super) generations: Generations,
     pub(super) audit: AuditLog,
+}
+
+pub(super) struct Books {
+    /// Of the folder that counts; nothing once the node has stopped. Its drop removes the pid file.
+    pub(super) lock: Option<DataDir>,
+    pub(super) shelf: Shelf,
+    /// A move to `shelf` that does not stand yet.
+    pub(super) moved: Option<Moved>,
+    /// The folder that was left by the move before the next record.
+    pub(super) left: Option<PathBuf>,
+    /// While the folder is copied nothing is written to it; what there is to write waits as on a full disk.
+    pauses: Arc<Pauses>,
     pub(super) standing: Standing,
     /// What stands is not what the file says.
     standing_unwritten: bool,
@@ -35,22 +51,35 @@ pub(super) struct Books {
     untold: VecDeque<Value>,
 }
 
+// === impl Shelf ===
+
+impl Shelf {
+    /// Opens the files in a data folder, and tells which of them cannot be used.
+    pub(super) fn open(path: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), HistoryError> {
+        let (generations, damaged) = Generations::open(&path.join(GENERATIONS), keep)?;
+        let audit = AuditLog::open(&path.join(AUDIT))?;
+        Ok((Self { path: path.to_owned(), generations, audit }, damaged))
+    }
+}
+
 // === impl Books ===
 
 impl Books {
     /// The books with what was found on disk. Files that are held are taken to say what the newest generation does.
     pub(super) fn new(
-        data_dir: PathBuf,
-        mut generations: Generations,
-        audit: AuditLog,
+        lock: DataDir,
+        mut shelf: Shelf,
         standing: Standing,
         held: &Arc<HeldFiles>,
+        pauses: &Arc<Pauses>,
     ) -> Self {
-        generations.pin(standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
+        shelf.generations.pin(standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
         let mut books = Self {
-            data_dir,
-            generations,
-            audit,
+            lock: Some(lock),
+            shelf,
+            moved: None,
+            left: None,
+            pauses: Arc::clone(pauses),
             standing,
             standing_unwritten: false,
             held: Arc::clone(held),
@@ -63,12 +92,27 @@ impl Books {
         books
     }
 
+    /// Takes another folder's files, and returns those that were used so far.
+    pub(super) fn swap(&mut self, mut shelf: Shelf) -> Shelf {
+        shelf.generations.set_keep(self.keep);
+        shelf.generations.pin(self.standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
+        self.unstage_all();
+        self.standing_unwritten = true;
+        std::mem::replace(&mut self.shelf, shelf)
+    }
+
+    /// What was staged is in the folder that is copied, and no generation of it.
+    pub(super) fn unstage_all(&mut self) {
+        self.staged = None;
+        self.unwritten.iter_mut().for_each(|(_, staged)| *staged = None);
+    }
+
     /// What a predecessor held is held still, if the generation that came back is in the history: it was to be written next.
     fn take_up_held(&mut self) {
         let Some(held) = &self.standing.held else { return };
-        let latest = self.generations.latest();
+        let latest = self.shelf.generations.latest();
         let newest = latest.filter(|latest| *latest >= held.since);
-        let Some(Ok(snapshot)) = newest.map(|newest| self.generations.read(newest)) else {
+        let Some(Ok(snapshot)) = newest.map(|newest| self.shelf.generations.read(newest)) else {
             self.standing.held = None;
             self.standing_unwritten = true;
             return;
@@ -80,13 +124,13 @@ impl Books {
 
     pub(super) fn set_keep(&mut self, keep: usize) {
         self.keep = keep.max(1);
-        self.generations.set_keep(keep);
+        self.shelf.generations.set_keep(keep);
     }
 
     pub(super) fn await_confirmation(&mut self, unconfirmed: Option<Unconfirmed>) {
         self.standing_unwritten |= self.standing.unconfirmed != unconfirmed;
         self.standing.unconfirmed = unconfirmed;
-        self.generations.pin(unconfirmed.map(|unconfirmed| unconfirmed.target));
+        self.shelf.generations.pin(unconfirmed.map(|unconfirmed| unconfirmed.target));
     }
 
     /// Passes the files' bytes of this moment over from `since` on, where they differ from what `config` says, until they
@@ -152,8 +196,8 @@ impl Books {
     /// Brings to the disk what may become a generation. What fails here fails again, and is told, when it does.
     pub(super) fn stage(&mut self, new: NewGeneration) {
         self.staged = None;
-        if self.unwritten.is_empty() {
-            self.staged = self.generations.stage(&new).ok().map(|staged| (new, staged));
+        if self.unwritten.is_empty() && !self.pauses.is_paused() {
+            self.staged = self.shelf.generations.stage(&new).ok().map(|staged| (new, staged));
         }
     }
 
@@ -196,10 +240,10 @@ impl Books {
     }
 
     pub(super) fn flush_standing(&mut self) -> bool {
-        if !self.standing_unwritten {
-            return true;
+        if !self.standing_unwritten || self.pauses.is_paused() {
+            return !self.standing_unwritten;
         }
-        match self.standing.write(&self.data_dir) {
+        match self.standing.write(&self.shelf.path) {
             Ok(()) => self.standing_unwritten = false,
             Err(error) => {
                 tracing::warn!(%error, "what has to be known at the next start waits to be written")
@@ -209,10 +253,13 @@ impl Books {
     }
 
     fn flush_generations(&mut self) -> bool {
+        if self.pauses.is_paused() {
+            return self.unwritten.is_empty();
+        }
         while let Some((next, staged)) = self.unwritten.front_mut() {
             let written = match staged.take() {
-                Some(staged) => self.generations.append_staged(staged),
-                None => self.generations.append(next),
+                Some(staged) => self.shelf.generations.append_staged(staged),
+                None => self.shelf.generations.append(next),
             };
             match written {
                 Ok(()) => {}
@@ -230,9 +277,19 @@ impl Books {
         true
     }
 
+    /// Removes what has fallen out of the history, unless somebody copies it.
+    pub(super) fn prune(&mut self) {
+        if !self.pauses.is_paused() {
+            self.shelf.generations.prune();
+        }
+    }
+
     fn flush_audit(&mut self) -> bool {
+        if self.pauses.is_paused() {
+            return self.untold.is_empty();
+        }
         while let Some(next) = self.untold.front_mut() {
-            match self.audit.append(next) {
+            match self.shelf.audit.append(next) {
                 Ok(()) => {}
                 Err(error @ AuditError::Io { .. }) => {
                     tracing::warn!(%error, "the audit log waits to be written");
