@@ -27,6 +27,9 @@ pub const MAX_LINE: usize = 8 << 20;
 /// How much [`AuditLog::tail`] reads at most, in bytes.
 const MAX_TAIL: u64 = 16 << 20;
 
+/// No file of the log is larger, in bytes: one that had room for another line, and that line.
+const MAX_FILE: u64 = ROTATE_AT + MAX_LINE as u64;
+
 /// What is read at a time, going backwards.
 const CHUNK: u64 = 64 << 10;
 
@@ -165,6 +168,25 @@ pub(crate) fn tail(path: &Path, limit: usize) -> Result<Vec<Value>, AuditError> 
         }
     }
     Ok(entries.into())
+}
+
+/// Whether some line says this id. Nothing is parsed, so that it takes little time also where the log is large.
+pub(crate) fn mentions(path: &Path, id: &str) -> Result<bool, AuditError> {
+    let needle = format!("\"id\":{}", Value::from(id));
+    for path in names(path) {
+        let read = File::open(&path).and_then(|file| {
+            let mut text = Vec::new();
+            file.take(MAX_FILE).read_to_end(&mut text)?;
+            Ok(text)
+        });
+        match read {
+            Ok(text) if String::from_utf8_lossy(&text).contains(&needle) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(AuditError::Io { path, source }),
+        }
+    }
+    Ok(false)
 }
 
 /// The log's files, newest first, whether or not they are there.

@@ -114,8 +114,11 @@ impl DataDir {
         // The lock file may be writable in a folder that is not; the pid file is a new name, so it tells.
         atomic::sweep(path).map_err(not_writable)?;
         fault::pass("data_dir::pid");
-        match atomic::write(&path.join(PID), format!("{}\n", std::process::id()).as_bytes(), Mode::OwnerOnly)
-        {
+        match atomic::write_soon(
+            &path.join(PID),
+            format!("{}\n", std::process::id()).as_bytes(),
+            Mode::OwnerOnly,
+        ) {
             Ok(()) => Ok(Self { path: path.into(), pid_error: None, lock }),
             Err(WriteError { source, .. })
                 if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>

@@ -1,31 +1,37 @@
-//! The node's keeping in another data folder: a copy, and a note that makes it survive a kill at any instant.
+//! The node's keeping in another data folder: a copy that does not count until it stands, whenever the node is killed.
 //!
-//! `data_dir/moved.json` (0600) says in which other folder the history of this one goes on. It is written to the new folder before
-//! anything is copied there, so that a start on a copy that a kill cut short ([`take_up`]) copies anew instead of beginning with
-//! generation 1. When the move stands, it is taken out of the new folder, and one that points the other way is left in the old
-//! one, so that whoever starts a node there again goes on as well.
+//! Which folder counts is told by the [`Signpost`] beside the configuration, and changes with one rename in [`Settling::settle`].
+//! Before it the new folder is a copy that a start on the old one removes, and a start on the new one brings up to date; after it
+//! the old one is an earlier copy. `data_dir/moved.json` (0600) is the second witness, in the folders themselves: it is the first
+//! thing in the new folder and the last thing that goes, and one that points the other way stays in the old folder, so that whoever
+//! starts a node there with an old `conf.yaml` goes on as well.
 //!
-//! Copied are the generations that are whole, the audit log with the files put aside, `standing.json` and `known.yaml`. Lock, pid
-//! and socket are made anew. Nothing is ever taken out of the folder that is copied.
+//! Copied are the generations that are whole, the audit log with the files put aside, `standing.json` and `known.yaml`. What never
+//! changes any more gets a second name instead of a copy where the file system can, so that a move takes milliseconds. Lock, pid and
+//! socket are made anew. Nothing is ever taken out of the folder that is copied.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use reload::fault;
-use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, Action, Mode, WriteError};
+use crate::atomic::{self, Action, WriteError};
 use crate::audit::{self, AuditError};
 use crate::document::source;
 use crate::generations::{self, Generations};
-use crate::lock::{LOCK, PID};
+use crate::lock::LOCK;
+use crate::signpost::{Signpost, Whereabouts};
 use crate::standing::STANDING;
 use crate::{DataDir, DataDirError};
+use note::Note;
 use trail::{Relation, Trail, is_same, relation};
+use undo::{Made, Undo, remove_file};
 
+mod note;
 mod trail;
+mod undo;
 
 /// The note's name in the data folder.
 pub const NOTE: &str = "moved.json";
@@ -37,10 +43,12 @@ pub const AUDIT: &str = "audit.jsonl";
 /// What the node has learnt of peers; not every node has it.
 const KNOWN: &str = "known.yaml";
 
-/// Larger than any note that was written: one path.
-const MAX_NOTE: u64 = 16 << 10;
 /// Larger than any file that a node keeps: a generation has 33 MiB at most, and an audit log no more than that.
 const MAX_FILE: u64 = 64 << 20;
+
+/// How many folders are looked into that say of each other where a history goes on.
+const MAX_HOPS: usize = 16;
+
 /// A folder that holds a whole copy of the history, under its lock, and does not count yet. Dropped, it is as it was before: what
 /// was made there goes again. Where it held an earlier copy already, the copy stays brought up to date, with the note.
 #[derive(Debug)]
@@ -50,29 +58,16 @@ pub struct Incoming {
     data_dir: DataDir,
     /// The folder that was copied.
     from: PathBuf,
+    unsynced: Vec<PathBuf>,
 }
 
-/// What the old folder is told when a move stands.
+/// A move that is to stand.
 #[derive(Debug)]
 pub struct Settling {
     from: PathBuf,
     to: PathBuf,
-}
-
-/// Removes what a move has made; nothing where a history was there before.
-#[derive(Debug)]
-struct Undo(Option<Made>);
-
-/// What a move makes in a folder that holds nothing.
-#[derive(Debug)]
-struct Made {
-    folder: PathBuf,
-    /// The folders that were not there, the deepest first.
-    folders: Vec<PathBuf>,
-    /// The lock's file was not there.
-    lock: bool,
-    /// Nobody else writes there now.
-    is_locked: bool,
+    /// What is there and may not survive a power cut yet: files and folders.
+    unsynced: Vec<PathBuf>,
 }
 
 /// What became of a note at a start.
@@ -130,17 +125,11 @@ pub enum MoveError {
     GivenUp(PathBuf),
 }
 
-/// What the note says.
-#[derive(Serialize, Deserialize)]
-struct Note {
-    history_in: PathBuf,
-}
-
 // === impl Incoming ===
 
 impl Incoming {
-    /// Copies what `from` keeps to `to`, durably. Nobody may write to `from` meanwhile. Blocks for as long as the disks take;
-    /// `is_wanted` is asked before each file.
+    /// Copies what `from` keeps to `to`. Nobody may write to `from` meanwhile. Blocks for as long as the disks take; `is_wanted` is
+    /// asked before each file. A kill may come at any time; for a power cut the copy is made safe when it is to count.
     ///
     /// # Errors
     /// If the folder cannot be had, holds something else, or the disk refuses; what was made there is removed.
@@ -149,7 +138,13 @@ impl Incoming {
             return Err(MoveError::Same(to.into()));
         }
         // Before the folder is touched: what is there afterwards cannot be told from what was there.
-        let mut undo = Undo(Trail::is_empty(to)?.then(|| Made::nothing_yet(to)));
+        let mut undo = Undo(if Trail::is_empty(to)? {
+            Some(Made::nothing_yet(to))
+        } else if Note::is_of_a_new_copy(to, from)? && relation(from, to)? != Relation::Later {
+            Some(Made::by_one_before(to))
+        } else {
+            None
+        });
         let data_dir = DataDir::open(to).inspect_err(|error| {
             // The files of an instance that runs there are its own.
             if matches!(error, DataDirError::Held { .. }) {
@@ -159,14 +154,17 @@ impl Incoming {
         if let Some(made) = &mut undo.0 {
             made.is_locked = true;
         }
-        let incoming = Self { undo, data_dir, from: from.into() };
+        let is_new = undo.0.is_some();
+        let mut incoming = Self { undo, data_dir, from: from.into(), unsynced: Vec::new() };
         match relation(from, to)? {
             Relation::Nothing | Relation::Earlier => {}
+            // Cut short, it may hold nothing yet by which it can be known.
+            Relation::Another if is_new => {}
             Relation::Later => return Err(MoveError::Later { from: from.into(), to: to.into() }),
             Relation::Another => return Err(MoveError::Another(to.into())),
         }
-        write_note(to, from)?;
-        copy(from, to, is_wanted)?;
+        Note { history_in: from.into(), is_new }.write(to)?;
+        incoming.unsynced = copy(from, to, is_wanted)?;
         Ok(incoming)
     }
 
@@ -176,40 +174,36 @@ impl Incoming {
         &self.data_dir
     }
 
-    /// The move stands: from here on this folder counts.
+    /// There is no way back any more: what this returns makes the move stand.
     #[must_use]
     pub fn keep(self) -> (DataDir, Settling) {
-        let Self { mut undo, data_dir, from } = self;
+        let Self { mut undo, data_dir, from, unsynced } = self;
         undo.0 = None;
-        let settling = Settling { from, to: data_dir.path().to_owned() };
+        let settling = Settling { from, to: data_dir.path().to_owned(), unsynced };
         (data_dir, settling)
-    }
-}
-
-// === impl Undo ===
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        let Some(made) = self.0.take() else { return };
-        if let Err(error) = made.remove() {
-            tracing::warn!(folder = %made.folder.display(), %error, "a part of a copy that is not needed stays behind");
-        }
     }
 }
 
 // === impl Settling ===
 
 impl Settling {
-    /// Tells both folders where the history is from now on. While the first note stands, a start on the new folder looks into the
-    /// old one first, which holds nothing that the new one lacks.
+    /// Makes the new folder count. May be repeated until it succeeds; the old folder may be one that cannot be written to any more.
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn settle(&self) -> Result<(), WriteError> {
+    /// What the disk says. Until it succeeds, what the new folder holds beyond the old one tells that it counts.
+    pub fn settle(&self, signpost: &Signpost) -> Result<(), WriteError> {
         fault::pass("move::settle");
-        atomic::remove(&self.to.join(NOTE))?;
+        for path in &self.unsynced {
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            synced.map_err(failed(path, Action::Write))?;
+        }
+        signpost.put(&Whereabouts::at(&self.to))?;
         fault::pass("move::settled");
-        write_note(&self.from, &self.to)
+        // In this order: one of the two folders names the other at any instant.
+        if let Err(error) = (Note { history_in: self.to.clone(), is_new: false }).write(&self.from) {
+            tracing::warn!(%error, "the folder that was left does not say where the history goes on");
+        }
+        atomic::remove(&self.to.join(NOTE))
     }
 }
 
@@ -235,122 +229,58 @@ impl MoveError {
     }
 }
 
-// === impl Made ===
-
-impl Made {
-    fn nothing_yet(folder: &Path) -> Self {
-        let missing = folder.ancestors().take_while(|ancestor| ancestor.symlink_metadata().is_err());
-        Self {
-            folder: folder.into(),
-            folders: missing.map(Path::to_owned).collect(),
-            lock: folder.join(LOCK).symlink_metadata().is_err(),
-            is_locked: false,
-        }
-    }
-
-    /// Removes what a node keeps there, and the folders that were made.
-    fn remove(&self) -> io::Result<()> {
-        fault::io("move::remove")?;
-        if self.is_locked {
-            let generations = self.folder.join(GENERATIONS);
-            for entry in fs::read_dir(&generations).into_iter().flatten() {
-                let entry = entry?;
-                if generations::is_own(&entry.file_name().to_string_lossy()) {
-                    remove_file(&entry.path())?;
-                }
-            }
-            remove_folder(&generations)?;
-            for path in audit::names(&self.folder.join(AUDIT)) {
-                remove_file(&path)?;
-            }
-            for name in [STANDING, KNOWN, NOTE, PID] {
-                remove_file(&self.folder.join(name))?;
-            }
-        }
-        // A folder that was made is ours to the last file, also where it could not be locked.
-        if self.lock && (self.is_locked || !self.folders.is_empty()) {
-            remove_file(&self.folder.join(LOCK))?;
-        }
-        self.folders.iter().try_for_each(|folder| remove_folder(folder))
-    }
+fn failed(path: &Path, action: Action) -> impl FnOnce(io::Error) -> WriteError {
+    let path = path.to_owned();
+    move |source| WriteError { path, action, source }
 }
 
-fn remove_file(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
-}
-
-/// What somebody else has put there stays, and its folder with it.
-fn remove_folder(path: &Path) -> io::Result<()> {
-    match fs::remove_dir(path) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Ok(()),
-        removed => removed,
-    }
-}
-
-/// Makes `to` hold what `from` does; a file that is there already is left as it is.
-fn copy(from: &Path, to: &Path, is_wanted: impl Fn() -> bool) -> Result<(), MoveError> {
-    let failed = |path: &Path, action| {
-        let path = path.to_owned();
-        move |source| WriteError { path, action, source }
-    };
+/// Makes `to` hold what `from` does, and returns what is not durable yet.
+fn copy(from: &Path, to: &Path, is_wanted: impl Fn() -> bool) -> Result<Vec<PathBuf>, MoveError> {
     let folder = to.join(GENERATIONS);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(failed(&folder, Action::Create))?;
     let (store, _) = Generations::open(&from.join(GENERATIONS), usize::MAX)?;
-    let mut files = store.files();
-    files.extend(audit::names(&from.join(AUDIT)));
-    files.extend([STANDING, KNOWN].map(|name| from.join(name)));
-    let mut placed = Vec::new();
-    for path in files {
+    let audit = from.join(AUDIT);
+    let mut logs = audit::names(&audit);
+    // The one that is written to, and what is small.
+    let living = logs.next().into_iter().chain([STANDING, KNOWN].map(|name| from.join(name)));
+    let dead = store.files().into_iter().chain(logs);
+    let all = dead.map(|path| (path, true)).chain(living.map(|path| (path, false)));
+    let mut unsynced = Vec::new();
+    for (path, never_changes) in all {
         if !is_wanted() {
             return Err(MoveError::GivenUp(to.into()));
         }
         let Ok(name) = path.strip_prefix(from) else { continue };
         let target = to.join(name);
-        match source::read(&path, MAX_FILE) {
-            Ok(file) => {
-                fault::io("move::copy").map_err(failed(&target, Action::Write))?;
-                if source::read(&target, MAX_FILE).is_ok_and(|there| there.bytes == file.bytes) {
-                    continue;
-                }
-                atomic::place(&target, &file.bytes)?;
-                placed.push(target);
-            }
+        let file = match source::open(&path, MAX_FILE) {
+            Ok((file, _)) => file,
             // What stood in an earlier copy stands no more.
             Err(source::ReadError::Missing) => {
                 remove_file(&target).map_err(failed(&target, Action::Remove))?;
+                continue;
             }
             Err(source) => return Err(MoveError::Read { path, source }),
+        };
+        fault::io("move::copy").map_err(failed(&target, Action::Write))?;
+        if never_changes && (is_same(&path, &target) || atomic::alias(&target, &path)?) {
+            continue;
         }
+        if !never_changes || !is_equal(&path, &target) {
+            atomic::place(&target, &file)?;
+        }
+        unsynced.push(target);
     }
-    // All at the end: the first fsync takes most of the others' work.
-    for path in &placed {
-        let synced = File::open(path).and_then(|file| file.sync_all());
-        synced.map_err(failed(path, Action::Write))?;
-    }
-    for folder in [&folder, to] {
-        atomic::sync_folder(folder).map_err(failed(folder, Action::SyncFolder))?;
-    }
+    unsynced.extend([folder, to.to_owned()]);
     fault::io("move::copied").map_err(failed(to, Action::Write))?;
-    Ok(())
+    Ok(unsynced)
 }
 
-/// The folder in which the history of this one goes on, if there is a note.
-///
-/// # Errors
-/// If there is one that cannot be used.
-fn goes_on_in(data_dir: &Path) -> Result<Option<PathBuf>, MoveError> {
-    let path = data_dir.join(NOTE);
-    let read = match source::read(&path, MAX_NOTE) {
-        Ok(file) => serde_json::from_slice::<Note>(&file.bytes)
-            .map_err(|error| source::ReadError::Io(io::Error::new(ErrorKind::InvalidData, error))),
-        Err(source::ReadError::Missing) => return Ok(None),
-        Err(error) => Err(error),
-    };
-    read.map(|note| Some(note.history_in)).map_err(|source| MoveError::Read { path, source })
+/// Whether two files hold the same.
+fn is_equal(one: &Path, other: &Path) -> bool {
+    let len = |path| fs::metadata(path).ok().map(|metadata| metadata.len());
+    let bytes = |path| source::read(path, MAX_FILE).ok().map(|file| file.bytes);
+    len(one) == len(other) && bytes(one).is_some_and(|one| Some(one) == bytes(other))
 }
 
 /// Takes up what goes on in another folder, at a start on a folder with a note: afterwards this one is whole, and the other has the
@@ -358,35 +288,84 @@ fn goes_on_in(data_dir: &Path) -> Result<Option<PathBuf>, MoveError> {
 ///
 /// # Errors
 /// If the other folder is held, or something fails: then nothing may begin here that the other folder knows more about.
-pub fn take_up(data_dir: &DataDir) -> Result<Taken, MoveError> {
+pub fn take_up(data_dir: &DataDir, signpost: &Signpost) -> Result<Taken, MoveError> {
     let to = data_dir.path();
-    let Some(from) = goes_on_in(to)? else { return Ok(Taken::Nothing) };
-    if is_same(&from, to) || Trail::is_empty(&from)? {
-        // Somebody has taken it away: what is here is all that there is.
-        return Ok(Taken::Nothing);
-    }
+    let Some(from) = end_of_the_trail(to)? else { return Ok(Taken::Nothing) };
     let _other = DataDir::open(&from)?;
-    match relation(&from, to)? {
+    let is_new = Note::is_of_a_new_copy(to, &from)?;
+    let unsynced = match relation(&from, to)? {
         Relation::Nothing | Relation::Earlier => copy(&from, to, || true)?,
-        Relation::Later => {}
+        Relation::Another if is_new => copy(&from, to, || true)?,
+        Relation::Later => Vec::new(),
         Relation::Another => {
             atomic::remove(&to.join(NOTE))?;
             return Ok(Taken::Apart(from));
         }
-    }
-    Settling { from: from.clone(), to: to.into() }.settle()?;
+    };
+    Settling { from: from.clone(), to: to.into(), unsynced }.settle(signpost)?;
     Ok(Taken::From(from))
 }
 
-fn write_note(data_dir: &Path, history_in: &Path) -> Result<(), WriteError> {
-    let path = data_dir.join(NOTE);
-    let failed = |source| WriteError { path: path.clone(), action: Action::Write, source };
-    fault::io("move::note").map_err(failed)?;
-    let note = Note { history_in: history_in.into() };
-    // Fails for a path that is no text, and such a folder cannot be named in `conf.yaml`.
-    let text = serde_json::to_vec(&note).map_err(|error| failed(error.into()))?;
-    atomic::write(&path, &text, Mode::OwnerOnly)?;
-    fault::io("move::noted").map_err(failed)
+/// The folder that the notes lead to from this one, by way of others if need be; nothing where there is no note, or somebody has
+/// taken away what it points to: what is here is then all that there is.
+fn end_of_the_trail(to: &Path) -> Result<Option<PathBuf>, MoveError> {
+    let mut end: Option<PathBuf> = None;
+    for _ in 0..MAX_HOPS {
+        let Some(Note { history_in: next, .. }) = Note::read(end.as_deref().unwrap_or(to))? else { break };
+        // Two that point at each other: a move that was about to stand.
+        if is_same(&next, to)
+            || end.as_ref().is_some_and(|end| is_same(&next, end))
+            || Trail::is_empty(&next)?
+        {
+            break;
+        }
+        end = Some(next);
+    }
+    Ok(end)
+}
+
+/// Where the history is that counts, at a start on a configuration that names the folder `said`, if that is not the one: what the
+/// signpost tells, unless the history has gone on elsewhere since (what a move could not write down), or nothing is left of it.
+///
+/// # Errors
+/// If a folder cannot be read, or if the one that counts cannot be had.
+pub fn home(told: &Whereabouts, said: &Path) -> Result<Option<DataDir>, MoveError> {
+    let mut home = &*told.data_dir;
+    if Trail::is_empty(home)? {
+        return Ok(None);
+    }
+    for other in told.moving_to.as_deref().into_iter().chain([said]) {
+        if !is_same(home, other) && relation(home, other)? == Relation::Later {
+            home = other;
+        }
+    }
+    if is_same(home, said) { Ok(None) } else { Ok(Some(DataDir::open(home)?)) }
+}
+
+/// Clears up what a kill has left in `to`, to which `from` was to move: the copy, if it is one that was made in an empty folder and
+/// never came to count, and temporary files in any case.
+///
+/// # Errors
+/// If the folder cannot be read or had.
+pub fn abandon(from: &Path, to: &Path) -> Result<(), MoveError> {
+    if is_same(from, to) || !to.join(LOCK).exists() {
+        return Ok(());
+    }
+    // Sweeps.
+    let data_dir = DataDir::open(to)?;
+    let generations = to.join(GENERATIONS);
+    if generations.is_dir() {
+        atomic::sweep(&generations).map_err(|source| generations::OpenError { path: generations, source })?;
+    }
+    // Killed before the note was there, it holds no more than the lock.
+    let is_begun = Trail::is_empty(to)? && Note::read(to)?.is_none();
+    if is_begun || Note::is_of_a_new_copy(to, from)? && relation(from, to)? != Relation::Later {
+        let mut made = Made::by_one_before(to);
+        made.is_locked = true;
+        drop(Undo(Some(made)));
+    }
+    drop(data_dir);
+    Ok(())
 }
 
 #[cfg(test)]

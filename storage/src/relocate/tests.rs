@@ -9,11 +9,12 @@ use super::*;
 use crate::generations::{Meta, NewGeneration};
 use crate::{AuditLog, lock};
 
-/// Two folders in a third.
+/// Two folders in a third, and the signpost beside them.
 struct Folders {
     _root: tempfile::TempDir,
     old: PathBuf,
     new: PathBuf,
+    signpost: Signpost,
 }
 
 // === impl Folders ===
@@ -22,7 +23,8 @@ impl Folders {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let (old, new) = (root.path().join("old"), root.path().join("far/new"));
-        Self { _root: root, old, new }
+        let signpost = Signpost::beside(&root.path().join("conf.yaml"));
+        Self { _root: root, old, new, signpost }
     }
 
     /// With these generations in the old one.
@@ -34,6 +36,14 @@ impl Folders {
 
     fn copy(&self) -> Result<Incoming, MoveError> {
         Incoming::copy(&self.old, &self.new, || true)
+    }
+
+    fn take_up(&self, data_dir: &DataDir) -> Result<Taken, MoveError> {
+        take_up(data_dir, &self.signpost)
+    }
+
+    fn counts(&self) -> Option<PathBuf> {
+        self.signpost.read().unwrap().map(|whereabouts| whereabouts.data_dir)
     }
 }
 
@@ -66,6 +76,14 @@ fn live_as(life: &str, folder: &Path, numbers: std::ops::RangeInclusive<u64>) {
         store.append(&NewGeneration { meta, conf, peers: Some(peers.into()) }).unwrap();
         log.append(&json!({"id": id, "config_generation": number})).unwrap();
     }
+}
+
+fn goes_on_in(folder: &Path) -> Option<PathBuf> {
+    Note::read(folder).unwrap().map(|note| note.history_in)
+}
+
+fn write_note(folder: &Path, history_in: &Path) {
+    Note { history_in: history_in.into(), is_new: false }.write(folder).unwrap();
 }
 
 /// What a node finds in a folder: its generations, and its lines.
@@ -101,13 +119,14 @@ fn a_copy_that_is_kept_holds_everything_and_the_old_folder_says_where_it_is() {
     fs::write(folders.old.join(KNOWN), "known").unwrap();
     fs::write(folders.old.join("audit.jsonl.3"), "{\"id\": \"first\"}\n").unwrap();
     let incoming = folders.copy().unwrap();
-    assert_eq!(goes_on_in(&folders.new).unwrap(), Some(folders.old.clone()));
+    assert_eq!(goes_on_in(&folders.new), Some(folders.old.clone()));
     assert_eq!(lock::read_pid(&folders.new), Some(std::process::id()));
     let (held, settling) = incoming.keep();
-    settling.settle().unwrap();
+    settling.settle(&folders.signpost).unwrap();
     assert!(held.is_in_place().unwrap());
-    assert_eq!(goes_on_in(&folders.new).unwrap(), None);
-    assert_eq!(goes_on_in(&folders.old).unwrap(), Some(folders.new.clone()));
+    assert_eq!(folders.counts(), Some(folders.new.clone()));
+    assert_eq!(goes_on_in(&folders.new), None);
+    assert_eq!(goes_on_in(&folders.old), Some(folders.new.clone()));
     for folder in [&folders.old, &folders.new] {
         assert_eq!(found(folder), ((1..=5).collect(), 6));
         assert_eq!(fs::read(folder.join(KNOWN)).unwrap(), b"known");
@@ -147,7 +166,7 @@ fn a_copy_that_is_dropped_leaves_nothing_and_takes_nothing() {
 fn a_folder_with_an_earlier_copy_is_brought_up_to_date_and_any_other_is_refused() {
     let folders = Folders::with(1..=3);
     let (held, settling) = folders.copy().unwrap().keep();
-    settling.settle().unwrap();
+    settling.settle(&folders.signpost).unwrap();
     drop(held);
     fs::write(folders.old.join(STANDING), "{}").unwrap();
     live(&folders.new, 4..=6);
@@ -193,19 +212,19 @@ fn a_start_takes_up_what_a_kill_left_half_copied() {
     let folders = Folders::with(1..=4);
     // Killed after the note, and after a part of the copy that never reached the disk as it was.
     fs::create_dir_all(folders.new.join(GENERATIONS)).unwrap();
-    write_note(&folders.new, &folders.old).unwrap();
+    write_note(&folders.new, &folders.old);
     let copied = "generations/00000001.gen";
     fs::copy(folders.old.join(copied), folders.new.join(copied)).unwrap();
     fs::write(folders.new.join(AUDIT), "").unwrap();
     let data_dir = DataDir::open(&folders.new).unwrap();
-    assert_eq!(take_up(&data_dir).unwrap(), Taken::From(folders.old.clone()));
+    assert_eq!(folders.take_up(&data_dir).unwrap(), Taken::From(folders.old.clone()));
     assert_eq!(found(&folders.new), ((1..=4).collect(), 4));
-    assert_eq!(take_up(&data_dir).unwrap(), Taken::Nothing, "once");
+    assert_eq!(folders.take_up(&data_dir).unwrap(), Taken::Nothing, "once");
     drop(data_dir);
     // The other way round: whoever starts on the old folder again goes on as well.
     live(&folders.new, 5..=5);
     let data_dir = DataDir::open(&folders.old).unwrap();
-    assert_eq!(take_up(&data_dir).unwrap(), Taken::From(folders.new.clone()));
+    assert_eq!(folders.take_up(&data_dir).unwrap(), Taken::From(folders.new.clone()));
     assert_eq!(found(&folders.old), ((1..=5).collect(), 5));
 }
 
@@ -213,9 +232,9 @@ fn a_start_takes_up_what_a_kill_left_half_copied() {
 fn a_start_does_not_begin_anew_beside_a_history_that_it_cannot_have() {
     let folders = Folders::with(1..=2);
     let data_dir = DataDir::open(&folders.new).unwrap();
-    write_note(&folders.new, &folders.old).unwrap();
+    write_note(&folders.new, &folders.old);
     let other = DataDir::open(&folders.old).unwrap();
-    let error = take_up(&data_dir).unwrap_err();
+    let error = folders.take_up(&data_dir).unwrap_err();
     assert!(matches!(error, MoveError::DataDir(DataDirError::Held { .. })), "{error}");
     drop(other);
     // Where both have lived on, the one that is named counts.
@@ -223,9 +242,87 @@ fn a_start_does_not_begin_anew_beside_a_history_that_it_cannot_have() {
     drop(data_dir);
     live_as("third", &folders.new, 1..=1);
     let data_dir = DataDir::open(&folders.new).unwrap();
-    assert_eq!(take_up(&data_dir).unwrap(), Taken::Apart(folders.old.clone()));
-    assert_eq!(goes_on_in(&folders.new).unwrap(), None);
+    assert_eq!(folders.take_up(&data_dir).unwrap(), Taken::Apart(folders.old.clone()));
+    assert_eq!(goes_on_in(&folders.new), None);
     // And where nothing is left of the other one, there is nothing to wait for.
-    write_note(&folders.new, &folders.old.with_file_name("gone")).unwrap();
-    assert_eq!(take_up(&data_dir).unwrap(), Taken::Nothing);
+    write_note(&folders.new, &folders.old.with_file_name("gone"));
+    assert_eq!(folders.take_up(&data_dir).unwrap(), Taken::Nothing);
+}
+
+#[test]
+fn what_never_changes_has_two_names_and_what_is_written_to_has_not() {
+    use std::os::unix::fs::MetadataExt as _;
+    let folders = Folders::with(1..=3);
+    fs::write(folders.old.join("audit.jsonl.1"), "{\"id\": \"first\"}\n").unwrap();
+    let (held, settling) = folders.copy().unwrap().keep();
+    settling.settle(&folders.signpost).unwrap();
+    drop(held);
+    let id = |folder: &Path, name: &str| fs::metadata(folder.join(name)).unwrap().ino();
+    for (name, is_one) in [("generations/00000002.gen", true), ("audit.jsonl.1", true), (AUDIT, false)] {
+        assert_eq!(id(&folders.old, name) == id(&folders.new, name), is_one, "{name}");
+    }
+    // Both live on, and neither sees the other.
+    live(&folders.new, 4..=4);
+    assert_eq!((found(&folders.old), found(&folders.new)), (((1..=3).collect(), 4), ((1..=4).collect(), 5)));
+    let back = Incoming::copy(&folders.new, &folders.old, || true).unwrap();
+    assert_eq!(found(&folders.old), ((1..=4).collect(), 5));
+    drop(back);
+}
+
+#[test]
+fn a_trail_of_folders_is_followed_to_its_end() {
+    let folders = Folders::with(1..=2);
+    let third = folders.old.with_file_name("third");
+    for (from, to, next) in [(&folders.old, &folders.new, 3), (&folders.new, &third, 4)] {
+        let (held, settling) = Incoming::copy(from, to, || true).unwrap().keep();
+        settling.settle(&folders.signpost).unwrap();
+        drop(held);
+        live(to, next..=next);
+    }
+    let data_dir = DataDir::open(&folders.old).unwrap();
+    assert_eq!(folders.take_up(&data_dir).unwrap(), Taken::From(third.clone()));
+    assert_eq!(found(&folders.old), ((1..=4).collect(), 4));
+    assert_eq!(folders.counts(), Some(folders.old.clone()));
+    // The end of it is here now; the one in the middle leads here by way of it.
+    drop(data_dir);
+    assert_eq!(end_of_the_trail(&folders.new).unwrap(), Some(folders.old.clone()));
+}
+
+#[test]
+fn a_copy_of_nothing_but_blobs_is_known_for_what_it_is() {
+    let folders = Folders::with(1..=2);
+    fs::create_dir_all(folders.new.join(GENERATIONS)).unwrap();
+    Note { history_in: folders.old.clone(), is_new: true }.write(&folders.new).unwrap();
+    for entry in fs::read_dir(folders.old.join(GENERATIONS)).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.starts_with("peers-") {
+            fs::copy(&path, folders.new.join(GENERATIONS).join(name)).unwrap();
+        }
+    }
+    let before = contents(&folders.old);
+    // Dropped, what the one before has made goes, too.
+    drop(folders.copy().unwrap());
+    assert_eq!(contents(&folders.new), BTreeMap::new());
+    assert_eq!(contents(&folders.old), before);
+}
+
+#[test]
+fn a_new_copy_that_never_came_to_count_is_removed_and_anything_else_stays() {
+    let folders = Folders::with(1..=2);
+    for (is_new, lives_on, stays) in [(true, false, false), (false, false, true), (true, true, true)] {
+        let (held, settling) = folders.copy().unwrap().keep();
+        settling.settle(&folders.signpost).unwrap();
+        drop(held);
+        fs::remove_file(folders.old.join(NOTE)).unwrap();
+        if lives_on {
+            live(&folders.new, 3..=3);
+        }
+        Note { history_in: folders.old.clone(), is_new }.write(&folders.new).unwrap();
+        abandon(&folders.old, &folders.new).unwrap();
+        assert_eq!(!contents(&folders.new).is_empty(), stays, "{is_new} {lives_on}");
+        let _ = fs::remove_dir_all(&folders.new);
+    }
+    abandon(&folders.old, &folders.new).unwrap();
+    assert!(!folders.new.exists(), "nothing is made to look");
 }

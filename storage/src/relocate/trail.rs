@@ -1,10 +1,10 @@
 //! What two data folders have to do with each other, by the ids of what was tried in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reload::Generation;
 
@@ -13,8 +13,8 @@ use crate::audit;
 use crate::generations::{self, Generations};
 use crate::standing::STANDING;
 
-/// How many audit lines are searched for the attempts that two folders have in common.
-const LOOK_BACK: usize = 2000;
+/// How many audit lines are searched for the newest attempt.
+const LOOK_BACK: usize = 16;
 
 /// What two folders have to do with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub(super) enum Relation {
 /// What a folder remembers, by the ids of its attempts.
 #[derive(Debug)]
 pub(super) struct Trail {
+    audit: PathBuf,
     generations: BTreeMap<Generation, String>,
-    told: BTreeSet<String>,
     last_told: Option<String>,
     is_empty: bool,
 }
@@ -48,11 +48,10 @@ impl Trail {
             kept = store.list(usize::MAX).into_iter().map(|meta| (meta.generation, meta.id)).collect();
         }
         let lines = audit::tail(&data_dir.join(AUDIT), LOOK_BACK)?;
-        let ids: Vec<_> = lines.iter().filter_map(|line| line["id"].as_str().map(str::to_owned)).collect();
         Ok(Self {
+            audit: data_dir.join(AUDIT),
             generations: kept,
-            last_told: ids.last().cloned(),
-            told: ids.into_iter().collect(),
+            last_told: lines.iter().rev().find_map(|line| line["id"].as_str().map(str::to_owned)),
             is_empty: Self::is_empty(data_dir)?,
         })
     }
@@ -81,8 +80,14 @@ impl Trail {
         Ok(false)
     }
 
-    fn knows(&self, id: &str) -> bool {
-        self.told.contains(id) || self.generations.values().any(|kept| kept == id)
+    fn knows(&self, id: &str) -> Result<bool, MoveError> {
+        Ok(self.generations.values().any(|kept| kept == id) || audit::mentions(&self.audit, id)?)
+    }
+
+    /// Whether the newest that it remembers is in the past of `other`.
+    fn is_within(&self, other: &Self) -> Result<bool, MoveError> {
+        let Some(newest) = self.newest() else { return Ok(false) };
+        Ok(other.knows(newest)? && self.last_told.as_ref().map_or(Ok(true), |id| other.knows(id))?)
     }
 
     fn newest(&self) -> Option<&str> {
@@ -102,13 +107,9 @@ pub(super) fn relation(from: &Path, to: &Path) -> Result<Relation, MoveError> {
     if from.generations.iter().any(differ) {
         return Ok(Relation::Another);
     }
-    let is_within = |inner: &Trail, outer: &Trail| {
-        inner.newest().is_some_and(|id| outer.knows(id))
-            && inner.last_told.as_ref().is_none_or(|id| outer.knows(id))
-    };
-    Ok(if is_within(&to, &from) {
+    Ok(if to.is_within(&from)? {
         Relation::Earlier
-    } else if from.is_empty || is_within(&from, &to) {
+    } else if from.is_empty || from.is_within(&to)? {
         Relation::Later
     } else {
         Relation::Another
