@@ -13,7 +13,7 @@ use reload::{Class, ConfirmChange, Generation, Outcome, Problem, Record, Recorde
 use serde_json::Value;
 use storage::generations::{Damaged, Meta, NewGeneration, ReadError, Snapshot};
 use storage::standing::StandingError;
-use storage::{DataDir, Standing};
+use storage::{DataDir, Signpost, Standing};
 
 use crate::config::{Config, HeldFiles};
 use books::{Books, Shelf};
@@ -55,18 +55,19 @@ pub enum HistoryError {
 // === impl History ===
 
 impl History {
-    /// Opens the history in the data folder, which it holds from here on, and tells which files of it cannot be used.
+    /// Opens the history in the data folder, which it holds from here on, and tells which files of it cannot be used. The signpost
+    /// is made to say so by [`History::settle_here`] and with each move.
     ///
     /// # Errors
     /// If the folder or the audit log cannot be opened.
-    pub fn open(data_dir: DataDir, keep: usize) -> Result<(Self, Wrong), HistoryError> {
+    pub fn open(data_dir: DataDir, keep: usize, signpost: Signpost) -> Result<(Self, Wrong), HistoryError> {
         let (shelf, damaged) = Shelf::open(data_dir.path(), keep)?;
         let (standing, wrong) = match Standing::read(data_dir.path()) {
             Ok(standing) => (standing, None),
             Err(error) => (Standing::default(), Some(error)),
         };
         let (held, pauses) = (Arc::new(HeldFiles::default()), Arc::default());
-        let books = Books::new(data_dir, shelf, standing, &held, &pauses);
+        let books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
         let history = Self { books: Mutex::new(books), held, pauses, turn: Arc::default() };
         Ok((history, Wrong { damaged, standing: wrong }))
     }

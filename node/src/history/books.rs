@@ -8,9 +8,9 @@ use reload::{Class, Generation, Problem, Unconfirmed};
 use serde_json::Value;
 use storage::audit::AuditError;
 use storage::generations::{AppendError, Damaged, NewGeneration, StagedGeneration};
-use storage::relocate::{AUDIT, GENERATIONS};
+use storage::relocate::{AUDIT, GENERATIONS, Settling};
 use storage::restore::{self, Restored};
-use storage::{AuditLog, DataDir, Generations, Held, HeldFile, Standing};
+use storage::{AuditLog, DataDir, Generations, Held, HeldFile, Signpost, Standing, Whereabouts};
 
 use super::HistoryError;
 use super::moving::{Moved, Pauses};
@@ -18,6 +18,9 @@ use crate::config::{Config, HeldFiles, Instead};
 
 /// How many generations and audit lines a full disk may keep back. Beyond it the oldest are given up.
 const MAX_KEPT_BACK: usize = 256;
+
+/// How many ended reloads are remembered. One that stages late is seldom more than one behind.
+const MAX_ENDED: usize = 16;
 
 /// The files of one data folder.
 pub(super) struct Shelf {
@@ -32,6 +35,11 @@ pub(super) struct Books {
     pub(super) shelf: Shelf,
     /// A move to `shelf` that does not stand yet.
     pub(super) moved: Option<Moved>,
+    /// A move that stands, and of which the disk does not know yet.
+    pub(super) settling: Option<Settling>,
+    pub(super) signpost: Signpost,
+    /// It does not say yet that the node runs on this folder.
+    signpost_unwritten: bool,
     /// The folder that was left by the move before the next record.
     pub(super) left: Option<PathBuf>,
     /// While the folder is copied nothing is written to it; what there is to write waits as on a full disk.
@@ -45,6 +53,9 @@ pub(super) struct Books {
     keep: usize,
     /// What may become a generation.
     staged: Option<(NewGeneration, StagedGeneration)>,
+    /// The reloads that ended last, newest first: what is staged for one of them comes too late. (Staging runs beside the reload,
+    /// which may be refused before it begins.)
+    ended: VecDeque<String>,
     /// Committed and not written yet, in order; perhaps half-way there.
     unwritten: VecDeque<(NewGeneration, Option<StagedGeneration>)>,
     /// Audit lines that had no room, in order.
@@ -72,12 +83,16 @@ impl Books {
         standing: Standing,
         held: &Arc<HeldFiles>,
         pauses: &Arc<Pauses>,
+        signpost: Signpost,
     ) -> Self {
         shelf.generations.pin(standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
         let mut books = Self {
             lock: Some(lock),
             shelf,
             moved: None,
+            settling: None,
+            signpost,
+            signpost_unwritten: false,
             left: None,
             pauses: Arc::clone(pauses),
             standing,
@@ -85,6 +100,7 @@ impl Books {
             held: Arc::clone(held),
             keep: 1,
             staged: None,
+            ended: VecDeque::new(),
             unwritten: VecDeque::new(),
             untold: VecDeque::new(),
         };
@@ -195,6 +211,9 @@ impl Books {
 
     /// Brings to the disk what may become a generation. What fails here fails again, and is told, when it does.
     pub(super) fn stage(&mut self, new: NewGeneration) {
+        if self.ended.contains(&new.meta.id) {
+            return;
+        }
         self.staged = None;
         if self.unwritten.is_empty() && !self.pauses.is_paused() {
             self.staged = self.shelf.generations.stage(&new).ok().map(|staged| (new, staged));
@@ -204,6 +223,8 @@ impl Books {
     /// The reload of this id has ended: what it may have left is no generation.
     pub(super) fn unstage(&mut self, id: &str) {
         self.staged.take_if(|(new, _)| new.meta.id == id);
+        self.ended.truncate(MAX_ENDED - 1);
+        self.ended.push_front(id.to_owned());
     }
 
     /// Takes the generation of the reload of this id, as it was staged or as it is now made, to be written with the next
@@ -231,12 +252,38 @@ impl Books {
     /// Writes what was kept back, oldest first; `true` when nothing is left. What must stand before a generation does holds that
     /// generation back: killed in between, the next start would not know that it is to be confirmed, or which files to pass over.
     pub(super) fn flush(&mut self) -> bool {
+        let is_here = self.flush_signpost();
         let is_kept = self.flush_standing() && self.flush_generations();
-        self.flush_audit() && is_kept
+        self.flush_audit() && is_kept && is_here
     }
 
     pub(super) fn is_written(&self) -> bool {
-        !self.standing_unwritten && self.unwritten.is_empty() && self.untold.is_empty()
+        let is_here = self.settling.is_none() && !self.signpost_unwritten;
+        is_here && !self.standing_unwritten && self.unwritten.is_empty() && self.untold.is_empty()
+    }
+
+    /// The signpost is to name this folder.
+    pub(super) fn settle_here(&mut self) -> bool {
+        self.signpost_unwritten = true;
+        self.flush_signpost()
+    }
+
+    /// Makes the disk say which folder counts; `true` when it does. Before anything is written to a folder that was moved to.
+    pub(super) fn flush_signpost(&mut self) -> bool {
+        let said = match &self.settling {
+            Some(settling) => settling.settle(&self.signpost),
+            // While somebody copies it says that, too.
+            None if self.pauses.is_paused() || !self.signpost_unwritten => return !self.signpost_unwritten,
+            None => self.signpost.put(&Whereabouts::at(&self.shelf.path)),
+        };
+        match said {
+            Ok(()) => {
+                self.settling = None;
+                self.signpost_unwritten = false;
+            }
+            Err(error) => tracing::warn!(%error, "the disk does not say yet which data folder counts"),
+        }
+        self.settling.is_none() && !self.signpost_unwritten
     }
 
     pub(super) fn flush_standing(&mut self) -> bool {

@@ -148,7 +148,8 @@ fn refused(error: &CopyError) -> StepError {
         CopyError::Move(error) => error.io(),
         CopyError::Open(HistoryError::Generations(OpenError { source, .. })) => Some(source),
         CopyError::Open(HistoryError::Audit(storage::audit::AuditError::Io { source, .. })) => Some(source),
-        CopyError::Open(_) => None,
+        CopyError::Signpost(storage::atomic::WriteError { source, .. }) => Some(source),
+        CopyError::Open(_) | CopyError::Unsettled(_) => None,
     };
     let message = format!("the node's data cannot be moved: {error}");
     let refusal = match io {

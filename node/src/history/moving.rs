@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use storage::{Incoming, MoveError};
+use storage::atomic::WriteError;
+use storage::{Incoming, MoveError, Signpost, Whereabouts};
 use tokio::sync::OwnedMutexGuard;
 
 use super::books::Shelf;
@@ -34,13 +35,22 @@ pub(super) struct Place {
     // In this order: closed, removed, and only then is it the next one's turn.
     shelf: Shelf,
     incoming: Incoming,
+    announced: Announced,
     turn: OwnedMutexGuard<()>,
+}
+
+/// The signpost says that a copy is being made. Dropped, it says no more that it is.
+pub(super) struct Announced {
+    signpost: Signpost,
+    /// Nothing where the move stands.
+    before: Option<Whereabouts>,
 }
 
 /// A move that was made and does not stand yet.
 pub(super) struct Moved {
     before: Shelf,
     incoming: Incoming,
+    announced: Announced,
     turn: OwnedMutexGuard<()>,
     pause: Pause,
 }
@@ -54,6 +64,12 @@ pub(super) enum CopyError {
     /// It cannot be opened.
     #[error(transparent)]
     Open(#[from] HistoryError),
+    /// That it is made cannot be written down, or not even where the history is now.
+    #[error("a start after a kill would not know where the history is: {0}")]
+    Signpost(#[from] WriteError),
+    /// The last move is not written down.
+    #[error("the disk does not say yet that the history was moved to {}", .0.display())]
+    Unsettled(PathBuf),
 }
 
 // === impl Pauses ===
@@ -87,6 +103,32 @@ impl Drop for Pause {
     }
 }
 
+// === impl Announced ===
+
+impl Announced {
+    fn new(signpost: Signpost, from: &Path, to: &Path) -> Result<Self, WriteError> {
+        // First, so that it is taken back where the second half of writing it fails.
+        let announced = Self { signpost, before: Some(Whereabouts::at(from)) };
+        announced.signpost.put(&Whereabouts { data_dir: from.into(), moving_to: Some(to.into()) })?;
+        Ok(announced)
+    }
+
+    /// Somebody else says where the history is from here on.
+    fn stands(mut self) {
+        self.before = None;
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        if let Err(error) = self.signpost.put(&before) {
+            // The next start looks for the copy, and finds none.
+            tracing::warn!(%error, "the disk still says that the data folder is being moved");
+        }
+    }
+}
+
 // === impl Place ===
 
 impl Place {
@@ -97,18 +139,22 @@ impl Place {
         is_wanted: impl Fn() -> bool,
         turn: OwnedMutexGuard<()>,
     ) -> Result<Self, CopyError> {
-        let from = {
+        let (from, signpost) = {
             // Whoever was writing when the pause began is done now.
             let mut books = history.lock();
             books.unstage_all();
-            books.shelf.path.clone()
+            if books.settling.is_some() && !books.flush_signpost() {
+                return Err(CopyError::Unsettled(books.shelf.path.clone()));
+            }
+            (books.shelf.path.clone(), books.signpost.clone())
         };
+        let announced = Announced::new(signpost, &from, to)?;
         let incoming = Incoming::copy(&from, to, is_wanted)?;
         let (shelf, damaged) = Shelf::open(to, usize::MAX)?;
         for file in &damaged {
             tracing::warn!(%file, "history");
         }
-        Ok(Self { shelf, incoming, turn })
+        Ok(Self { shelf, incoming, announced, turn })
     }
 }
 
@@ -125,10 +171,22 @@ impl History {
         self.lock().lock.as_ref()?.pid_error().map(ToString::to_string)
     }
 
-    /// Gives the data folder back: at the end of the process.
+    /// A start on this folder is certain: if the node is killed from here on, the next one looks here first. What cannot be written
+    /// now is written with the next generation, or when the coordinator tries again.
+    pub fn settle_here(&self) {
+        self.lock().settle_here();
+    }
+
+    /// Gives the data folder back: at the end of the process. Whoever names another one from here on means it.
     pub fn release(&self) {
         drop(self.undo());
-        let lock = self.lock().lock.take();
+        let (lock, signpost) = {
+            let mut books = self.lock();
+            (books.lock.take(), books.signpost.clone())
+        };
+        if let Err(error) = signpost.take_away() {
+            tracing::warn!(%error, "the next start takes this stop for a crash");
+        }
         drop(lock);
     }
 
@@ -148,9 +206,9 @@ impl History {
         if self.pauses.term.load(Ordering::SeqCst) != term {
             return false;
         }
-        let Place { shelf, incoming, turn } = place;
+        let Place { shelf, incoming, announced, turn } = place;
         let before = books.swap(shelf);
-        books.moved = Some(Moved { before, incoming, turn, pause });
+        books.moved = Some(Moved { before, incoming, announced, turn, pause });
         true
     }
 
@@ -162,27 +220,27 @@ impl History {
 
     fn undo(&self) -> Option<Place> {
         let mut books = self.lock();
-        let Moved { before, incoming, turn, pause } = books.moved.take()?;
+        let Moved { before, incoming, announced, turn, pause } = books.moved.take()?;
         let shelf = books.swap(before);
         drop(pause);
-        Some(Place { shelf, incoming, turn })
+        Some(Place { shelf, incoming, announced, turn })
     }
 
-    /// The move stands: what waited is written to the new folder, and the old one is let go of.
+    /// The move stands: the disk is told, what waited is written to the new folder, and the old one is let go of.
     pub(super) fn settle(&self) {
-        let (settling, old) = {
+        let old = {
             let mut books = self.lock();
-            let Some(Moved { before, incoming, turn, pause }) = books.moved.take() else { return };
+            let Some(Moved { before, incoming, announced, turn, pause }) = books.moved.take() else { return };
             let (data_dir, settling) = incoming.keep();
             let old = books.lock.replace(data_dir);
             books.left = Some(before.path.clone());
+            books.settling = Some(settling);
+            announced.stands();
             drop(pause);
+            // All under the lock: nothing is written to a folder that does not count.
             books.flush();
-            (settling, (before, old, turn))
+            (before, old, turn)
         };
-        if let Err(error) = settling.settle() {
-            tracing::warn!(%error, "the folders do not say where the history is from now on");
-        }
         let (from, to) = (old.0.path.display().to_string(), self.path());
         drop(old);
         tracing::info!(from, to = %to.display(), "the data folder was moved; what the old one holds stays there");
