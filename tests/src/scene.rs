@@ -60,7 +60,8 @@ pub fn scene(point: &str) -> Scene {
     let (of, step) = point.split_once("::").expect("points have two names");
     match (of, step) {
         ("history", "rollback") | ("move", "remove") => Scene::MoveFails,
-        ("history" | "move", _) => Scene::Move,
+        ("signpost", "take_away") => Scene::Stop,
+        ("history" | "move" | "signpost", _) => Scene::Move,
         (_, "rollback") => Scene::Fails,
         ("listener", "close") | ("admin", "unlink" | "close") => Scene::Back,
         ("peers", "same") => Scene::SameWords,
