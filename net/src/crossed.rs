@@ -10,7 +10,6 @@
 //! older.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -24,6 +23,7 @@ use libp2p::{Multiaddr, PeerId};
 use storage::PeerKey;
 
 use crate::membership::LiveRules;
+use crate::parting::{Parting, Why};
 
 /// Connections that came within this time of each other have crossed: longer than a dial with a lost packet takes.
 const CROSSING: Duration = Duration::from_secs(5);
@@ -45,6 +45,8 @@ pub(crate) struct Crossed {
     held: HashMap<PeerId, Vec<Held>>,
     /// At most one entry for each connection.
     closing: Vec<(PeerId, ConnectionId)>,
+    /// The one of which it was just said why it closes.
+    said: Option<(PeerId, ConnectionId)>,
     /// Older ones of two that the same end dialled, to be closed then if the newer is still there. Likewise.
     doubtful: Vec<(Instant, PeerId, ConnectionId)>,
 }
@@ -87,7 +89,7 @@ impl Held {
 
 impl Crossed {
     pub(crate) fn new(local: PeerId, rules: LiveRules) -> Self {
-        Self { local, rules, held: HashMap::new(), closing: Vec::new(), doubtful: Vec::new() }
+        Self { local, rules, held: HashMap::new(), closing: Vec::new(), said: None, doubtful: Vec::new() }
     }
 
     /// When this is to be polled again.
@@ -151,7 +153,7 @@ impl Crossed {
 
 impl NetworkBehaviour for Crossed {
     type ConnectionHandler = dummy::ConnectionHandler;
-    type ToSwarm = Infallible;
+    type ToSwarm = Parting;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -190,13 +192,13 @@ impl NetworkBehaviour for Crossed {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        match self.loser(Instant::now()) {
-            Some((peer_id, connection)) => Poll::Ready(ToSwarm::CloseConnection {
-                peer_id,
-                connection: CloseConnection::One(connection),
-            }),
-            None => Poll::Pending,
+        if let Some((peer_id, connection)) = self.said.take() {
+            let connection = CloseConnection::One(connection);
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection });
         }
+        let Some(loser) = self.loser(Instant::now()) else { return Poll::Pending };
+        self.said = Some(loser);
+        Poll::Ready(ToSwarm::GenerateEvent(Parting { connection: loser.1, why: Why::Crossed }))
     }
 }
 
@@ -238,6 +240,20 @@ mod tests {
     fn a_newer_connection_against_an_old_one_wins() {
         assert_eq!(kept(&[(1, true, 0), (2, false, 6)]), [2]);
         assert_eq!(kept(&[(1, false, 0), (2, true, 6)]), [2]);
+    }
+
+    #[test]
+    fn why_it_closes_is_said_before_it_does() {
+        let (local, peer) = (Identity::generate().peer_id(), Identity::generate().peer_id());
+        let rules = Arc::new(ArcSwap::from_pointee(Rules::of(&section())));
+        let mut crossed = Crossed::new(local, rules);
+        let connection = ConnectionId::new_unchecked(1);
+        crossed.closing.push((peer, connection));
+        let mut poll = || crossed.poll(&mut Context::from_waker(std::task::Waker::noop()));
+        let why = Parting { connection, why: Why::Crossed };
+        assert!(matches!(poll(), Poll::Ready(ToSwarm::GenerateEvent(said)) if said == why));
+        assert!(matches!(poll(), Poll::Ready(ToSwarm::CloseConnection { peer_id, .. }) if peer_id == peer));
+        assert!(poll().is_pending());
     }
 
     #[test]

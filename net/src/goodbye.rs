@@ -74,6 +74,16 @@ impl Reason {
             other => Self::Other(other),
         }
     }
+
+    /// As the one who says it tells.
+    pub(crate) const fn said(self) -> &'static str {
+        match self {
+            Self::Removed => "the peer is removed from the members",
+            Self::NotAMember => "only members may connect",
+            Self::Stopping => "this node stops",
+            Self::Other(_) => "this node closed it",
+        }
+    }
 }
 
 /// As the one who hears it tells.

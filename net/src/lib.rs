@@ -28,6 +28,7 @@ pub mod messages;
 mod muxer;
 pub mod network;
 mod outbox;
+mod parting;
 mod ping;
 pub mod pool;
 pub mod post;

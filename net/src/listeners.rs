@@ -22,6 +22,7 @@ use libp2p::core::transport::ListenerId;
 use crate::view::FailingListener;
 use crate::view::listening::Listening;
 use crate::{Endpoint, Transport};
+pub(crate) use reservation::{CLOSING, is_free};
 pub use reservation::{Held, Reservation, ReserveError, Standing};
 
 /// The pause before a listener that closed by itself is opened again the first time; it doubles up to [`SLOWEST`].

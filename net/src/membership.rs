@@ -144,13 +144,9 @@ pub fn would_close<'a>(
         return Vec::new();
     }
     let (before, next) = (Rules::of(before), Rules::of(next));
-    let why = |reason| match reason {
-        goodbye::Reason::Removed => "the peer is removed from the members",
-        _ => "only members may connect",
-    };
     let expelled = |connection: &'a ConnectionView| {
         let reason = next.expels(&before, connection.public_key.as_ref())?;
-        Some((connection, why(reason)))
+        Some((connection, reason.said()))
     };
     connections.iter().filter_map(expelled).collect()
 }

@@ -36,6 +36,7 @@ use crate::host::{Host, HostEvent};
 use crate::hush::{Hush, Kind};
 use crate::listeners::{Listeners, Reservation};
 use crate::membership::LiveRules;
+use crate::parting::{Parting, Why};
 use crate::pool::{Pool, Workers};
 use crate::post::Post;
 use crate::view::{ConnectionView, Direction};
@@ -95,6 +96,8 @@ struct Live {
     key: Option<PeerKey>,
     /// What the peer said: it is about to close the connection.
     farewell: Option<Reason>,
+    /// This node is about to close it.
+    parting: Option<Why>,
     /// Its coming was written into the log, and its going will be.
     told: bool,
 }
@@ -196,7 +199,8 @@ impl Network {
         }
         let mut parting = HashSet::new();
         for (id, reason) in connections {
-            let Some(live) = self.connections.get(&id) else { continue };
+            let Some(live) = self.connections.get_mut(&id) else { continue };
+            live.parting = Some(Why::Said(reason));
             self.dialer.disconnecting(&live.peer);
             self.swarm.behaviour_mut().goodbye.close(live.peer, id, reason);
             parting.insert(id);
@@ -247,6 +251,14 @@ impl Network {
                     live.farewell = Some(reason);
                 }
             }
+            SwarmEvent::Behaviour(
+                HostEvent::Crossed(Parting { connection, why })
+                | HostEvent::Ping(Parting { connection, why }),
+            ) => {
+                if let Some(live) = self.connections.get_mut(&connection) {
+                    live.parting = Some(why);
+                }
+            }
             // Identify's are for its own use, the others are seen by the behaviours.
             _ => {}
         }
@@ -268,7 +280,7 @@ impl Network {
                 "Connection established with peer"
             );
         }
-        self.connections.insert(id, Live { number, peer, key, farewell: None, told });
+        self.connections.insert(id, Live { number, peer, key, farewell: None, parting: None, told });
         let connection = ConnectionView {
             id: number.to_string(),
             peer,
@@ -287,8 +299,10 @@ impl Network {
             departure.connections.remove(&id);
         }
         let live = self.connections.get(&id);
-        let (key, farewell) = live.map_or((None, None), |live| (live.key, live.farewell));
-        let why = farewell.map(|reason| reason.to_string()).or(why);
+        let own = live.and_then(|live| live.parting).map(|why| why.to_string());
+        let farewell = live.and_then(|live| live.farewell).map(|reason| reason.to_string());
+        let key = live.and_then(|live| live.key);
+        let why = own.or(farewell).or(why);
         if last {
             if !self.rules.load().is_member(key.as_ref()) {
                 // Removed while a dial was under way that a connection had overtaken.
@@ -296,7 +310,7 @@ impl Network {
             }
             self.dialer.disconnected(&peer, why.clone(), Instant::now(), rand::random());
         }
-        self.forget_connection(id, &why.unwrap_or_default());
+        self.forget_connection(id, &why.unwrap_or_else(|| "this node closed it".to_owned()));
     }
 
     fn forget_connection(&mut self, id: ConnectionId, why: &str) {

@@ -3,6 +3,7 @@
 //! Own handler because libp2p's has a frozen interval and never closes a connection (N4). A new interval counts at once,
 //! and two pings missed in a row close the connection.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::watch;
 
+use crate::parting::{Parting, Why};
 use crate::post::{Post, Settings};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
@@ -36,8 +38,8 @@ const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 #[derive(Debug)]
 pub(crate) struct Ping {
     post: Post,
-    /// At most one for each connection.
-    dead: Vec<(PeerId, ConnectionId)>,
+    /// At most two for each connection: to say why, and to close.
+    due: VecDeque<ToSwarm<Parting, Infallible>>,
 }
 
 /// The peer does not answer.
@@ -74,13 +76,13 @@ enum Ended {
 
 impl Ping {
     pub(crate) fn new(post: Post) -> Self {
-        Self { post, dead: Vec::new() }
+        Self { post, due: VecDeque::new() }
     }
 }
 
 impl NetworkBehaviour for Ping {
     type ConnectionHandler = Handler;
-    type ToSwarm = Infallible;
+    type ToSwarm = Parting;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -112,17 +114,13 @@ impl NetworkBehaviour for Ping {
         _: THandlerOutEvent<Self>,
     ) {
         tracing::info!(peer_id = %peer, "peer does not answer pings, closing its connection");
-        self.dead.push((peer, connection));
+        self.due.push_back(ToSwarm::GenerateEvent(Parting { connection, why: Why::Silent }));
+        let connection = CloseConnection::One(connection);
+        self.due.push_back(ToSwarm::CloseConnection { peer_id: peer, connection });
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        match self.dead.pop() {
-            Some((peer_id, connection)) => Poll::Ready(ToSwarm::CloseConnection {
-                peer_id,
-                connection: CloseConnection::One(connection),
-            }),
-            None => Poll::Pending,
-        }
+        self.due.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
 

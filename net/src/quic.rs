@@ -2,7 +2,17 @@
 //!
 //! QUIC version 1 (RFC 9000) with TLS 1.3 and libp2p's certificate extension, ALPN `libp2p` (libp2p spec "TLS"). No 0-RTT, no
 //! connection migration, no Retry: libp2p has none of them.
+//!
+//! Two things cost more than over TCP, and cannot be had otherwise with libp2p 0.57 and quinn 0.11:
+//!
+//! * A newcomer's first packet is taken before anybody is asked whether there is room: libp2p accepts it, and TLS begins, before its
+//!   transport says that somebody comes. Who is refused then has cost one TLS flight and no task, at most three times the bytes that
+//!   it sent itself (RFC 9000, 8.1), and is forgotten at once.
+//! * A dial to a UDP port that nobody has ends with `peers.connection_timeout`. The system reports an ICMP "port unreachable" only
+//!   to sockets that are connected or have asked for errors (`IP_RECVERR`); quinn's serve many peers at once and have not, and such
+//!   a report is no proof (RFC 9000, 14.2.1): anybody can send one.
 
+mod closed;
 mod keep;
 mod retiring;
 

@@ -3,6 +3,7 @@
 mod ask;
 mod check;
 mod files;
+mod peers;
 mod render;
 mod run;
 
@@ -54,6 +55,8 @@ const EXAMPLES: &str = "Examples:
   fednode reload               make the running node take the edited files over, and wait
   fednode reload --confirm 5m  the same, and go back by itself unless `fednode confirm` comes in time
   fednode rollback             make the generation before current again
+  fednode peers add KEY /dns4/node1.example.com/tcp/9000
+                               write a member into peers.yaml and take it over
   fednode demo                 see a federation reload";
 
 #[derive(Debug, Subcommand)]
@@ -112,6 +115,11 @@ enum Command {
     },
     /// Show what the node does
     Status,
+    /// Show, add and remove members: in peers.yaml and in the running node, if there is one
+    Peers {
+        #[command(subcommand)]
+        command: Option<peers::Peers>,
+    },
     /// Show who this node is
     Id,
     /// Make a new key pair
@@ -156,6 +164,7 @@ pub fn main() -> ExitCode {
         }
         Command::History { limit } => on_runtime(ask::history(&common, limit)),
         Command::Status => on_runtime(ask::status(&common)),
+        Command::Peers { command } => on_runtime(peers::run(&common, command.unwrap_or(peers::Peers::List))),
         Command::Demo => on_runtime(crate::demo::run(common.json)),
     }
 }
@@ -228,10 +237,14 @@ impl Common {
     }
 
     /// A client of the first socket on which somebody listens.
-    fn client(&self) -> Result<Client, ExitCode> {
+    fn find_client(&self) -> Option<Client> {
         let sockets = self.sockets();
-        let found = sockets.iter().find(|socket| storage::socket_path::connect(socket).is_ok());
-        found.map(Client::new).ok_or_else(|| {
+        sockets.iter().find(|socket| storage::socket_path::connect(socket).is_ok()).map(Client::new)
+    }
+
+    /// The same, with the message that nothing answers.
+    fn client(&self) -> Result<Client, ExitCode> {
+        self.find_client().ok_or_else(|| {
             let given = self.socket.as_ref().map_or("not given".to_owned(), |s| s.display().to_string());
             let config = self.config();
             let folder = config.parent().unwrap_or(Path::new(""));

@@ -115,6 +115,14 @@ impl Client {
         self.ask(Method::POST, path, headers, body).await
     }
 
+    /// `DELETE path` with headers.
+    ///
+    /// # Errors
+    /// If no node answers.
+    pub async fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Result<Answer, ClientError> {
+        self.ask(Method::DELETE, path, headers, Vec::new()).await
+    }
+
     /// `GET path` as server-sent events: the `data` of each.
     ///
     /// # Errors

@@ -1,6 +1,8 @@
 //! What the reload engine needs to know about this program: how its configuration is loaded and compared, and what it can
 //! tell about connections.
 
+mod foresight;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -65,7 +67,8 @@ impl Source<Config> for Files {
         if problems.is_empty() {
             let Loaded { config, mut warnings, read, .. } = loaded;
             warnings.extend(limits::too_few_descriptors(config.network.limits.connections));
-            warnings.extend(self.retiring(&config));
+            warnings.extend(foresight::retiring(&self.view, &config));
+            warnings.extend(foresight::crowded(&self.view, current, &config));
             if *which == Which::Own || *which == Which::OwnToLook {
                 warnings.extend(held.paths().iter().map(|path| passed_over(path)));
             }
@@ -73,30 +76,6 @@ impl Source<Config> for Files {
         } else {
             Err(Rejection { problems, read: loaded.read, validate })
         }
-    }
-}
-
-impl Files {
-    /// The QUIC endpoints that outlive their listeners under this configuration.
-    fn retiring(&self, next: &Config) -> Vec<Problem> {
-        let retiring = self.view.would_retire(&next.network.listen);
-        let mut warnings: Vec<_> = retiring
-            .iter()
-            .map(|held| {
-                let address = held.endpoint.to_multiaddr();
-                let (connections, keep) = match held.connections {
-                    1 => ("1 connection".to_owned(), "keeps"),
-                    many => (format!("{many} connections"), "keep"),
-                };
-                let message = format!(
-                    "'{address}' takes no new connections any more; {connections} {keep} its UDP port open until they end"
-                );
-                Problem::at("network.addresses", message)
-                    .hint("nothing is lost; until then, no other QUIC address can have the port")
-            })
-            .collect();
-        next.locate(&mut warnings);
-        warnings
     }
 }
 

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod metrics;
 pub mod node;
 pub mod notify;
+mod plural;
 pub mod start_from;
 mod startup;
 mod watching;

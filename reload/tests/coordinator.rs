@@ -399,6 +399,8 @@ fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
         let rig = Rig::start();
         rig.edit(|c| c.store = 2);
         rig.unreadable(3);
+        assert_eq!(rig.dry_run().await.outcome, Kind::Planned, "a look is as patient as a reload");
+        rig.unreadable(3);
         let outcome = rig.reload().await;
         assert_eq!(outcome.outcome, Kind::Committed);
         assert!(outcome.errors.is_empty(), "{outcome:#?}");
@@ -408,6 +410,7 @@ fn a_file_that_cannot_be_read_for_a_moment_is_read_again() {
         let outcome = rig.reload().await;
         assert_eq!(outcome.outcome, Kind::Rejected);
         assert_eq!(outcome.errors[0].class, Class::System);
+        assert_eq!(rig.dry_run().await.outcome, Kind::Rejected);
         rig.unreadable(0);
         assert_eq!(rig.reload().await.outcome, Kind::Committed);
     });

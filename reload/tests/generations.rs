@@ -102,6 +102,45 @@ fn what_could_not_go_back_may_still_be_confirmed() {
     });
 }
 
+fn told(outcome: &reload::Outcome) -> Vec<String> {
+    outcome.warnings.iter().map(|warning| warning.message.clone()).collect()
+}
+
+#[test]
+fn whoever_reloads_meanwhile_is_told_what_comes_back_and_when() {
+    on(async {
+        let rig = Rig::start();
+        let minute = std::time::Duration::from_secs(60);
+        rig.edit(|c| c.store = 2);
+        assert_eq!(told(&*rig.reload_to_confirm(minute).await), [""; 0], "whoever asks for it knows");
+        tokio::time::sleep(minute / 2).await;
+        rig.edit(|c| c.log = 2);
+        let outcomes = [rig.dry_run().await, rig.reload().await, rig.reload_to_confirm(minute).await];
+        assert_eq!(outcomes.each_ref().map(|o| o.outcome), [Kind::Planned, Kind::Committed, Kind::Unchanged]);
+        for outcome in outcomes {
+            let [warning] = <[String; 1]>::try_from(told(&outcome)).unwrap();
+            assert!(warning.starts_with("generation 1 comes back by itself in 2"), "{warning}");
+            assert!(outcome.warnings[0].hint.as_ref().is_some_and(|hint| hint.starts_with("confirm")));
+        }
+        // Overdue, and not gone.
+        for tries in [1, 2] {
+            rig.inject("store", "commit", Fault::Refuse);
+            while rig.audited().iter().filter(|kind| **kind == Kind::RolledBack).count() < tries {
+                tokio::time::sleep(minute / 1000).await;
+            }
+            let note = ["not confirmed in time", "not confirmed in time, try 2"][tries - 1];
+            assert_eq!(rig.board().last.note.as_deref(), Some(note));
+            let [warning] = <[String; 1]>::try_from(told(&*rig.dry_run().await)).unwrap();
+            let so_often =
+                ["could not come back: it is tried again", "could not come back in 2 tries"][tries - 1];
+            assert!(warning.contains(so_often), "{warning}");
+        }
+        // Who goes back by hand does what is wanted.
+        assert_eq!(told(&rig.ask_for(1).await.unwrap().unwrap()), [""; 0]);
+        assert_eq!(told(&*rig.dry_run().await), [""; 0]);
+    });
+}
+
 #[test]
 fn what_is_confirmed_stays() {
     on(async {

@@ -20,7 +20,7 @@ pub enum AddressError {
     #[error("is {0} characters long, more than {MAX_ADDRESS}")]
     Length(usize),
     /// A multiaddr of protocols that this node does not speak.
-    #[error("is not of a form that this node can dial")]
+    #[error("is not of a form that can be dialled")]
     Form,
     /// Port 0 is none.
     #[error("has port 0, which nobody listens on")]
@@ -31,6 +31,12 @@ pub enum AddressError {
     /// An address of many machines is no destination of a connection.
     #[error("has the address {0}, which stands for many machines")]
     Group(IpAddr),
+    /// A number where a name stands: a resolver would be asked for it.
+    #[error("has a number where the name is to stand")]
+    NumberAsName,
+    /// No host name (RFC 1123, 2.1).
+    #[error("has a name that no host can have")]
+    Name,
     /// `/p2p/…` names somebody else than the public key.
     #[error("ends in the peer id of another key")]
     Peer,
@@ -50,7 +56,25 @@ impl AddressError {
             Self::Unspecified(_) | Self::Group(_) => {
                 "write the address or the name at which others reach the peer"
             }
+            Self::NumberAsName => "write /ip4/ADDRESS or /ip6/ADDRESS for a number",
+            Self::Name => {
+                "labels of 1 to 63 letters, digits, '-' and '_', with dots between, 253 characters in all; \
+                 others are written as xn--…"
+            }
             Self::Peer => "remove /p2p/…, or write the peer id that belongs to the public key",
+        }
+    }
+
+    /// The same, for an address of the node's own that is told to others.
+    #[must_use]
+    pub const fn hint_for_own(&self) -> &'static str {
+        match self {
+            Self::Port => "write the port at which others reach this node",
+            Self::Unspecified(_) | Self::Group(_) => {
+                "write the address or the name at which others reach this node"
+            }
+            Self::Peer => "remove /p2p/…: external addresses are this node's own",
+            _ => self.hint(),
         }
     }
 }
@@ -105,7 +129,10 @@ pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressE
     let host = match parts.next() {
         Some(Protocol::Ip4(ip)) => Some(IpAddr::V4(ip)),
         Some(Protocol::Ip6(ip)) => Some(IpAddr::V6(ip)),
-        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) if !name.is_empty() => None,
+        Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)) => {
+            host_name(&name)?;
+            None
+        }
         _ => return Err(AddressError::Form),
     };
     let port = match (parts.next(), parts.next(), parts.next()) {
@@ -123,6 +150,28 @@ pub fn dialable(text: &str, key: Option<&PeerKey>) -> Result<Multiaddr, AddressE
     }
 }
 
+/// Whether a host can have this name: letters, digits and hyphens (RFC 1123, 2.1), underscores as well, since some have them. The
+/// last label of a name is never a number; what ends in one is meant as an address ("127.1", "0x7f.0.0.1").
+fn host_name(name: &str) -> Result<(), AddressError> {
+    // The root may be written.
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    if bare.parse::<IpAddr>().is_ok() {
+        return Err(AddressError::NumberAsName);
+    }
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let is_label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(is_letter);
+    if bare.len() > 253 || !bare.split('.').all(is_label) {
+        return Err(AddressError::Name);
+    }
+    let last = bare.rsplit('.').next().unwrap_or_default();
+    let digits = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = match digits {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => last.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    if is_number { Err(AddressError::NumberAsName) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use libp2p::identity::ed25519;
@@ -136,6 +185,9 @@ mod tests {
             "/ip6/::1/tcp/9000",
             "/dns/a.example/tcp/1",
             "/dns4/node1.example.com/tcp/9000",
+            "/dns4/localhost/tcp/9000",
+            "/dns4/my_node.1.example./tcp/9000",
+            "/dns4/xn--bcher-kva.example/tcp/9000",
             "/dns6/node1.example.com/udp/9000/quic-v1",
             "/ip4/127.0.0.1/udp/65535/quic-v1",
         ] {
@@ -146,19 +198,27 @@ mod tests {
     #[test]
     fn what_cannot_be_dialled_says_why() {
         for (wrong, piece) in [
-            ("", "can dial"),
+            ("", "can be dialled"),
             ("127.0.0.1:9000", "no multiaddr"),
             ("/ip4/300.1.1.1/tcp/1", "no multiaddr"),
             ("/ip4/127.0.0.1/tcp/70000", "no multiaddr"),
-            ("/ip4/127.0.0.1", "can dial"),
-            ("/ip4/127.0.0.1/udp/9000", "can dial"),
-            ("/ip4/127.0.0.1/tcp/9000/ws", "can dial"),
-            ("/tcp/9000", "can dial"),
+            ("/ip4/127.0.0.1", "can be dialled"),
+            ("/ip4/127.0.0.1/udp/9000", "can be dialled"),
+            ("/ip4/127.0.0.1/tcp/9000/ws", "can be dialled"),
+            ("/tcp/9000", "can be dialled"),
             ("/ip4/127.0.0.1/tcp/0", "port 0"),
             ("/ip4/0.0.0.0/tcp/9000", "only for listening"),
             ("/ip6/::/udp/9000/quic-v1", "only for listening"),
             ("/ip4/224.0.0.1/tcp/9000", "many machines"),
             ("/ip4/255.255.255.255/tcp/9000", "many machines"),
+            ("/dns4/127.0.0.1/tcp/9000", "a number where the name"),
+            ("/dns4/127.1/tcp/9000", "a number where the name"),
+            ("/dns/0x7f.0.0.0x1/tcp/9000", "a number where the name"),
+            ("/dns6/::1/tcp/9000", "a number where the name"),
+            ("/dns4/my node.example/tcp/9000", "no host can have"),
+            ("/dns4/a..example/tcp/9000", "no host can have"),
+            ("/dns4/bücher.example/tcp/9000", "no host can have"),
+            ("/dns4/*.example/tcp/9000", "no host can have"),
             ("/ip6/ff02::1/tcp/9000", "many machines"),
             ("/ip6/::ffff:239.1.2.3/tcp/9000", "many machines"),
         ] {

@@ -257,7 +257,8 @@ fn temp_parts(name: &OsStr) -> Option<(u32, u64)> {
     Some((pid.parse().ok()?, number.parse().ok()?))
 }
 
-fn follow(path: &Path) -> io::Result<PathBuf> {
+/// Where a write of this path goes.
+pub(crate) fn follow(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&path) {

@@ -1,7 +1,9 @@
 //! `peers.yaml`: the members of the federation, as people write them (N1, N9, contract: "peers.yaml").
 
+pub mod edit;
 mod edited;
 mod plain;
+pub mod rewrite;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -21,6 +21,7 @@ use crate::atomic::{self, Action, WriteError};
 use crate::audit::{self, AuditError};
 use crate::document::source;
 use crate::generations::{self, Generations};
+use crate::known_file::{KNOWN, MAX_KNOWN};
 use crate::lock::LOCK;
 use crate::signpost::{Signpost, Whereabouts};
 use crate::standing::STANDING;
@@ -40,10 +41,7 @@ pub const NOTE: &str = "moved.json";
 pub const GENERATIONS: &str = "generations";
 /// The audit log in the data folder.
 pub const AUDIT: &str = "audit.jsonl";
-/// What the node has learnt of peers; not every node has it.
-const KNOWN: &str = "known.yaml";
-
-/// Larger than any file that a node keeps: a generation has 33 MiB at most, and an audit log no more than that.
+/// Larger than any file of the history: a generation has 33 MiB at most, and an audit log no more than that.
 const MAX_FILE: u64 = 64 << 20;
 
 /// How many folders are looked into that say of each other where a history goes on.
@@ -253,7 +251,7 @@ fn copy(from: &Path, to: &Path, is_wanted: impl Fn() -> bool) -> Result<Vec<Path
         }
         let Ok(name) = path.strip_prefix(from) else { continue };
         let target = to.join(name);
-        let file = match source::open(&path, MAX_FILE) {
+        let file = match source::open(&path, MAX_FILE.max(MAX_KNOWN)) {
             Ok((file, _)) => file,
             // What stood in an earlier copy stands no more.
             Err(source::ReadError::Missing) => {

@@ -4,7 +4,7 @@
 use std::fs;
 
 use fednode::client::Client;
-use fednode_tests::{Node, Spec, eventually, process};
+use fednode_tests::{Node, Spec, Stranger, eventually, process};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -228,4 +228,66 @@ async fn errors_have_the_contracts_body_whatever_is_sent() {
     assert_eq!(noted.status.code(), Some(0));
     let history = node.spec().cli(&["history"]);
     assert!(!String::from_utf8_lossy(&history.stdout).contains('\u{1b}'), "{history:?}");
+}
+
+#[tokio::test]
+async fn a_member_for_whom_strangers_leave_no_room_is_foretold() {
+    let mut specs = Spec::federation(2);
+    let entry = specs[0].entry();
+    specs[0].peers = json!({"peers": []});
+    specs[0].conf["network"]["limits"] = json!({"connections": 2});
+    let (member, node) = (specs.pop().unwrap(), specs.pop().unwrap());
+    let mut node = node.start().await;
+    let at = node.spec().port.loopback();
+    let strangers = [Stranger::new(), Stranger::new()];
+    for stranger in &strangers {
+        stranger.call(&at).await.expect("everybody may connect");
+    }
+    node.wait_for_connections(2).await;
+    let limit = |message: &Value| message["path"] == "network.limits.connections";
+    let plan = |node: &Node| -> Vec<Value> {
+        let answer = node.spec().cli(&["reload", "--dry-run", "--json"]);
+        let plan: Value = serde_json::from_slice(&answer.stdout).expect("JSON");
+        assert_eq!(plan["outcome"], "planned", "{plan:#}");
+        plan["warnings"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter(|warning| limit(warning))
+            .cloned()
+            .collect()
+    };
+    node.edit(|conf| conf["logging"]["level"] = json!("debug"));
+    assert_eq!(plan(&node), Vec::<Value>::new(), "nothing of this is about room");
+
+    let newcomer = json!({"public_key": member.keys.public_key, "addresses": []});
+    node.edit_peers(|peers| peers.push(newcomer));
+    let warnings = plan(&node);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let (message, hint) = (&warnings[0]["message"], &warnings[0]["hint"]);
+    assert_eq!(
+        message,
+        "2 leaves room for 0 of the 1 member that is not connected: 2 connections are strangers', and a reload closes none of them"
+    );
+    assert!(hint.as_str().is_some_and(|hint| hint.starts_with("at least 3 ")), "{hint}");
+    assert!(warnings[0]["line"].is_u64(), "{warnings:?}");
+    // Both remedies are.
+    node.edit(|conf| conf["network"]["membership"] = json!("members"));
+    assert_eq!(plan(&node), Vec::<Value>::new());
+    node.edit(|conf| {
+        conf["network"]["membership"] = json!("open");
+        conf["network"]["limits"] = json!({"connections": 3});
+    });
+    assert_eq!(plan(&node), Vec::<Value>::new());
+    // What was foretold is in the outcome, too, and comes true.
+    node.edit(|conf| conf["network"]["limits"] = json!({"connections": 2}));
+    let outcome = node.hangup().await;
+    assert_eq!(outcome["warnings"], json!(warnings), "{outcome:#}");
+    let mut member = member;
+    member.peers = json!({"peers": [entry]});
+    let member = member.start().await;
+    node.wait_for_log("peer_denied").await;
+    node.reload_with(|conf| conf["network"]["limits"] = json!({"connections": 3})).await;
+    member.wait_for_connections(1).await;
+    drop(strangers);
 }

@@ -13,7 +13,7 @@ use crate::{Endpoint, Transport};
 
 /// So long a UDP port may stay taken after its endpoint was closed: the connections on it say their last words (RFC 9000,
 /// 10.2: three times the probe timeout).
-const CLOSING: Duration = Duration::from_secs(5);
+pub(crate) const CLOSING: Duration = Duration::from_secs(5);
 
 /// A socket that this node has already.
 #[derive(Clone, Debug)]
@@ -197,7 +197,7 @@ impl Reservation {
             Standing::Free => false,
             Standing::Closing => true,
         };
-        match bind(&wanted) {
+        match fault::io("listener::reserve").and_then(|()| bind(&wanted)) {
             Ok((socket, address)) => {
                 let bound = Endpoint { address, ..wanted }.to_multiaddr();
                 Ok(reservation(bound, Some(socket), None))
@@ -218,8 +218,12 @@ impl Reservation {
     }
 }
 
+/// Whether nobody has the port of this endpoint.
+pub(crate) fn is_free(endpoint: &Endpoint) -> bool {
+    bind(endpoint).err().is_none_or(|error| error.kind() != io::ErrorKind::AddrInUse)
+}
+
 fn bind(endpoint: &Endpoint) -> io::Result<(Socket, SocketAddr)> {
-    fault::io("listener::reserve")?;
     let (kind, protocol) = match endpoint.transport {
         Transport::Tcp => (Type::STREAM, Protocol::TCP),
         Transport::Udp => (Type::DGRAM, Protocol::UDP),

@@ -193,7 +193,9 @@ impl Network {
         for departure in over {
             for id in departure.connections {
                 // Closing goes on without us; nothing of this node uses the connection any more.
-                self.forget_connection(id, "the peer did not let it close");
+                let parting = self.connections.get(&id).and_then(|live| live.parting);
+                let why = parting.map(|why| format!("{why}; ")).unwrap_or_default();
+                self.forget_connection(id, &format!("{why}the peer did not let it close"));
             }
             let _ = departure.done.send(());
         }

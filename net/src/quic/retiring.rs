@@ -18,20 +18,19 @@ use futures::task::AtomicWaker;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
 use libp2p::{Multiaddr, PeerId, Transport};
 
+use super::closed::Closed;
 use super::keep::{Connections, Keep};
 use crate::holding::Holding;
 use crate::{Endpoint, Held, View};
 
 /// Newcomers at retired endpoints that are turned away in one poll; then others get their turn.
 const TURN: usize = 64;
-/// Closed endpoints that are remembered for a moment, because their ports may be taken for so long.
-const CLOSED: usize = 16;
 
 /// See the module. `T` is a transport whose inbound connections end with their listener.
 pub(crate) struct Retiring<T: Transport> {
     inner: T,
     endpoints: Vec<Open>,
-    closed: VecDeque<(Endpoint, Instant)>,
+    closed: Closed,
     /// What the swarm is to hear of, at most one for each address of a listener that it has opened or removed since its last
     /// poll.
     news: VecDeque<News<T::Error>>,
@@ -89,7 +88,7 @@ impl<T: Transport> Retiring<T> {
         Self {
             inner,
             endpoints: Vec::new(),
-            closed: VecDeque::new(),
+            closed: Closed::default(),
             news: VecDeque::new(),
             waker: Arc::default(),
             view,
@@ -99,7 +98,7 @@ impl<T: Transport> Retiring<T> {
 
     /// Brings the endpoints into the view, if it does not have them so.
     fn show(&mut self) {
-        let closed = self.closed.iter().map(|(endpoint, since)| (*endpoint, 0, true, Some(*since)));
+        let closed = self.closed.iter().map(|(endpoint, since)| (endpoint, 0, true, Some(since)));
         if self.endpoints.iter().map(Open::figures).chain(closed.clone()).eq(self.shown.iter().copied()) {
             return;
         }
@@ -167,8 +166,7 @@ impl<T: Transport> Retiring<T> {
             TransportEvent::ListenerClosed { listener_id, reason } => {
                 let index = self.endpoints.iter().position(|open| open.id == listener_id)?;
                 let open = self.endpoints.remove(index);
-                self.closed.truncate(CLOSED - 1);
-                self.closed.push_front((open.endpoint, Instant::now()));
+                self.closed.push(open.endpoint);
                 let mut reason = Some(reason);
                 // The newest hears why.
                 let closed = |id: &ListenerId| News::Closed(*id, reason.take().unwrap_or(Ok(())));
@@ -211,7 +209,8 @@ where
             self.news.extend(open.addresses.iter().map(|address| News::Reached(id, address.clone())));
         } else {
             self.inner.listen_on(id, address)?;
-            self.closed.retain(|(closed, _)| *closed != endpoint);
+            self.closed.set_runtime();
+            self.closed.taken(&endpoint);
             self.endpoints.push(Open {
                 id,
                 endpoint,
@@ -254,6 +253,7 @@ where
         let this = &mut *self;
         this.waker.register(cx.waker());
         this.close_empty();
+        this.closed.poll(cx);
         this.show();
         for _ in 0..TURN {
             if let Some(news) = this.news.pop_front() {
@@ -270,6 +270,8 @@ where
                 });
             }
             let Poll::Ready(event) = Pin::new(&mut this.inner).poll(cx) else {
+                // What has been closed in this turn is to be watched.
+                this.closed.poll(cx);
                 this.show();
                 return Poll::Pending;
             };

@@ -51,11 +51,11 @@ impl View {
         })
     }
 
-    /// The QUIC endpoints that take no connections any more, and stay open for those that they have.
+    /// The QUIC endpoints that take no connections any more, and stay open for those that they have; then, with no connection,
+    /// until their ports are free.
     #[must_use]
     pub fn retired(&self) -> Vec<Held> {
-        let is_retired = |held: &Held| held.retired && held.closed.is_none();
-        self.read(|shown| shown.endpoints.iter().filter(|held| is_retired(held)).cloned().collect())
+        self.read(|shown| shown.endpoints.iter().filter(|held| held.retired).cloned().collect())
     }
 
     /// The QUIC endpoints that a configuration with these addresses would retire, because connections live on them.

@@ -108,7 +108,8 @@ async fn a_rollback_leaves_nothing_of_a_member_that_was_only_tried() {
 }
 
 #[actix::test]
-async fn whoever_is_closed_hears_why() {
+async fn whoever_is_closed_hears_why_and_whoever_closes_says_so() {
+    capture_log();
     // Nobody calls back while it is looked at.
     let never = Duration::from_secs(3600);
     let section = NetworkSection { reconnect_min: never, reconnect_max: never, ..network_section() };
@@ -126,8 +127,13 @@ async fn whoever_is_closed_hears_why() {
     nodes[0].reload_with(|section| section.members = rest).await;
     let removed = why(&nodes[1], &nodes[0]).await;
     assert_eq!(removed, "the peer has removed this node from its members");
+    let closed = |other: &Node, why: &str| {
+        logged(&["connection closed", &format!("peer_id={}", other.identity.peer_id()), why])
+    };
+    assert_eq!(closed(&nodes[1], "reason=the peer is removed from the members"), 1);
     nodes[0].shut_down().await;
     assert_eq!(why(&nodes[2], &nodes[0]).await, "the peer's node stops");
+    assert_eq!(closed(&nodes[2], "reason=this node stops"), 1);
 }
 
 #[actix::test]
@@ -249,6 +255,8 @@ async fn a_peer_that_falls_silent_is_noticed_by_ping_and_a_new_interval_counts_a
     // With the interval that it began with, 15 s, two missed pings would take longer than `soon` waits.
     one.reload_protocol(1, |section| section.ping_interval = Duration::from_millis(100)).await;
     soon("the silence", one.view.when(|view| view.connection_count() == 0)).await;
+    let why = Some("the peer did not answer two pings in a row");
+    soon("the reason", one.view.when(|view| view.members()[0].last_error.as_deref() == why)).await;
 }
 
 #[actix::test]

@@ -1,7 +1,7 @@
 //! For random pairs of sections: what was connected before and is still allowed is connected afterwards (DESIGN, invariant 4).
 //!
 //! A real node with its neighbours on loopback runs through all pairs one after the other, so that each begins with what is left
-//! of those before: connections in both directions, several of one peer, made under sections that are long gone. For each pair
+//! of those before: connections in both directions, over TCP and QUIC, several of one peer, made under sections that are long gone. For each pair
 //! it is reloaded to the first section, whoever may calls, and it is reloaded to the second, with a stranger at the door. The
 //! reload ends well, or after any of its steps in a rollback, or its `prepare` or `commit` fails.
 //!
@@ -25,7 +25,7 @@ use case::End;
 use scene::Scene;
 
 /// How many pairs are tried where nobody says.
-const CASES: u32 = 1000;
+const CASES: u32 = 750;
 /// Where the seeds of failures are kept.
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptest-regressions/pairs.txt");
 /// How long a smaller pair that fails is looked for.
@@ -78,8 +78,14 @@ impl Sums {
     fn assert_enough(&self, cases: u32) {
         let kept: usize = self.0.iter().map(|sum| sum.kept).sum();
         let closed: usize = self.0.iter().map(|sum| sum.closed).sum();
-        println!("{} reloads kept {kept} connections and closed {closed}", self.0.len());
+        let [inbound, outbound] =
+            [0, 1].map(|way| self.0.iter().map(|sum| sum.over_quic[way]).sum::<usize>());
+        println!(
+            "{} reloads kept {kept} connections ({inbound} over QUIC in, {outbound} out) and closed {closed}",
+            self.0.len()
+        );
         let cases = cases as usize;
         assert!(self.0.len() >= 2 * cases && kept >= 2 * cases && closed >= cases / 4, "{kept} {closed}");
+        assert!(inbound >= cases / 4 && outbound >= cases / 4, "over QUIC: {inbound} {outbound}");
     }
 }

@@ -1,6 +1,7 @@
 //! The routes of the contract that exist so far.
 
 mod messages;
+mod peers;
 mod reloads;
 
 use std::sync::Arc;
@@ -42,8 +43,8 @@ pub fn configure(app: &mut ServiceConfig) {
         .service(web::resource("/admin/config").get(config).default_service(web::to(wrong_method)))
         .service(web::resource("/admin/diff").get(difference).default_service(web::to(wrong_method)))
         .service(web::resource("/admin/history").get(history).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/peers").get(peers).default_service(web::to(wrong_method)))
         .configure(reloads::configure)
+        .configure(peers::configure)
         .configure(messages::configure)
         .default_service(web::to(|request: HttpRequest| async move {
             error(StatusCode::NOT_FOUND, "Not found", &format!("there is no {}", request.path()))
@@ -108,10 +109,6 @@ async fn status(state: State) -> HttpResponse {
             error(StatusCode::INTERNAL_SERVER_ERROR, "The status is not to be had", &cause.to_string())
         }
     }
-}
-
-async fn peers(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(state.view.members())
 }
 
 async fn config(state: State) -> HttpResponse {

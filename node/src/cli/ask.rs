@@ -8,6 +8,7 @@ use net::{Endpoint, Held};
 use reload::outcome::Kind;
 use reload::{Generation, Outcome};
 use serde_json::{Value, json};
+use storage::PeerKey;
 use storage::document::units::Span;
 
 use super::{Common, INTERNAL, NO_NODE, REFUSED, on_runtime, print, print_json, render};
@@ -71,11 +72,14 @@ pub(super) async fn plan(common: &Common, file: &Path) -> ExitCode {
 }
 
 async fn outcome(common: &Common, path: &str, body: Vec<u8>) -> Result<ExitCode, ExitCode> {
-    let client = common.client()?;
-    let answer = client.post(path, &[AS_CLI], body).await.map_err(|error| failed(&error))?;
+    let answer = common.client()?.post(path, &[AS_CLI], body).await.map_err(|error| failed(&error))?;
+    told(common, &answer)
+}
+
+fn told(common: &Common, answer: &Answer) -> Result<ExitCode, ExitCode> {
     let outcome: Outcome = match answer.json() {
         Ok(outcome) => outcome,
-        Err(_) => return Err(refused(&answer)),
+        Err(_) => return Err(refused(answer)),
     };
     if common.json {
         print_json(&outcome);
@@ -94,6 +98,35 @@ async fn outcome(common: &Common, path: &str, body: Vec<u8>) -> Result<ExitCode,
         Kind::RolledBack => 3,
         Kind::Failed => 4,
     }))
+}
+
+/// Shows the members.
+pub(super) async fn peers(common: &Common) -> ExitCode {
+    match get(common, "/admin/peers").await {
+        Ok(answer) if common.json => print_json(&answer),
+        Ok(answer) => print(&render::peers(&answer)),
+        Err(code) => return code,
+    }
+    ExitCode::SUCCESS
+}
+
+/// Adds or changes a member.
+pub(super) async fn add_peer(common: &Common, body: Vec<u8>) -> ExitCode {
+    outcome(common, "/admin/peers", body).await.unwrap_or_else(|code| code)
+}
+
+/// Removes a member.
+pub(super) async fn remove_peer(common: &Common, key: &PeerKey) -> ExitCode {
+    let client = match common.client() {
+        Ok(client) => client,
+        Err(code) => return code,
+    };
+    // A peer id has no character that a path could not have.
+    let path = format!("/admin/peers/{}", key.peer_id());
+    match client.delete(&path, &[AS_CLI]).await {
+        Ok(answer) => told(common, &answer).unwrap_or_else(|code| code),
+        Err(error) => failed(&error),
+    }
 }
 
 /// Shows what runs against what the files say.

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Common, REFUSED, ask, print, print_json, render};
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::diff;
+use crate::plural::count;
 
 /// Judges the files, and what can be seen of the machine from here.
 pub(super) fn check(common: &Common) -> ExitCode {
@@ -87,6 +88,6 @@ fn report(common: &Common, problems: &[Problem], warnings: &[Problem]) {
     if problems.is_empty() {
         print(&format!("{} is valid\n", common.config().display()));
     } else {
-        eprintln!("{} found", render::count(problems.len(), "problem"));
+        eprintln!("{} found", count(problems.len(), "problem"));
     }
 }

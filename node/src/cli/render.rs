@@ -8,10 +8,7 @@ use reload::outcome::{Kind, Outcome, Phases};
 use reload::plan::Change;
 use serde_json::Value;
 
-/// `1 problem`, `2 problems`.
-pub(crate) fn count(n: usize, thing: &str) -> String {
-    format!("{n} {thing}{}", if n == 1 { "" } else { "s" })
-}
+use crate::plural::count;
 
 /// Problems of a kind, to stderr.
 pub(crate) fn problems(kind: &str, problems: &[Problem]) {
@@ -102,6 +99,29 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
     text
 }
 
+/// The members, a line each.
+pub(crate) fn peers(members: &Value) -> String {
+    let members = members.as_array().map(Vec::as_slice).unwrap_or_default();
+    if members.is_empty() {
+        return "no members\n".to_owned();
+    }
+    let mut text = String::new();
+    for member in members {
+        let of = |key: &str| member[key].as_str().unwrap_or("-");
+        let addresses = member["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let addresses: Vec<&str> = addresses.collect();
+        let _ = writeln!(
+            text,
+            "{}  {:<13}  {}  {}",
+            of("public_key"),
+            of("state"),
+            of("name"),
+            if addresses.is_empty() { "(dials us)".to_owned() } else { addresses.join(" ") }
+        );
+    }
+    text
+}
+
 fn short_result(component: &reload::outcome::ComponentReport) -> String {
     serde_json::to_value(component.result)
         .ok()
@@ -183,7 +203,10 @@ pub(crate) fn status(status: &Value) -> String {
         let open =
             listener["connections"].as_u64().and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
         let address = listener["address"].as_str().unwrap_or("-");
-        let _ = writeln!(text, "retired     {address}, open for {}", count(open, "connection"));
+        let _ = match open {
+            0 => writeln!(text, "retired     {address}, being closed"),
+            _ => writeln!(text, "retired     {address}, open for {}", count(open, "connection")),
+        };
     }
     let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     let connections = status["connections"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use libp2p::Multiaddr;
 use net::{Endpoint, Identity, Limits, Membership, ProtocolSection};
+use storage::address::{AddressError, dialable, parse};
 use storage::document::{Findings, Node, Section};
 use storage::peers_file::TIMEOUTS;
 use storage::{Digest, PeerKey};
@@ -91,6 +92,7 @@ pub(super) fn draft(root: Section<'_>, findings: &Findings, folder: &Path, named
 
     let network = network(
         root.key("network").required("{addresses: [/ip4/0.0.0.0/tcp/9000]}").section(),
+        &key,
         &mut listeners,
     );
     let peers_node = root.key("peers").required("{connection_timeout: 10s}").section();
@@ -207,7 +209,7 @@ fn threads(node: &Node<'_>) -> usize {
     }
 }
 
-fn network(section: Section<'_>, listeners: &mut Vec<(String, Endpoint)>) -> Network {
+fn network(section: Section<'_>, own: &Key, listeners: &mut Vec<(String, Endpoint)>) -> Network {
     let addresses = section.key("addresses").required("[/ip4/0.0.0.0/tcp/9000]");
     let mut listen = Vec::new();
     let mut count = 0_usize;
@@ -234,12 +236,12 @@ fn network(section: Section<'_>, listeners: &mut Vec<(String, Endpoint)>) -> Net
     let mut external = Vec::new();
     for item in external_addresses.items() {
         let Some(text) = item.text() else { continue };
-        match storage::address::dialable(text, None) {
+        match own_address(text, own) {
             Ok(address) if external.contains(&address) => {
                 item.refuse(format!("{} stands there twice", item.shown()), "remove one of the two");
             }
             Ok(address) => external.push(address),
-            Err(error) => item.refuse(format!("{} {error}", item.shown()), error.hint()),
+            Err(error) => item.refuse(format!("{} {error}", item.shown()), error.hint_for_own()),
         }
     }
     if external.len() > MAX_ADDRESSES {
@@ -252,6 +254,19 @@ fn network(section: Section<'_>, listeners: &mut Vec<(String, Endpoint)>) -> Net
     let limits = limits(section.key("limits").section());
     section.finish();
     Network { listen, external, membership, limits }
+}
+
+/// An address at which others reach this node. It may end in this node's peer id, and in nobody else's.
+fn own_address(text: &str, own: &Key) -> Result<Multiaddr, AddressError> {
+    match own {
+        Key::Read(identity, _) => dialable(text, Some(&identity.public_key())),
+        Key::Wrong => dialable(text, None),
+        // It will be a new one.
+        Key::Missing => {
+            let address = dialable(text, None)?;
+            if parse(text)? == address { Ok(address) } else { Err(AddressError::Peer) }
+        }
+    }
 }
 
 fn limits(section: Section<'_>) -> Limits {

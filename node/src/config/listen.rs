@@ -25,9 +25,13 @@ pub(super) fn listenable(node: &Node<'_>) -> Option<Multiaddr> {
     }
     let parts: Vec<Protocol<'_>> = address.iter().collect();
     match parts.as_slice() {
-        [Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_), ..] => {
+        [name @ (Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_)), ..] => {
+            let example = match name {
+                Protocol::Dns6(_) => "/ip6/::/tcp/9000",
+                _ => "/ip4/0.0.0.0/tcp/9000",
+            };
             let hint =
-                "names are for peers.yaml; listen on an address of this machine, as /ip4/0.0.0.0/tcp/9000";
+                format!("names are for peers.yaml; listen on an address of this machine, as {example}");
             node.refuse(format!("{} is a name, which cannot be listened on", node.shown()), hint);
             None
         }

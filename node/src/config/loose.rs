@@ -1,4 +1,4 @@
-//! What a configuration says about its data folder and its socket, without judging the rest of it: an edited file need not be
+//! What a configuration says about its data folder, its socket and its members' file, without judging the rest of it: an edited file need not be
 //! valid to be asked about, and a broken one must not keep its node from what it knows.
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ pub struct Loose {
     is_yaml: bool,
     data_dir: Option<String>,
     socket: Option<String>,
+    peers_file: Option<String>,
 }
 
 // === impl Loose ===
@@ -26,7 +27,7 @@ impl Loose {
             Ok(document) => {
                 let text_at = |section, key| document.text_at(section, key).map(str::to_owned);
                 let (data_dir, socket) = (text_at("node", "data_dir"), text_at("admin", "socket"));
-                Self { is_yaml: true, data_dir, socket, ..nothing }
+                Self { is_yaml: true, data_dir, socket, peers_file: text_at("peers", "file"), ..nothing }
             }
             Err(_) => Self { data_dir: from_a_line(&String::from_utf8_lossy(&bytes)), ..nothing },
         })
@@ -36,7 +37,7 @@ impl Loose {
     #[must_use]
     pub fn nothing(config: &Path) -> Self {
         let folder = config.parent().unwrap_or(Path::new("")).to_owned();
-        Self { folder, is_yaml: false, data_dir: None, socket: None }
+        Self { folder, is_yaml: false, data_dir: None, socket: None, peers_file: None }
     }
 
     /// Whether it is a mapping at all.
@@ -49,6 +50,12 @@ impl Loose {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.folder.join(self.data_dir.as_deref().unwrap_or("data"))
+    }
+
+    /// `peers.file`.
+    #[must_use]
+    pub fn peers_file(&self) -> PathBuf {
+        self.folder.join(self.peers_file.as_deref().unwrap_or("peers.yaml"))
     }
 
     /// `admin.socket`.

@@ -95,7 +95,10 @@ fn unusable(path: &str, endpoint: &Endpoint, error: &io::Error) -> Problem {
         ),
         io::ErrorKind::AddrNotAvailable => (
             format!("{} is on no interface of this machine", address.ip()),
-            "`ip address` lists those that are; 0.0.0.0 stands for all of them".to_owned(),
+            format!(
+                "`ip address` lists those that are; {} stands for all of them",
+                if address.is_ipv6() { "::" } else { "0.0.0.0" }
+            ),
         ),
         io::ErrorKind::PermissionDenied => (
             format!("{address} may not be listened on by this user"),

@@ -2,6 +2,7 @@
 
 mod canonical;
 mod changes;
+mod external;
 mod loading;
 mod own_files;
 mod rules;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, WrapFuture};
+use tokio::time::Instant;
 
 use super::backoff::backoff;
 use super::{Answered, Coordinator, Waiter};
@@ -16,7 +17,7 @@ use crate::machine::{End, Event};
 use crate::outcome::{Kind, Outcome};
 use crate::source::Configuration;
 use crate::trigger::{Aim, Confirm, Origin, Refusal, Trigger};
-use crate::{Generation, fault};
+use crate::{Class, Generation, Problem, fault};
 
 /// How long after a way back that failed it is tried again; doubled each time.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Confirmation {
     awaited: Option<Unconfirmed>,
     timer: Option<SpawnHandle>,
+    /// When that rings.
+    due: Option<Instant>,
     /// The time is over: the way back is asked for, until it is gone.
     expired: bool,
     /// How often the way back failed.
@@ -44,6 +47,30 @@ impl Confirmation {
     /// Whether the time is over for what goes back to where this aims.
     pub(super) fn goes_back_to(&self, aim: Aim) -> bool {
         self.expired && self.awaited.is_some_and(|awaited| aim == Aim::Generation(awaited.target))
+    }
+
+    /// What a reload that aims there leaves as it is, in words for whoever asks for it: it goes back with the rest.
+    pub(super) fn warning(&self, aim: Aim) -> Option<Problem> {
+        let target =
+            self.awaited.map(|awaited| awaited.target).filter(|target| aim != Aim::Generation(*target))?;
+        let seconds = self.due.map_or(0, |due| due.saturating_duration_since(Instant::now()).as_secs());
+        let message = match (self.expired, self.failures) {
+            (false, _) => format!(
+                "generation {target} comes back by itself in {seconds} s unless what runs is confirmed; a reload changes neither the time nor the generation"
+            ),
+            (true, 0) => {
+                format!("what runs was not confirmed in time: generation {target} is about to come back")
+            }
+            (true, 1) => format!(
+                "what runs was not confirmed in time, and generation {target} could not come back: it is tried again in {seconds} s"
+            ),
+            (true, failures) => format!(
+                "what runs was not confirmed in time, and generation {target} could not come back in {failures} tries: the next is in {seconds} s"
+            ),
+        };
+        let hint =
+            "confirm, and what runs then stays: what is reloaded now goes back with the rest otherwise";
+        Some(Problem::new(Class::System, message).hint(hint))
     }
 
     /// What a commit changes: a reload while one is pending keeps deadline and target, and whoever goes back to the target by
@@ -82,6 +109,7 @@ impl<C: Configuration> Coordinator<C> {
         let left = Duration::from_millis(awaited.by_unix_ms).saturating_sub(now);
         let (generation, target) = (self.generation, awaited.target);
         events::emit(&*self.sink, &events::Event::AwaitsConfirmation { generation, target, left });
+        self.confirmation.due = Some(Instant::now() + left);
         self.confirmation.timer = Some(ctx.run_later(left, |act, ctx| {
             act.confirmation.expired = true;
             act.go_back(ctx);
@@ -91,7 +119,10 @@ impl<C: Configuration> Coordinator<C> {
     /// Asks for the generation before, as anybody else would.
     fn go_back(&mut self, ctx: &mut Context<Self>) {
         let Some(awaited) = self.confirmation.awaited.filter(|_| !self.machine.stopping()) else { return };
-        let note = "not confirmed in time".to_owned();
+        let note = match self.confirmation.failures {
+            0 => "not confirmed in time".to_owned(),
+            failures => format!("not confirmed in time, try {}", failures.saturating_add(1)),
+        };
         let origin = Origin { trigger: Trigger::Rollback, actor: None, note: Some(note) };
         let aim = Aim::Generation(awaited.target);
         // Nobody waits for the answer; `back_where_it_was` sees how it ended.
@@ -119,9 +150,11 @@ impl<C: Configuration> Coordinator<C> {
             let delay = backoff(FIRST_RETRY, LAST_RETRY, self.confirmation.failures);
             tracing::error!(
                 target_generation = awaited.target.get(),
+                tries = self.confirmation.failures,
                 retry_in_s = delay.as_secs(),
                 "an unconfirmed generation could not be left"
             );
+            self.confirmation.due = Some(Instant::now() + delay);
             self.confirmation.timer = Some(ctx.run_later(delay, Self::go_back));
         }
         false

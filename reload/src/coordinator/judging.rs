@@ -99,10 +99,10 @@ impl<C: Configuration> Coordinator<C> {
                 Ok(looked)
                     if aim != Aim::Files && looked.changes.is_empty() && act.machine.broken().is_empty() =>
                 {
-                    act.restore(transaction, looked, ctx);
+                    act.restore(transaction, aim, looked, ctx);
                 }
                 looked => {
-                    let loaded = looked.map(|looked| act.plan(looked));
+                    let loaded = looked.map(|looked| act.plan(looked, aim));
                     act.judged(transaction, loaded, ctx);
                 }
             }
@@ -111,7 +111,13 @@ impl<C: Configuration> Coordinator<C> {
 
     /// The generation that is wanted runs already; the files may say something else all the same. A reading that came too late
     /// does not get here: whatever was written to the files since its transaction ended stays.
-    fn restore(&mut self, transaction: Transaction, mut looked: Looked<C>, ctx: &mut Context<Self>) {
+    fn restore(
+        &mut self,
+        transaction: Transaction,
+        aim: Aim,
+        mut looked: Looked<C>,
+        ctx: &mut Context<Self>,
+    ) {
         if !self.machine.awaits_judgement(transaction) {
             return;
         }
@@ -120,14 +126,15 @@ impl<C: Configuration> Coordinator<C> {
         let work = tokio::task::spawn_blocking(move || recorder.restore(&config, generation));
         ctx.spawn(work.into_actor(self).map(move |warnings, act, ctx| {
             looked.candidate.warnings.extend(warnings.unwrap_or_default());
-            let loaded = Ok(act.plan(looked));
+            let loaded = Ok(act.plan(looked, aim));
             act.judged(transaction, loaded, ctx);
         }));
     }
 
     /// The plan: what changed, whom it concerns, and in which order they are told (invariant 3: nobody else is).
-    pub(super) fn plan(&self, looked: Looked<C>) -> (Candidate<C>, Plan, Duration) {
-        let Looked { candidate, changes, would_close, affected, judged } = looked;
+    pub(super) fn plan(&self, looked: Looked<C>, aim: Aim) -> (Candidate<C>, Plan, Duration) {
+        let Looked { mut candidate, changes, would_close, affected, judged } = looked;
+        candidate.warnings.extend(self.confirmation.warning(aim));
         let plan = Plan::new(&self.graph, changes, affected, self.machine.broken(), would_close);
         (candidate, plan, judged.elapsed())
     }

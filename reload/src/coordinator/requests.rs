@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::running::Running;
 use super::{Answered, Coordinator, Waiter, judging};
+use crate::budget::Stage;
 use crate::machine::Event;
 use crate::source::{Configuration, Which};
 use crate::trigger::{Aim, DryRun, Refusal, Reload, Stop};
@@ -48,17 +49,32 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
         if let Which::Generation(generation) = which {
             running.aim = Aim::Generation(generation);
         }
+        running.arm(Stage::Judge);
         let comparisons = Arc::clone(&self.comparisons);
         let looking = async move {
-            let turn = turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?;
-            let looked = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                judging::look(&*source, &*site, &comparisons, &current, &which)
-            });
-            Ok(looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic))))
+            let turn = Arc::new(turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?);
+            loop {
+                let (source, site, comparisons) =
+                    (Arc::clone(&source), Arc::clone(&site), Arc::clone(&comparisons));
+                let (current, which, turn) = (Arc::clone(&current), which.clone(), Arc::clone(&turn));
+                let looked = tokio::task::spawn_blocking(move || {
+                    let _turn = turn;
+                    judging::look(&*source, &*site, &comparisons, &current, &which)
+                });
+                let looked = looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic)));
+                // As long as a reload would be tried: what is shown is what would be done.
+                match &looked {
+                    Err(rejection) if rejection.may_pass() => match running.next_reading() {
+                        Some(delay) => tokio::time::sleep(delay).await,
+                        None => return Ok((running, looked)),
+                    },
+                    _ => return Ok((running, looked)),
+                }
+            }
         };
         let planned = looking.into_actor(self).map(move |looked, act, _| {
-            let loaded = looked?.map(|looked| act.plan(looked));
+            let (mut running, looked) = looked?;
+            let loaded = looked.map(|looked| act.plan(looked, running.aim));
             let is_valid = loaded.is_ok();
             running.judged(loaded);
             Ok(Arc::new(running.planned(generation, &*act.site, is_valid.then_some(&act.graph))))

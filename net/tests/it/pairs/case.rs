@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use net::{Limits, Membership};
+use net::{Limits, Membership, Transport};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -48,7 +48,8 @@ pub(super) struct Section {
 /// A listening address: one of the prepared ports, or whatever the system gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// What stands before `/tcp/PORT`.
+    pub(super) transport: Transport,
+    /// What stands before the port.
     pub(super) host: &'static str,
     pub(super) port: Option<usize>,
 }
@@ -57,7 +58,7 @@ pub(super) struct Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Where it is.
-    There,
+    There(Transport),
     /// Where nobody answers.
     Wrong,
     /// It calls by itself.
@@ -144,18 +145,42 @@ fn any_section() -> impl Strategy<Value = Section> {
         })
 }
 
-/// The listening addresses of one section, each port at most once. What other transports a node listens on belongs here.
+/// The listening addresses of one section, over TCP or QUIC or both, each port at most once for each. A UDP port has one host
+/// for ever: the node refuses another one while an endpoint holds it.
 fn any_places() -> impl Strategy<Value = Vec<Place>> {
     let mut hosts = vec!["/ip4/127.0.0.1", "/ip4/0.0.0.0"];
     if std::net::TcpListener::bind("[::1]:0").is_ok() {
         hosts.extend(["/ip6/::1", "/ip6/::"]);
     }
-    let fixed = subsequence((0..PORTS).collect::<Vec<_>>(), 1..=PORTS);
-    let open = option::weighted(0.2, Just(Place { host: "/ip4/127.0.0.1", port: None }));
-    (fixed, vec(select(hosts), PORTS), open).prop_map(|(ports, hosts, open)| {
-        let fixed = ports.into_iter().zip(hosts).map(|(port, host)| Place { host, port: Some(port) });
-        fixed.chain(open).collect()
-    })
+    let udp_hosts = hosts.clone();
+    let tcp = (subsequence((0..PORTS).collect::<Vec<_>>(), 0..=PORTS), vec(select(hosts), PORTS)).prop_map(
+        |(ports, hosts)| -> Vec<Place> {
+            let places = ports.into_iter().zip(hosts);
+            places.map(|(port, host)| Place { transport: Transport::Tcp, host, port: Some(port) }).collect()
+        },
+    );
+    let udp = subsequence((0..PORTS).collect::<Vec<_>>(), 0..=PORTS).prop_map(move |ports| -> Vec<Place> {
+        let place = |port| {
+            let host = udp_hosts[port % udp_hosts.len()];
+            Place { transport: Transport::Udp, host, port: Some(port) }
+        };
+        ports.into_iter().map(place).collect()
+    });
+    let open = any_transport().prop_map(|transport| Place { transport, host: "/ip4/127.0.0.1", port: None });
+    (tcp, udp, option::weighted(0.2, open.clone()), open, bool::ANY).prop_map(
+        |(tcp, udp, open, at_least, is_udp_first)| {
+            let (first, second) = if is_udp_first { (udp, tcp) } else { (tcp, udp) };
+            let mut places: Vec<_> = first.into_iter().chain(second).chain(open).collect();
+            if places.is_empty() {
+                places.push(at_least);
+            }
+            places
+        },
+    )
+}
+
+fn any_transport() -> impl Strategy<Value = Transport> + Clone {
+    select(vec![Transport::Tcp, Transport::Udp])
 }
 
 /// Mostly wide; else so narrow that the connections which are there are more than may come.
@@ -172,5 +197,6 @@ fn any_limits() -> impl Strategy<Value = Limits> {
 }
 
 fn any_reach() -> impl Strategy<Value = Reach> {
-    select(vec![Reach::There, Reach::Wrong, Reach::Unknown])
+    let there = any_transport().prop_map(Reach::There);
+    prop_oneof![there, Just(Reach::Wrong), Just(Reach::Unknown)]
 }

@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use libp2p::core::Endpoint;
+use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::{ReadyUpgrade, Version};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -19,12 +20,12 @@ use libp2p::swarm::{
     NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, SubstreamProtocol, SwarmEvent, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-use libp2p::{Multiaddr, PeerId, Swarm, Transport, noise, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, Transport, noise, quic, tcp, yamux};
 use net::Identity;
 use storage::PeerKey;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::harness::{any_port, soon};
+use crate::harness::{address, any_port, soon};
 
 const PING: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 /// Longer than any test.
@@ -33,7 +34,8 @@ const IDLE: Duration = Duration::from_secs(100_000);
 /// See the module.
 pub(super) struct Neighbour {
     pub(super) key: PeerKey,
-    pub(super) address: Multiaddr,
+    /// By transport.
+    addresses: [Multiaddr; 2],
     orders: mpsc::Sender<Order>,
     state: watch::Receiver<State>,
 }
@@ -56,26 +58,41 @@ enum Order {
 impl Neighbour {
     pub(super) async fn start() -> Self {
         let identity = Identity::generate();
-        let transport = tcp::tokio::Transport::new(tcp::Config::default())
+        let keypair = identity.keypair();
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default())
             .upgrade(Version::V1Lazy)
-            .authenticate(noise::Config::new(&identity.keypair()).unwrap())
+            .authenticate(noise::Config::new(&keypair).unwrap())
             .multiplex(yamux::Config::default())
-            .boxed();
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        let quic = quic::tokio::Transport::new(quic::Config::new(&keypair))
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        let transport = quic.or_transport(tcp).map(|either, _| either.into_inner()).boxed();
         let config = Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
         let mut swarm = Swarm::new(transport, Pings::default(), identity.peer_id(), config);
-        swarm.listen_on(any_port()).unwrap();
-        let address = soon("an address", async {
-            loop {
-                if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                    return address;
+        let mut addresses = [any_port(), address("/ip4/127.0.0.1/udp/0/quic-v1")];
+        for address in &mut addresses {
+            swarm.listen_on(address.clone()).unwrap();
+            *address = soon("an address", async {
+                loop {
+                    if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                        return address;
+                    }
                 }
-            }
-        });
-        let address = address.await;
+            })
+            .await;
+        }
         let (orders, to_do) = mpsc::channel(16);
         let (seen, state) = watch::channel(State::default());
         actix::spawn(run(swarm, to_do, seen));
-        Self { key: identity.public_key(), address, orders, state }
+        Self { key: identity.public_key(), addresses, orders, state }
+    }
+
+    pub(super) fn address(&self, transport: net::Transport) -> &Multiaddr {
+        let [tcp, quic] = &self.addresses;
+        match transport {
+            net::Transport::Tcp => tcp,
+            net::Transport::Udp => quic,
+        }
     }
 
     pub(super) fn open(&self) -> BTreeSet<ConnectionId> {

@@ -1,6 +1,6 @@
 //! Ports that are this test's alone.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 
@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 /// somebody's source port.
 const RANGE: std::ops::Range<u16> = 12_000..20_000;
 
-/// A TCP port, kept from other tests, in this process or another, by an abstract socket named after it.
+/// A port, for TCP and for UDP, kept from other tests, in this process or another, by an abstract socket named after it.
 pub(super) struct Port {
     pub(super) number: u16,
     _claim: UnixListener,
@@ -23,6 +23,7 @@ impl Port {
             let claim = UnixListener::bind_addr(&name).ok()?;
             // Somebody who knows nothing of claims may listen here.
             TcpListener::bind((Ipv4Addr::UNSPECIFIED, number)).ok()?;
+            UdpSocket::bind((Ipv4Addr::UNSPECIFIED, number)).ok()?;
             Some(Self { number, _claim: claim })
         });
         claimed.into_iter().next().expect("a free port among eight thousand")

@@ -1,15 +1,18 @@
 //! The node and its neighbours, and what a reload may do to their connections.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use libp2p::Multiaddr;
-use libp2p::multiaddr::Protocol as Part;
 use libp2p::swarm::ConnectionId;
-use net::{ConnectionView, Counted, MemberState, Membership, NetworkSection, would_close};
+use net::{
+    ConnectionView, Counted, Direction, Endpoint, MemberState, Membership, NetworkSection, Transport,
+    would_close,
+};
+use reload::{Ack, Class};
 use socket2::{Domain, Socket, Type};
 use storage::{Members, PeerKey};
 
@@ -34,6 +37,8 @@ pub(super) struct Scene {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sum {
     pub(super) kept: usize,
+    /// Of those, over QUIC that came in, and that went out.
+    pub(super) over_quic: [usize; 2],
     pub(super) closed: usize,
 }
 
@@ -66,7 +71,7 @@ impl Scene {
             .zip(&random.members)
             .filter_map(|(neighbour, reach)| {
                 let addresses = match (*reach)? {
-                    Reach::There => vec![neighbour.address.clone()],
+                    Reach::There(transport) => vec![neighbour.address(transport).clone()],
                     Reach::Wrong => vec![address("/ip4/127.0.0.1/tcp/1")],
                     Reach::Unknown => Vec::new(),
                 };
@@ -88,9 +93,12 @@ impl Scene {
         }
     }
 
-    fn place(&self, Place { host, port }: Place) -> Multiaddr {
+    fn place(&self, Place { transport, host, port }: Place) -> Multiaddr {
         let port = port.map_or(0, |index| self.ports[index].number);
-        address(&format!("{host}/tcp/{port}"))
+        match transport {
+            Transport::Tcp => address(&format!("{host}/tcp/{port}")),
+            Transport::Udp => address(&format!("{host}/udp/{port}/quic-v1")),
+        }
     }
 
     fn of_peer(&self, key: PeerKey) -> usize {
@@ -132,7 +140,7 @@ impl Scene {
             let reach = case.from.members[index];
             let most = match (case.from.membership, reach) {
                 // Their dials would cross with the node's.
-                (_, Some(Reach::There)) | (Membership::Members, None) => 0,
+                (_, Some(Reach::There(_))) | (Membership::Members, None) => 0,
                 // A second one would take the place of the first.
                 (_, Some(Reach::Wrong | Reach::Unknown)) => 1,
                 (Membership::Open, None) => limits.connections_per_peer as usize,
@@ -145,15 +153,15 @@ impl Scene {
             }
         }
         if limits.connections >= WIDE {
-            let reachable = case.from.members.iter().filter(|reach| **reach == Some(Reach::There)).count();
+            let is_there = |reach| matches!(reach, Some(Reach::There(_)));
+            let reachable = case.from.members.iter().filter(|reach| is_there(**reach)).count();
             let mut members = BTreeMap::new();
             for (neighbour, reach) in self.neighbours.iter().zip(&case.from.members) {
                 members.insert(neighbour.key, *reach);
             }
             let there = |view: &net::View| {
                 let connected = view.members().into_iter().filter(|member| {
-                    members[&member.public_key] == Some(Reach::There)
-                        && member.state == MemberState::Connected
+                    is_there(members[&member.public_key]) && member.state == MemberState::Connected
                 });
                 connected.count() == reachable
             };
@@ -214,7 +222,11 @@ impl Scene {
         assert_eq!(self.node.view.worker_threads(), self.node.section.worker_threads);
         self.assert_listeners();
         self.assert_other_ends(&before, &is_gone).await;
-        Sum { kept: kept.len(), closed: closed.len() }
+        let over_quic = [Direction::Inbound, Direction::Outbound].map(|direction| {
+            let is_quic = |c: &&&ConnectionView| c.address.to_string().contains("/quic-v1");
+            kept.iter().filter(is_quic).filter(|c| c.direction == direction).count()
+        });
+        Sum { kept: kept.len(), over_quic, closed: closed.len() }
     }
 
     /// The steps, as the coordinator sends them.
@@ -223,11 +235,11 @@ impl Scene {
         if end == End::Refused {
             let mut listen = next.listen.clone();
             listen.push(self.taken.1.clone());
-            let error = node.prepare(&NetworkSection { listen, ..next }).await.unwrap_err();
+            let error = prepare(node, &NetworkSection { listen, ..next }).await.unwrap_err();
             assert_eq!(error.key.as_deref(), Some("network.addresses"), "{error}");
             return node.rollback().await.unwrap();
         }
-        node.prepare(&next).await.unwrap();
+        prepare(node, &next).await.unwrap();
         if end == End::Prepared {
             return node.rollback().await.unwrap();
         }
@@ -286,19 +298,38 @@ impl Scene {
     }
 }
 
-/// Takes a port by force that the next section is about to listen on, and this one does not: someone who also sets SO_REUSEADDR
+/// Prepares, and tries again while a QUIC endpoint that nobody needs any more is on its way out, as the coordinator does.
+async fn prepare(node: &mut Node, next: &NetworkSection) -> Ack {
+    loop {
+        let prepared = node.prepare(next).await;
+        match &prepared {
+            Err(error) if error.message.contains("still being closed") => {
+                assert_eq!(error.class, Class::System, "{error}");
+                let ports: Vec<_> = next.listen.iter().filter_map(Endpoint::of).collect();
+                let is_free = |view: &net::View| {
+                    let closing = view.retired().into_iter().filter(|held| held.connections == 0);
+                    !closing.into_iter().any(|held| ports.iter().any(|port| held.endpoint.overlaps(port)))
+                };
+                soon("a port", node.view.when(is_free)).await;
+            }
+            _ => return prepared,
+        }
+    }
+}
+
+/// Takes a TCP port by force that the next section is about to listen on, and this one does not: someone who also sets SO_REUSEADDR
 /// may listen beside a bound socket.
 fn thief(now: &NetworkSection, next: &NetworkSection) -> Option<Socket> {
-    let is_new = |at: &&Multiaddr| port(at) != 0 && now.listen.iter().all(|own| port(own) != port(at));
-    let at = next.listen.iter().find(is_new)?;
-    let ip = match at.iter().next() {
-        Some(Part::Ip4(ip)) => IpAddr::from(ip),
-        Some(Part::Ip6(ip)) => IpAddr::from(ip),
-        _ => return None,
+    let tcp = |section: &NetworkSection| -> Vec<SocketAddr> {
+        let endpoints = section.listen.iter().filter_map(Endpoint::of);
+        let endpoints = endpoints.filter(|endpoint| endpoint.transport == Transport::Tcp);
+        endpoints.map(|endpoint| endpoint.address).collect()
     };
-    let at = SocketAddr::new(ip, port(at));
+    let now = tcp(now);
+    let is_new = |at: &SocketAddr| at.port() != 0 && now.iter().all(|own| own.port() != at.port());
+    let at = tcp(next).into_iter().find(is_new)?;
     let socket = Socket::new(Domain::for_address(at), Type::STREAM, None).unwrap();
-    if ip.is_ipv6() {
+    if at.is_ipv6() {
         socket.set_only_v6(true).unwrap();
     }
     socket.set_reuse_address(true).unwrap();

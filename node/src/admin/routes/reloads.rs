@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::history::History;
 use crate::start_from::from_history;
 
-const REFUSED: &str = "Configuration reload refused";
+pub(super) const REFUSED: &str = "Configuration reload refused";
 
 /// A misspelt `dry_run` must not be a reload.
 #[derive(Debug, Default, Deserialize)]
@@ -216,7 +216,7 @@ fn parse<T: Default + DeserializeOwned>(body: Body) -> Result<T, Box<HttpRespons
 }
 
 /// The contract's codes.
-const fn code(kind: Kind) -> StatusCode {
+pub(super) const fn code(kind: Kind) -> StatusCode {
     match kind {
         Kind::Committed | Kind::Unchanged | Kind::Planned => StatusCode::OK,
         Kind::Rejected => StatusCode::BAD_REQUEST,
@@ -225,7 +225,7 @@ const fn code(kind: Kind) -> StatusCode {
     }
 }
 
-fn refused(refusal: &Refusal) -> HttpResponse {
+pub(super) fn refused(refusal: &Refusal) -> HttpResponse {
     let status = match refusal {
         Refusal::Stopping | Refusal::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
         Refusal::Mismatch { .. } => StatusCode::PRECONDITION_FAILED,
@@ -235,7 +235,7 @@ fn refused(refusal: &Refusal) -> HttpResponse {
 }
 
 /// `If-Match: "42"`; the error is a text that is no generation, and therefore not current either.
-fn expected(request: &HttpRequest) -> Result<Option<Generation>, String> {
+pub(super) fn expected(request: &HttpRequest) -> Result<Option<Generation>, String> {
     let Some(value) = request.headers().get(IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
@@ -246,7 +246,7 @@ fn expected(request: &HttpRequest) -> Result<Option<Generation>, String> {
     })
 }
 
-fn origin(request: &HttpRequest, note: Option<String>) -> Origin {
+pub(super) fn origin(request: &HttpRequest, note: Option<String>) -> Origin {
     let cli = request.headers().get(CLIENT_HEADER).is_some_and(|value| value == "cli");
     Origin {
         trigger: if cli { Trigger::Cli } else { Trigger::Api },

@@ -6,7 +6,7 @@ use super::*;
 const HERE: char = '‸';
 
 /// Loads the default file with the edits, and expects exactly this problem.
-fn refuses(edits: &[(&str, &str)], path: &str, piece: &str) {
+pub(super) fn refuses(edits: &[(&str, &str)], path: &str, piece: &str) {
     let folder = Folder::new();
     for name in ["cert.pem", "key.pem", "short.secret", "not.pem"] {
         folder.write(name, "x");
@@ -249,17 +249,6 @@ fn addresses_to_listen_on() {
     for (to, path, piece) in edits {
         refuses(&[(ADDRESSES, to)], path, piece);
     }
-    let external = "external_addresses: []";
-    refuses(
-        &[(external, "external_addresses: [‸/ip4/0.0.0.0/tcp/1]")],
-        "network.external_addresses[0]",
-        "only for listening",
-    );
-    refuses(
-        &[(external, "external_addresses: [‸/ip4/1.2.3.4/tcp/0]")],
-        "network.external_addresses[0]",
-        "port 0",
-    );
     refuses(
         &[("listen: null", "listen: ‸\"127.0.0.1:9000\"")],
         "admin.listen",

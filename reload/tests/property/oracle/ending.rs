@@ -226,8 +226,8 @@ impl Walk<'_> {
 
     /// Nothing goes back by itself before its time, and what is awaited goes back when it is over.
     fn way_back(&self, run: &Run, outcome: &Outcome, is_back: bool) -> Verdict {
-        let by_itself =
-            outcome.trigger == Trigger::Rollback && outcome.note.as_deref() == Some("not confirmed in time");
+        let by_itself = outcome.trigger == Trigger::Rollback
+            && outcome.note.as_deref().is_some_and(|note| note.starts_with("not confirmed in time"));
         if !by_itself {
             return Ok(());
         }

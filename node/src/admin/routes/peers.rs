@@ -1,0 +1,167 @@
+//! Routes that change `peers.yaml` (contract: "peers.yaml"): the file and a reload, as one transaction.
+//!
+//! The file is written first, under the lock that every writer takes, and then reloaded like any edit; if that does not stand, it
+//! says again what it said. So an order that is acknowledged is in the file and runs, and one that is refused is in neither.
+
+use std::sync::Arc;
+
+use actix_web::http::StatusCode;
+use actix_web::web::{self, Bytes, Path, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+
+use reload::{Aim, Outcome, Reload};
+use serde::Deserialize;
+use storage::PeerKey;
+use storage::peers_file::edit::{EditError, Effect, Entry, Order};
+use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
+
+use super::reloads::{REFUSED, code, expected, origin, refused};
+use super::{State, error, wrong_method};
+
+/// The largest body: a list of some thousand members.
+const MAX_BODY: usize = 4 << 20;
+/// The most members in one request.
+const MAX_ORDERS: usize = 10_000;
+
+/// A member as it is posted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Posted {
+    public_key: String,
+    #[serde(default)]
+    addresses: Vec<String>,
+    #[serde(default)]
+    name: Option<String>,
+}
+
+/// One member, or a list of them: all are added, or none.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Body {
+    One(Posted),
+    Many(Vec<Posted>),
+}
+
+pub(super) fn configure(app: &mut ServiceConfig) {
+    app.service(
+        web::resource("/admin/peers")
+            .app_data(web::PayloadConfig::new(MAX_BODY))
+            .get(list)
+            .post(add)
+            .default_service(web::to(wrong_method)),
+    )
+    .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(web::to(wrong_method)));
+}
+
+async fn list(state: State) -> HttpResponse {
+    HttpResponse::Ok().json(state.view.members())
+}
+
+async fn add(state: State, request: HttpRequest, body: Result<Bytes, actix_web::Error>) -> HttpResponse {
+    let bad = |text: &str| error(StatusCode::BAD_REQUEST, "Bad request body", text);
+    let body = match body {
+        Ok(body) => body,
+        Err(cause) => {
+            return error(cause.as_response_error().status_code(), "Bad request body", &cause.to_string());
+        }
+    };
+    let posted = match serde_json::from_slice(&body) {
+        Ok(Body::One(one)) => vec![one],
+        Ok(Body::Many(many)) if (1..=MAX_ORDERS).contains(&many.len()) => many,
+        Ok(Body::Many(many)) => {
+            return bad(&format!("{} members; 1 to {MAX_ORDERS} are possible", many.len()));
+        }
+        Err(_) => {
+            return bad("expected {\"public_key\": …, \"addresses\": […], \"name\": …}, or a list of such");
+        }
+    };
+    let orders: Result<Vec<Order>, String> = posted.into_iter().map(Posted::order).collect();
+    match orders {
+        Ok(orders) => change(&state, &request, orders).await,
+        Err(text) => bad(&text),
+    }
+}
+
+async fn remove(state: State, request: HttpRequest, key: Path<String>) -> HttpResponse {
+    match key.parse() {
+        Ok(key) => change(&state, &request, vec![Order::Remove(key)]).await,
+        Err(cause) => error(StatusCode::NOT_FOUND, "Unknown peer", &format!("{key} {cause}")),
+    }
+}
+
+/// The transaction.
+async fn change(state: &State, request: &HttpRequest, orders: Vec<Order>) -> HttpResponse {
+    let expect = match expected(request) {
+        Ok(expect) => expect,
+        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+    };
+    let Some(coordinator) = state.coordinator.get() else {
+        return refused(&reload::Refusal::Stopping);
+    };
+    let _under_way = state.requests.begin();
+    let (file, own) = (state.current.load().peers.file.clone(), state.key);
+    // Waits for its turn and for the disk: blocks.
+    let written = web::block(move || {
+        let turn = Turn::wait(&file)?;
+        let rewritten = turn.rewrite(&orders, Some(&own))?;
+        Ok::<_, RewriteError>((turn, rewritten))
+    });
+    let (turn, rewritten) = match written.await {
+        Ok(Ok(written)) => written,
+        Ok(Err(cause)) => return not_written(&cause),
+        Err(cause) => return error(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, &cause.to_string()),
+    };
+    let effects = rewritten.effects.clone();
+    let asked = Reload { origin: origin(request, None), expect, aim: Aim::Files, confirm: None };
+    let answered = coordinator.send(asked).await;
+    let stands = matches!(&answered, Ok(Ok(outcome)) if outcome.outcome.is_success());
+    if !stands {
+        put_back(turn, rewritten).await;
+    }
+    match answered {
+        Ok(Ok(outcome)) => told(&outcome, &effects),
+        Ok(Err(refusal)) => refused(&refusal),
+        Err(gone) => error(StatusCode::INTERNAL_SERVER_ERROR, "The reload engine is gone", &gone.to_string()),
+    }
+}
+
+/// The file says again what it said, unless somebody has edited it since.
+async fn put_back(turn: Turn, rewritten: Rewritten) {
+    let back = web::block(move || turn.put_back(&rewritten)).await;
+    match back {
+        Ok(Ok(true)) => {}
+        Ok(Ok(false)) => tracing::warn!("peers.yaml was edited meanwhile; the refused change stays in it"),
+        Ok(Err(cause)) => tracing::error!(%cause, "peers.yaml still says what was refused"),
+        Err(cause) => tracing::error!(%cause, "peers.yaml still says what was refused"),
+    }
+}
+
+fn told(outcome: &Arc<Outcome>, effects: &[Effect]) -> HttpResponse {
+    let status = match code(outcome.outcome) {
+        StatusCode::OK if effects.contains(&Effect::Added) => StatusCode::CREATED,
+        other => other,
+    };
+    HttpResponse::build(status).json(&**outcome)
+}
+
+fn not_written(cause: &RewriteError) -> HttpResponse {
+    let status = match cause {
+        RewriteError::Edit { source: EditError::Unknown(_), .. } => StatusCode::NOT_FOUND,
+        RewriteError::Invalid(_) | RewriteError::Edit { .. } => StatusCode::BAD_REQUEST,
+        RewriteError::Busy { .. } | RewriteError::Restless(_) => StatusCode::SERVICE_UNAVAILABLE,
+        RewriteError::Lock { .. } | RewriteError::Read { .. } | RewriteError::Write(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    };
+    error(status, "The peers were not changed", &cause.to_string())
+}
+
+// === impl Posted ===
+
+impl Posted {
+    fn order(self) -> Result<Order, String> {
+        let Self { public_key, addresses, name } = self;
+        let key: PeerKey = public_key.parse().map_err(|error| format!("public_key {error}"))?;
+        Ok(Order::Set(Entry { key, addresses, name }))
+    }
+}

@@ -1,0 +1,253 @@
+//! `known.yaml`: what the node has learned of others, beside the history in its data folder (N9). It is not configuration.
+//!
+//! The node writes it, an entry a line, with a checksum at its end. A person may edit it: that is noticed by the checksum, and
+//! [merged](merge) with what the node has learned since. What is damaged is kept beside it under a telling name, and the last
+//! good version stands in for it.
+
+pub mod merge;
+mod text;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use reload::fault;
+use serde::{Deserialize, Serialize};
+
+use crate::atomic::{self, Action, Mode, WriteError};
+use crate::document::source::{self, ReadError};
+use crate::{Digest, PeerKey};
+use merge::{Common, Merged};
+pub use text::{Damage, Hand};
+
+/// The file's name in the data folder.
+pub const KNOWN: &str = "known.yaml";
+
+/// The largest file that is read: a hundred thousand peers with all that they may sign.
+pub const MAX_KNOWN: u64 = 256 << 20;
+
+/// Damaged files that are kept, the newest.
+const MAX_DAMAGED: usize = 3;
+
+/// What is known of a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownEntry {
+    /// Who.
+    pub public_key: PeerKey,
+    /// Where it says that it is: for people, the records say it all.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Who brought it first.
+    #[serde(default)]
+    pub source: String,
+    /// When the node first heard of it, in Unix seconds.
+    #[serde(default)]
+    pub first_seen: u64,
+    /// When it last spoke, in Unix seconds.
+    #[serde(default)]
+    pub last_seen: u64,
+    /// Dials in a row that came to nothing.
+    #[serde(default)]
+    pub failures: u32,
+    /// What it signed, base64.
+    #[serde(default)]
+    pub records: Vec<String>,
+}
+
+/// The file of one node, with what it and the node's memory last had in common.
+#[derive(Debug)]
+pub struct KnownFile {
+    path: PathBuf,
+    common: Common,
+    /// Of the bytes that were read or written last; nothing before the first, or where there was no file.
+    digest: Option<Digest>,
+}
+
+/// What a file had to say when it was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub file: KnownFile,
+    /// What it says, by key.
+    pub entries: Vec<KnownEntry>,
+    /// Who wrote that last. What a person wrote has signatures that nobody has looked at.
+    pub hand: Hand,
+    /// What was wrong, for the log.
+    pub troubles: Vec<String>,
+}
+
+/// What a save has found and done.
+#[derive(Debug, Default)]
+pub struct Saved {
+    /// What a person has changed in the file since the node last looked; nothing if nobody has.
+    pub merged: Option<Merged>,
+    /// What was wrong, for the log.
+    pub troubles: Vec<String>,
+    /// Whether there was anything to write.
+    pub written: bool,
+}
+
+// === impl KnownFile ===
+
+impl KnownFile {
+    /// Reads the file in this data folder, or, if that is damaged, the version before. A missing one knows nobody. Blocks.
+    #[must_use]
+    pub fn open(data_dir: &Path) -> Opened {
+        let path = data_dir.join(KNOWN);
+        let mut troubles = Vec::new();
+        let mut file = Self { path, common: Common::default(), digest: None };
+        let (entries, hand) = match file.read(&mut troubles) {
+            Found::Good(entries, hand, digest) => {
+                file.digest = Some(digest);
+                (entries, hand)
+            }
+            Found::Nothing => (Vec::new(), Hand::Node),
+            Found::Damaged => file.from_backup(&mut troubles),
+        };
+        file.common = Common::of(&entries);
+        Opened { file, entries, hand, troubles }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The same memory is kept in another data folder from now on.
+    pub fn move_to(&mut self, data_dir: &Path) {
+        let path = data_dir.join(KNOWN);
+        if path != self.path {
+            (self.path, self.digest, self.common) = (path, None, Common::default());
+        }
+    }
+
+    /// Writes what the node knows, merged with what a person has changed in the file meanwhile. `now` is in Unix seconds.
+    /// Durable when it returns; blocks for two durable writes.
+    ///
+    /// # Errors
+    /// What the disk says. The file is as it was, and the next save tries again.
+    pub fn save(&mut self, memory: Vec<KnownEntry>, now: u64) -> Result<Saved, WriteError> {
+        let mut saved = Saved::default();
+        let before = self.read(&mut saved.troubles);
+        let memory = match &before {
+            Found::Good(entries, _, digest) if Some(*digest) != self.digest => {
+                let merged = merge::merge(&self.common, entries, &memory, now);
+                let entries = merged.entries.clone();
+                saved.merged = Some(merged);
+                entries
+            }
+            _ => memory,
+        };
+        let text = text::render(&memory);
+        let digest = Digest::of(&text);
+        // A file that a person has taken away is written anew: to know nobody, one says so in it.
+        let is_there = matches!(&before, Found::Good(_, _, there) if *there == digest);
+        if !is_there {
+            if matches!(before, Found::Good(..)) {
+                self.keep_backup()?;
+            }
+            let failed = |source| WriteError { path: self.path.clone(), action: Action::Write, source };
+            fault::io("known::write").map_err(failed)?;
+            atomic::write(&self.path, &text, Mode::OwnerOnly)?;
+            saved.written = true;
+        }
+        self.digest = Some(digest);
+        self.common = Common::of(&memory);
+        Ok(saved)
+    }
+
+    fn read(&self, troubles: &mut Vec<String>) -> Found {
+        let bytes = match read_bytes(&self.path) {
+            Ok(bytes) => bytes,
+            Err(ReadError::Missing) => return Found::Nothing,
+            Err(error) => {
+                troubles.push(format!("{}: {error}", self.path.display()));
+                return Found::Damaged;
+            }
+        };
+        match text::parse(&bytes) {
+            Ok((entries, hand)) => Found::Good(entries, hand, Digest::of(&bytes)),
+            Err(damage) => {
+                let kept = self.keep_damaged(&bytes);
+                let kept = match &kept {
+                    Ok(kept) => format!("it is kept as {}", kept.display()),
+                    Err(error) => format!("it could not be kept: {error}"),
+                };
+                troubles.push(format!("{}: {damage}; {kept}", self.path.display()));
+                Found::Damaged
+            }
+        }
+    }
+
+    fn from_backup(&self, troubles: &mut Vec<String>) -> (Vec<KnownEntry>, Hand) {
+        let backup = self.backup();
+        let read = read_bytes(&backup).map_err(|error| error.to_string());
+        let parsed = read.and_then(|bytes| text::parse(&bytes).map_err(|damage| damage.to_string()));
+        match parsed {
+            Ok((entries, hand)) => {
+                troubles.push(format!("what {} says stands in for it", backup.display()));
+                (entries, hand)
+            }
+            Err(error) => {
+                troubles.push(format!("{}: {error}; the node begins with nobody", backup.display()));
+                (Vec::new(), Hand::Node)
+            }
+        }
+    }
+
+    fn backup(&self) -> PathBuf {
+        self.path.with_extension("yaml.backup")
+    }
+
+    /// The file as it is becomes the version before.
+    fn keep_backup(&self) -> Result<(), WriteError> {
+        let backup = self.backup();
+        match read_bytes(&self.path) {
+            Ok(bytes) => atomic::write(&backup, &bytes, Mode::OwnerOnly),
+            // Gone in this very moment: what was the backup stays it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn keep_damaged(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let kept = self.path.with_extension(format!("yaml.damaged-{}", since.as_secs()));
+        atomic::write(&kept, bytes, Mode::OwnerOnly).map_err(|error| error.source)?;
+        let mut all = damaged(&self.path)?;
+        all.sort();
+        for old in all.iter().rev().skip(MAX_DAMAGED) {
+            fs::remove_file(old)?;
+        }
+        Ok(kept)
+    }
+}
+
+enum Found {
+    Good(Vec<KnownEntry>, Hand, Digest),
+    Nothing,
+    Damaged,
+}
+
+fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
+    fault::io("known::read").map_err(ReadError::from)?;
+    Ok(source::read(path, MAX_KNOWN)?.bytes)
+}
+
+/// The damaged versions beside a file.
+fn damaged(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let folder = atomic::folder_of(path);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("known.yaml.damaged-") {
+            found.push(folder.join(name));
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests;
