@@ -37,15 +37,17 @@ pub use load::{LoadOptions, Loaded, Rejection};
 pub use logging::{Level, LogFile, LogFormat, LoggingSection};
 pub use loose::Loose;
 pub use resources::resources;
-pub use sections::{AdminSection, NodeSection, ReloadSection};
+pub use sections::{AdminSection, HistorySection, NodeSection, ReloadSection};
 pub(crate) use write_back::sweep;
 
 /// The whole effective configuration. Equal means equal effective values and equal named files (contract: "Generations");
 /// comments, order and where the file lies do not count.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who the node is, and where its data is.
+    /// Who the node is.
     pub node: Arc<NodeSection>,
+    /// Where its data is.
+    pub history: Arc<HistorySection>,
     /// Of the network actor.
     pub network: Arc<NetworkSection>,
     /// Of the protocol actor.
@@ -121,6 +123,7 @@ impl PartialEq for Config {
     fn eq(&self, other: &Self) -> bool {
         // An unchanged section is shared, so that this seldom looks further than the pointers.
         self.node == other.node
+            && self.history == other.history
             && self.network == other.network
             && self.protocol == other.protocol
             && self.peers == other.peers

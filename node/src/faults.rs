@@ -6,6 +6,7 @@ use reload::{Reconfigurable, StepKind};
 use storage::PeerStore;
 
 use crate::admin::Admin;
+use crate::history::Keeper;
 use crate::logging::Logging;
 
 /// The fault points of this crate.
@@ -44,7 +45,8 @@ pub const POINTS: &[Point] = &[
 ];
 
 /// The components, which have a point at each step.
-const COMPONENTS: [&str; 5] = [Logging::NAME, PeerStore::NAME, Network::NAME, Protocol::NAME, Admin::NAME];
+const COMPONENTS: [&str; 6] =
+    [Logging::NAME, Keeper::NAME, PeerStore::NAME, Network::NAME, Protocol::NAME, Admin::NAME];
 
 const STEPS: [StepKind; 5] =
     [StepKind::Prepare, StepKind::Commit, StepKind::Probe, StepKind::Finish, StepKind::Rollback];

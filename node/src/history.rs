@@ -2,6 +2,8 @@
 //! back until there is room.
 
 mod books;
+mod keeper;
+mod moving;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,10 +13,12 @@ use reload::{Class, ConfirmChange, Generation, Outcome, Problem, Record, Recorde
 use serde_json::Value;
 use storage::generations::{Damaged, Meta, NewGeneration, ReadError, Snapshot};
 use storage::standing::StandingError;
-use storage::{AuditLog, Generations, Standing};
+use storage::{DataDir, Signpost, Standing};
 
 use crate::config::{Config, HeldFiles};
-use books::Books;
+use books::{Books, Shelf};
+pub use keeper::Keeper;
+use moving::Pauses;
 
 /// How many audit lines are searched at a start for those that a kill cut short.
 const LOOK_BACK: usize = 64;
@@ -23,6 +27,9 @@ const LOOK_BACK: usize = 64;
 pub struct History {
     books: Mutex<Books>,
     held: Arc<HeldFiles>,
+    pauses: Arc<Pauses>,
+    /// One copy at a time, also where one is stuck that nobody waits for any more.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// What was found wrong when the history was opened.
@@ -48,20 +55,21 @@ pub enum HistoryError {
 // === impl History ===
 
 impl History {
-    /// Opens the history in the data folder, and tells which files of it cannot be used.
+    /// Opens the history in the data folder, which it holds from here on, and tells which files of it cannot be used. The signpost
+    /// is made to say so by [`History::settle_here`] and with each move.
     ///
     /// # Errors
     /// If the folder or the audit log cannot be opened.
-    pub fn open(data_dir: &Path, keep: usize) -> Result<(Self, Wrong), HistoryError> {
-        let (generations, damaged) = Generations::open(&data_dir.join("generations"), keep)?;
-        let audit = AuditLog::open(&data_dir.join("audit.jsonl"))?;
-        let (standing, wrong) = match Standing::read(data_dir) {
+    pub fn open(data_dir: DataDir, keep: usize, signpost: Signpost) -> Result<(Self, Wrong), HistoryError> {
+        let (shelf, damaged) = Shelf::open(data_dir.path(), keep)?;
+        let (standing, wrong) = match Standing::read(data_dir.path()) {
             Ok(standing) => (standing, None),
             Err(error) => (Standing::default(), Some(error)),
         };
-        let held = Arc::new(HeldFiles::default());
-        let books = Books::new(data_dir.to_owned(), generations, audit, standing, &held);
-        Ok((Self { books: Mutex::new(books), held }, Wrong { damaged, standing: wrong }))
+        let (held, pauses) = (Arc::new(HeldFiles::default()), Arc::default());
+        let books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
+        let history = Self { books: Mutex::new(books), held, pauses, turn: Arc::default() };
+        Ok((history, Wrong { damaged, standing: wrong }))
     }
 
     /// How many generations, and replaced files, are kept from now on.
@@ -86,13 +94,13 @@ impl History {
     /// # Errors
     /// If it is not in the history or its file is damaged.
     pub fn read(&self, generation: Generation) -> Result<Snapshot, ReadError> {
-        self.lock().generations.read(generation)
+        self.lock().shelf.generations.read(generation)
     }
 
     /// The numbers of the generations that can be gone back to, newest first.
     #[must_use]
     pub fn numbers(&self) -> Vec<Generation> {
-        self.lock().generations.numbers().collect()
+        self.lock().shelf.generations.numbers().collect()
     }
 
     /// The newest generation with its files; `None` before the first.
@@ -101,7 +109,7 @@ impl History {
     /// If its file was damaged after the history was opened.
     pub fn latest(&self) -> Result<Option<Snapshot>, ReadError> {
         let books = self.lock();
-        books.generations.latest().map(|latest| books.generations.read(latest)).transpose()
+        books.shelf.generations.latest().map(|latest| books.shelf.generations.read(latest)).transpose()
     }
 
     /// The number that the next generation takes: above every one that was kept, and every one that was told. (What was
@@ -109,16 +117,16 @@ impl History {
     #[must_use]
     pub fn next(&self) -> Generation {
         let books = self.lock();
-        let told = books.audit.tail(1).unwrap_or_default();
+        let told = books.shelf.audit.tail(1).unwrap_or_default();
         let told = told.last().and_then(|line| Generation::new(line["config_generation"].as_u64()?));
-        told.map_or(Generation::FIRST, Generation::next).max(books.generations.next())
+        told.map_or(Generation::FIRST, Generation::next).max(books.shelf.generations.next())
     }
 
     /// Whether the newest generation that was told is the newest that is kept.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         let next = self.next();
-        next == self.lock().generations.next()
+        next == self.lock().shelf.generations.next()
     }
 
     /// What is known about the newest generations, newest first.
@@ -126,7 +134,7 @@ impl History {
     /// # Errors
     /// Never yet; the audit log's twin, which can fail, is asked beside it.
     pub fn generations(&self, limit: usize) -> Result<Vec<Meta>, String> {
-        Ok(self.lock().generations.list(limit))
+        Ok(self.lock().shelf.generations.list(limit))
     }
 
     /// The newest attempts, newest first.
@@ -134,7 +142,7 @@ impl History {
     /// # Errors
     /// If the audit log cannot be read.
     pub fn audit_tail(&self, limit: usize) -> Result<Vec<Value>, String> {
-        let mut entries = self.lock().audit.tail(limit).map_err(|error| error.to_string())?;
+        let mut entries = self.lock().shelf.audit.tail(limit).map_err(|error| error.to_string())?;
         entries.reverse();
         Ok(entries)
     }
@@ -144,11 +152,12 @@ impl History {
     #[must_use]
     pub fn not_audited(&self) -> Vec<Meta> {
         let books = self.lock();
-        let told = books.audit.tail(LOOK_BACK).unwrap_or_default();
+        let told = books.shelf.audit.tail(LOOK_BACK).unwrap_or_default();
         // Ids are ULIDs: they sort by time.
         let Some(since) = told.iter().find_map(|line| line["id"].as_str()) else {
             // No log at all: it was cut short at the very first start, or somebody took it away.
             return books
+                .shelf
                 .generations
                 .list(2)
                 .into_iter()
@@ -156,7 +165,7 @@ impl History {
                 .collect();
         };
         let is_told = |meta: &Meta| told.iter().any(|line| line["id"] == meta.id.as_str());
-        let newest = books.generations.list(LOOK_BACK);
+        let newest = books.shelf.generations.list(LOOK_BACK);
         let mut missing: Vec<Meta> =
             newest.into_iter().filter(|meta| meta.id.as_str() > since && !is_told(meta)).collect();
         missing.reverse();
@@ -165,7 +174,7 @@ impl History {
 
     /// Makes the audit log durable: at the end of the process.
     pub fn sync(&self) {
-        if let Err(error) = self.lock().audit.sync() {
+        if let Err(error) = self.lock().shelf.audit.sync() {
             tracing::warn!(%error, "the audit log's last lines may not survive a power cut");
         }
     }
@@ -183,6 +192,8 @@ impl Recorder<Config> for History {
     /// In this order: what must stand before the generation does, the generation, then the files that are to say it. Killed
     /// in between, the next start finds either generation whole, and knows what is left to do.
     fn record(&self, record: &Record<Config>, confirm: ConfirmChange) -> Recorded {
+        // Past the point of return, whether or not it was told so.
+        self.settle();
         let mut books = self.lock();
         books.set_keep(record.config.reload.history as usize);
         if let ConfirmChange::Begin(unconfirmed) = confirm {
@@ -195,6 +206,7 @@ impl Recorder<Config> for History {
         let mut durable = books.flush();
         let mut warnings =
             if record.restore { books.restore(&record.config, record.from) } else { Vec::new() };
+        warnings.extend(books.left.take().map(|left| left_behind(&left)));
         if matches!(confirm, ConfirmChange::Begin(_)) && !durable {
             let message = "that this generation has to be confirmed is not on disk: if the node dies before it is, it does not go back";
             warnings.push(Problem::new(Class::System, message).hint("make room, then confirm or roll back"));
@@ -233,7 +245,7 @@ impl Recorder<Config> for History {
     }
 
     fn tidy(&self) {
-        self.lock().generations.prune();
+        self.lock().prune();
     }
 
     fn is_written(&self) -> bool {
@@ -243,6 +255,13 @@ impl Recorder<Config> for History {
     fn retry(&self) -> bool {
         self.lock().flush()
     }
+}
+
+fn left_behind(folder: &Path) -> Problem {
+    let message = "is not the node's any more; what it holds stays, with a note where the history goes on";
+    Problem::new(Class::System, message)
+        .file(folder.display().to_string())
+        .hint("remove it when nobody needs it, or name it again to move back")
 }
 
 /// What is kept of a record.

@@ -13,14 +13,14 @@ use reload::{
     ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Reconfigure, Reload, StepError,
     Stop, Trigger, fault,
 };
-use storage::{DataDir, PeerStore};
+use storage::PeerStore;
 use tokio::sync::watch;
 
 use crate::admin::state::Check;
 use crate::admin::{self, Admin, AdminState, Bound, Requests, Servers};
 use crate::config::{Config, LoggingSection};
 use crate::engine::{Connections, Current, Files, Listeners};
-use crate::history::History;
+use crate::history::{History, Keeper};
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
@@ -49,8 +49,6 @@ pub struct Node {
     requests: Requests,
     services: Services,
     stopping: watch::Sender<bool>,
-    /// Held for as long as the process lives; its drop removes the pid file.
-    data_dir: DataDir,
 }
 
 /// Why a node does not start. Nothing is left behind.
@@ -84,11 +82,11 @@ impl Node {
     /// If something cannot be had: an address, the socket, the history.
     pub async fn start(chosen: StartFrom, handle: LoggingHandle) -> Result<Self, StartError> {
         let started = Instant::now();
-        let StartFrom { loaded, data_dir, history, wrong, from } = chosen;
+        let StartFrom { loaded, history, wrong, from } = chosen;
         let config = loaded.config;
         let key = config.identity().public_key();
         tracing::info!(config = %config.source.path.display(), "BTC Federation Node starting with config");
-        if let Some(error) = data_dir.pid_error() {
+        if let Some(error) = history.pid_error() {
             tracing::warn!(%error, "there is no pid file");
         }
         limits::raise_descriptor_limit();
@@ -114,6 +112,7 @@ impl Node {
         let topics = Topics::new(key, post.clone(), view.clone());
         let logging = Link::new(Logging::start(Arc::clone(&config.logging), &handle));
         let peer_store = Link::new(PeerStore::start(Arc::clone(&config.peers), &members, &known));
+        let keeper = Link::new(Keeper::start(Arc::clone(&config.history), Arc::clone(&history)));
         let network = Network::start(StartNetwork {
             identity: config.identity().clone(),
             section: Arc::clone(&config.network),
@@ -181,6 +180,10 @@ impl Node {
                         .replaceable(move |section| Logging::start(section, &handle))
                         .minimal(LoggingSection::console_only),
                 ),
+                Box::new(ActorComponent::new(keeper, &[], |c: &Config| &c.history).replaceable({
+                    let history = Arc::clone(&history);
+                    move |section| Keeper::start(section, Arc::clone(&history))
+                })),
                 Box::new(
                     ActorComponent::new(peer_store, &["logging"], |c: &Config| &c.peers)
                         .replaceable(move |section| PeerStore::start(section, &members, &known)),
@@ -191,7 +194,8 @@ impl Node {
                         .replaceable(start_protocol),
                 ),
                 Box::new(
-                    ActorComponent::new(admin.clone(), &["logging"], |c: &Config| &c.admin)
+                    // Its socket lies in the data folder, which has to be there first.
+                    ActorComponent::new(admin.clone(), &["logging", "history"], |c: &Config| &c.admin)
                         .replaceable(start_admin),
                 ),
             ],
@@ -229,7 +233,6 @@ impl Node {
             requests,
             services,
             stopping,
-            data_dir,
         })
     }
 
@@ -289,7 +292,7 @@ impl Node {
         }
         self.history.sync();
         fault::pass("stop::synced");
-        drop(self.data_dir);
+        self.history.release();
         ExitCode::SUCCESS
     }
 

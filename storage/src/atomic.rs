@@ -79,6 +79,14 @@ pub fn write(path: &Path, contents: &[u8], mode: Mode) -> Result<(), WriteError>
     stage(path, contents, mode)?.put_in_place()
 }
 
+/// Like [`write()`], but after a power cut the contents before may be there again, as a whole. Blocks for the time of one fsync.
+///
+/// # Errors
+/// With the path, the step and the remedy; no temp file is left.
+pub fn write_soon(path: &Path, contents: &[u8], mode: Mode) -> Result<(), WriteError> {
+    stage(path, contents, mode)?.rename()
+}
+
 /// The first half of [`write()`]: what takes time and may fail for want of room. Blocks for the time of one fsync.
 ///
 /// # Errors
@@ -102,6 +110,34 @@ pub fn stage(path: &Path, contents: &[u8], mode: Mode) -> Result<Staged, WriteEr
     }
     temp.fill(contents).map_err(at(&target, Action::Write))?;
     Ok(Staged { temp, target })
+}
+
+/// Makes `path` hold what the file `from` does, whole at any instant, but not durable yet: for many files, which the caller makes
+/// durable together.
+pub(crate) fn place(path: &Path, from: &File) -> Result<(), WriteError> {
+    let mut temp =
+        Temp::create(folder_of(path), path.file_name(), 0o600).map_err(at(path, Action::Create))?;
+    // In the kernel, where it can: on some file systems nothing is copied at all.
+    io::copy(&mut &*from, &mut &temp.file).map_err(at(path, Action::Write))?;
+    fs::rename(&temp.path, path).map_err(at(path, Action::Rename))?;
+    temp.renamed = true;
+    Ok(())
+}
+
+/// Makes `path` another name of the file `from`, whose contents must never change. False where the file system cannot.
+pub(crate) fn alias(path: &Path, from: &Path) -> Result<bool, WriteError> {
+    let Some(name) = path.file_name() else { return Ok(false) };
+    let temp = folder_of(path).join(temp_name(name));
+    // Whatever the reason (another file system, no such thing on this one, somebody else's file), a copy is as good.
+    if fs::hard_link(from, &temp).is_err() {
+        return Ok(false);
+    }
+    fs::rename(&temp, path).map_err(|source| {
+        // If even this fails, the name tells the next `sweep` what it is.
+        let _ = fs::remove_file(&temp);
+        at(path, Action::Rename)(source)
+    })?;
+    Ok(true)
 }
 
 /// Like [`write()`], for a file that must not be there yet (also not as a symlink); says so with
@@ -254,13 +290,18 @@ impl Staged {
     ///
     /// # Errors
     /// With the path, the step and the remedy; no temp file is left.
-    pub fn put_in_place(mut self) -> Result<(), WriteError> {
-        let folder = folder_of(&self.target);
+    pub fn put_in_place(self) -> Result<(), WriteError> {
+        let folder = folder_of(&self.target).to_owned();
+        self.rename()?;
+        sync_folder(&folder).map_err(at(&folder, Action::SyncFolder))
+    }
+
+    fn rename(mut self) -> Result<(), WriteError> {
         fault::io("atomic::rename")
             .and_then(|()| fs::rename(&self.temp.path, &self.target))
             .map_err(at(&self.target, Action::Rename))?;
         self.temp.renamed = true;
-        sync_folder(folder).map_err(at(folder, Action::SyncFolder))
+        Ok(())
     }
 }
 

@@ -27,6 +27,9 @@ pub const MAX_LINE: usize = 8 << 20;
 /// How much [`AuditLog::tail`] reads at most, in bytes.
 const MAX_TAIL: u64 = 16 << 20;
 
+/// No file of the log is larger, in bytes: one that had room for another line, and that line.
+const MAX_FILE: u64 = ROTATE_AT + MAX_LINE as u64;
+
 /// What is read at a time, going backwards.
 const CHUNK: u64 = 64 << 10;
 
@@ -124,28 +127,7 @@ impl AuditLog {
     /// # Errors
     /// If a file cannot be read.
     pub fn tail(&self, limit: usize) -> Result<Vec<Value>, AuditError> {
-        let mut entries = VecDeque::new();
-        let mut left = MAX_TAIL;
-        for number in 0..=BACKUPS {
-            let path = numbered(&self.path, number);
-            let wanted = limit.saturating_sub(entries.len());
-            let opened = fault::io("audit::read").and_then(|()| File::open(&path));
-            let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
-                Ok(text) => text,
-                // A rotation that a kill cut short leaves a number free.
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(source) => return Err(AuditError::Io { path, source }),
-            };
-            left = left.saturating_sub(text.len() as u64);
-            let lines = text.split(|&byte| byte == b'\n').rev();
-            for entry in lines.filter_map(|line| serde_json::from_slice(line).ok()).take(wanted) {
-                entries.push_front(entry);
-            }
-            if entries.len() >= limit || left == 0 {
-                break;
-            }
-        }
-        Ok(entries.into())
+        tail(&self.path, limit)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -161,6 +143,55 @@ impl AuditLog {
         self.len = self.file.metadata()?.len();
         atomic::sync_folder(atomic::folder_of(&self.path))
     }
+}
+
+/// [`AuditLog::tail`] of a log that is not opened: nothing is mended, and nothing made.
+pub(crate) fn tail(path: &Path, limit: usize) -> Result<Vec<Value>, AuditError> {
+    let mut entries = VecDeque::new();
+    let mut left = MAX_TAIL;
+    for path in names(path) {
+        let wanted = limit.saturating_sub(entries.len());
+        let opened = fault::io("audit::read").and_then(|()| File::open(&path));
+        let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
+            Ok(text) => text,
+            // A rotation that a kill cut short leaves a number free.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(source) => return Err(AuditError::Io { path, source }),
+        };
+        left = left.saturating_sub(text.len() as u64);
+        let lines = text.split(|&byte| byte == b'\n').rev();
+        for entry in lines.filter_map(|line| serde_json::from_slice(line).ok()).take(wanted) {
+            entries.push_front(entry);
+        }
+        if entries.len() >= limit || left == 0 {
+            break;
+        }
+    }
+    Ok(entries.into())
+}
+
+/// Whether some line says this id. Nothing is parsed, so that it takes little time also where the log is large.
+pub(crate) fn mentions(path: &Path, id: &str) -> Result<bool, AuditError> {
+    let needle = format!("\"id\":{}", Value::from(id));
+    for path in names(path) {
+        let read = File::open(&path).and_then(|file| {
+            let mut text = Vec::new();
+            file.take(MAX_FILE).read_to_end(&mut text)?;
+            Ok(text)
+        });
+        match read {
+            Ok(text) if String::from_utf8_lossy(&text).contains(&needle) => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(source) => return Err(AuditError::Io { path, source }),
+        }
+    }
+    Ok(false)
+}
+
+/// The log's files, newest first, whether or not they are there.
+pub(crate) fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
+    (0..=BACKUPS).map(|number| numbered(path, number))
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

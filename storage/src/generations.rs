@@ -380,6 +380,14 @@ impl Generations {
         }
     }
 
+    /// The files of the whole generations, each blob once and before the records that need it: for whoever copies them.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let blobs: BTreeSet<_> = self.index.values().flatten().copied().collect();
+        let blobs = blobs.into_iter().map(|blob| self.blob_path(blob));
+        blobs.chain(self.index.keys().map(|&generation| self.path(generation))).collect()
+    }
+
     fn path(&self, generation: Generation) -> PathBuf {
         self.folder.join(format!("{:08}.gen", generation.get()))
     }
@@ -409,6 +417,11 @@ impl Generations {
             .and_then(|bytes| if Checksum::of(&bytes) == blob { Ok(bytes) } else { Err(DamageReason::Blob) });
         loaded.map_err(|reason| Damaged { path, reason })
     }
+}
+
+/// Whether a file of this name belongs to a store.
+pub(crate) fn is_own(name: &str) -> bool {
+    number_of(name).is_some() || blob_of(name).is_some()
 }
 
 /// The generation that a file's name stands for: `NNNNNNNN.gen`, with more digits where there are more.

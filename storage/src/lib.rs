@@ -2,7 +2,7 @@
 //!
 //! [`document`] reads YAML that people wrote and tells everything that is wrong with it at once; [`peers_file`] is `peers.yaml`
 //! and [`peer_store`] the actor that holds its members. [`generations`] and [`audit`] are the history, [`atomic`] and [`lock`] what
-//! keeps all of it whole.
+//! keeps all of it whole; [`relocate`] takes it to another folder, and [`signpost`] says which one counts.
 
 pub mod address;
 pub mod atomic;
@@ -14,8 +14,10 @@ pub mod lock;
 pub mod peer_key;
 pub mod peer_store;
 pub mod peers_file;
+pub mod relocate;
 pub mod restore;
 pub mod section;
+pub mod signpost;
 pub mod socket_path;
 pub mod standing;
 #[cfg(test)]
@@ -32,6 +34,8 @@ pub use peer_key::{PeerKey, PeerKeyError};
 pub use peer_store::{MembersView, PeerStore};
 pub use peers_file::{Digest, PeersFile, PeersFileError};
 pub use section::{KnownBound, Member, Members, PeersSection, side_by_side};
+pub use relocate::{Incoming, MoveError};
+pub use signpost::{Signpost, SignpostError, Whereabouts};
 pub use standing::{Held, HeldFile, Standing};
 
 /// The fault points of this crate.
@@ -70,6 +74,16 @@ pub const POINTS: &[Point] = &[
     Point::io("data_dir::create"),
     Point::io("data_dir::lock"),
     Point::pass("data_dir::pid"),
+    Point::io("move::note"),
+    Point::io("move::noted"),
+    Point::io("move::copy"),
+    Point::io("move::copied"),
+    Point::pass("move::settle"),
+    Point::pass("move::settled"),
+    Point::io("move::remove"),
+    Point::io("signpost::put"),
+    Point::io("signpost::stands"),
+    Point::pass("signpost::take_away"),
     Point::io("socket::bind"),
     Point::io("socket::place"),
     Point::io("socket::connect"),

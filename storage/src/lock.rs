@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use reload::fault;
@@ -10,9 +10,9 @@ use reload::fault;
 use crate::atomic::{self, Mode, WriteError};
 
 /// Locked for as long as a node runs on the folder.
-const LOCK: &str = "fednode.lock";
+pub(crate) const LOCK: &str = "fednode.lock";
 /// The pid of the node that runs (contract: "Signals").
-const PID: &str = "fednode.pid";
+pub(crate) const PID: &str = "fednode.pid";
 
 /// A data folder that this process holds. Dropping it removes the pid file; the lock itself is the kernel's and goes
 /// with the process, however it ends.
@@ -21,7 +21,7 @@ pub struct DataDir {
     path: PathBuf,
     pid_error: Option<WriteError>,
     /// Held open: closing it gives the lock back.
-    _lock: File,
+    lock: File,
 }
 
 /// Why a node cannot run on a data folder.
@@ -85,29 +85,41 @@ impl DataDir {
             .and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path))
             .map_err(|source| DataDirError::Create { path: path.into(), source })?;
         let not_writable = |source| DataDirError::NotWritable { path: path.into(), source };
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.join(LOCK))
-            .map_err(not_writable)?;
-        fault::io("data_dir::lock").map_err(not_writable)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DataDirError::Held { path: path.into(), pid: read_pid(path) });
+        let lock = loop {
+            let lock = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path.join(LOCK))
+                .map_err(not_writable)?;
+            fault::io("data_dir::lock").map_err(not_writable)?;
+            match lock.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(DataDirError::Held { path: path.into(), pid: read_pid(path) });
+                }
+                Err(TryLockError::Error(source)) => {
+                    return Err(DataDirError::Lock { path: path.into(), source });
+                }
             }
-            Err(TryLockError::Error(source)) => {
-                return Err(DataDirError::Lock { path: path.into(), source });
+            // Whoever held it may have taken the file away between the two calls (a move that was rolled back): then this is the
+            // lock of nothing.
+            match is_named(&lock, path) {
+                Ok(true) => break lock,
+                Ok(false) => {}
+                Err(source) => return Err(not_writable(source)),
             }
-        }
+        };
         // The lock file may be writable in a folder that is not; the pid file is a new name, so it tells.
         atomic::sweep(path).map_err(not_writable)?;
         fault::pass("data_dir::pid");
-        match atomic::write(&path.join(PID), format!("{}\n", std::process::id()).as_bytes(), Mode::OwnerOnly)
-        {
-            Ok(()) => Ok(Self { path: path.into(), pid_error: None, _lock: lock }),
+        match atomic::write_soon(
+            &path.join(PID),
+            format!("{}\n", std::process::id()).as_bytes(),
+            Mode::OwnerOnly,
+        ) {
+            Ok(()) => Ok(Self { path: path.into(), pid_error: None, lock }),
             Err(WriteError { source, .. })
                 if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
             {
@@ -117,7 +129,7 @@ impl DataDir {
             Err(error)
                 if matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
             {
-                Ok(Self { path: path.into(), pid_error: Some(error), _lock: lock })
+                Ok(Self { path: path.into(), pid_error: Some(error), lock })
             }
             Err(error) => Err(error.into()),
         }
@@ -134,6 +146,24 @@ impl DataDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether the folder of this name is still the one that is locked: nobody has moved it away. Blocks for a file operation.
+    ///
+    /// # Errors
+    /// If that cannot be seen.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        is_named(&self.lock, &self.path)
+    }
+}
+
+/// Whether the folder's lock file is this one.
+fn is_named(lock: &File, folder: &Path) -> io::Result<bool> {
+    let (ours, named) = match fs::metadata(folder.join(LOCK)) {
+        Ok(named) => (lock.metadata()?, named),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino()))
 }
 
 impl Drop for DataDir {

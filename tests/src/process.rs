@@ -13,6 +13,14 @@ use serde_json::Value;
 pub use node::Node;
 pub use spec::{Keys, Spec};
 
+/// The whole lines of the audit log in a data folder.
+#[must_use]
+pub fn audit(data_dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(data_dir.join("audit.jsonl")).unwrap_or_default();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
 /// The binary under test.
 ///
 /// # Panics

@@ -21,6 +21,10 @@ pub enum Scene {
     LogMoved,
     /// A reload whose audit line rotates the log.
     AuditFull,
+    /// A reload that moves the data folder.
+    Move,
+    /// The same, in which another component fails.
+    MoveFails,
     /// Rollbacks, until it is reached.
     Rollback,
     /// A reload that waits to be confirmed, and its confirmation.
@@ -55,6 +59,9 @@ impl Scene {
 pub fn scene(point: &str) -> Scene {
     let (of, step) = point.split_once("::").expect("points have two names");
     match (of, step) {
+        ("history", "rollback") | ("move", "remove") => Scene::MoveFails,
+        ("signpost", "take_away") => Scene::Stop,
+        ("history" | "move" | "signpost", _) => Scene::Move,
         (_, "rollback") => Scene::Fails,
         ("listener", "close") | ("admin", "unlink" | "close") => Scene::Back,
         ("peers", "same") => Scene::SameWords,
@@ -87,6 +94,25 @@ pub async fn act(stage: &mut Stage, point: &str, scene: Scene, fault: &str) -> V
             stage.arms.arm(point, fault);
             stage.arms.arm("admin::probe", "return(error)");
             stage.change(other).await
+        }
+        Scene::Move => {
+            stage.arms.arm(point, fault);
+            stage.move_over().await
+        }
+        Scene::MoveFails => {
+            stage.arms.arm(point, fault);
+            let mut outcome = Value::Null;
+            for _ in 0..6 {
+                stage.arms.arm("admin::probe", "return(error)");
+                // An earlier copy would stay; one that was made for this goes again.
+                let _ = fs::remove_dir_all(stage.other_data_dir());
+                outcome = stage.move_over().await;
+                // A copy of before, which somebody sleeps over, has to end first.
+                if stage.arms.was_hit(point) {
+                    break;
+                }
+            }
+            outcome
         }
         Scene::SameWords => {
             let side = stage.side;

@@ -34,6 +34,8 @@ pub struct Stage {
     spec: Option<Spec>,
     /// What runs.
     pub side: Side,
+    /// Whether its data is in the other one of its two folders.
+    pub moved: bool,
     /// Its fault points.
     pub arms: Arms,
     /// What is done now: told when a test fails.
@@ -92,6 +94,7 @@ impl Stage {
             node: None,
             spec: Some(spec),
             side: Side::Old,
+            moved: false,
             arms,
             doing: "start".to_owned(),
             second: Port::free(),
@@ -112,10 +115,16 @@ impl Stage {
         stage
     }
 
-    /// The node's folder.
+    /// The node's data folder.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
-        self.folder.join("data")
+        self.folder.join(if self.moved { "moved" } else { "data" })
+    }
+
+    /// The one that it is not in.
+    #[must_use]
+    pub fn other_data_dir(&self) -> PathBuf {
+        self.folder.join(if self.moved { "data" } else { "moved" })
     }
 
     /// The node, which runs.
@@ -145,13 +154,15 @@ impl Stage {
     /// Writes both files so that they say this side, without telling the node.
     pub fn write(&mut self, side: Side) {
         self.writes += 1;
+        let moved = self.moved;
         let (second, padding) = (self.second.loopback(), format!("{}{}", self.writes, "x".repeat(70_000)));
         let budget = self.budget;
         let spec = self.spec();
         let first = spec.port.loopback();
+        let data_dir = if moved { "moved" } else { "data" };
         let is_new = side == Side::New;
         let conf = &mut spec.conf;
-        conf["node"] = json!({"key_file": "node.key", "worker_threads": if is_new { 2 } else { 1 }});
+        conf["node"] = json!({"key_file": "node.key", "data_dir": data_dir, "worker_threads": if is_new { 2 } else { 1 }});
         conf["network"]["addresses"] = if is_new { json!([first, second]) } else { json!([first]) };
         conf["protocol"] = if is_new { json!({"max_message_size": "1KiB"}) } else { json!({}) };
         conf["logging"]["level"] = json!(if is_new { "debug" } else { "info" });
@@ -275,13 +286,29 @@ impl Stage {
     pub async fn hangup(&mut self) -> Value {
         // Whoever does not listen is not told.
         while self.supervisor.recv(&mut [0; 4096]).is_ok() {}
-        let before = self.last_line()["id"].clone();
+        // In either folder: a move copies the line that is the last now.
+        let before = self.last_lines();
         self.node().signal(Signal::HUP);
         eventually("the reload's audit line", async || {
-            let line = self.last_line();
-            (line["id"].is_string() && line["id"] != before).then_some(line)
+            let is_new = |line: &Value| {
+                line["id"].is_string() && before.iter().all(|before| before["id"] != line["id"])
+            };
+            self.last_lines().into_iter().find(is_new)
         })
         .await
+    }
+
+    /// Moves the data to the other folder, as SIGHUP does.
+    pub async fn move_over(&mut self) -> Value {
+        let side = self.side;
+        self.moved = !self.moved;
+        self.write(side);
+        self.moved = !self.moved;
+        let outcome = self.hangup().await;
+        if outcome["outcome"] == "committed" {
+            self.moved = !self.moved;
+        }
+        outcome
     }
 
     /// Changes to this side, as SIGHUP does.
@@ -337,10 +364,13 @@ impl Stage {
         }
     }
 
-    fn last_line(&self) -> Value {
-        let text = fs::read_to_string(self.data_dir().join("audit.jsonl")).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
+    /// The last lines of both folders' audit logs.
+    fn last_lines(&self) -> [Value; 2] {
+        [self.data_dir(), self.other_data_dir()].map(|folder| {
+            let text = fs::read_to_string(folder.join("audit.jsonl")).unwrap_or_default();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            whole.lines().next_back().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
+        })
     }
 
     /// Waits until nothing is under way, and returns `status`.

@@ -15,7 +15,7 @@ use super::tree::{self, Tree};
 pub(super) const KEYS: &[(&str, &[&str], Strategy)] = &[
     ("node.private_key", &["network"], Strategy::Restart),
     ("node.key_file", &["reload"], Strategy::InPlace),
-    ("node.data_dir", &["reload"], Strategy::Restart),
+    ("node.data_dir", &["history", "admin"], Strategy::ReplacePart),
     ("node.worker_threads", &["network"], Strategy::NewConnections),
     ("node.shutdown_timeout", &["reload"], Strategy::InPlace),
     ("network.addresses", &["network"], Strategy::ReplacePart),
@@ -71,6 +71,12 @@ impl Config {
         let mut changes = Vec::new();
         compare_identity(&self.node, &next.node, &mut changes);
         compare(String::new(), &tree::of_config(self), &tree::of_config(next), &mut changes);
+        if self.admin.socket == next.admin.socket {
+            // A socket that lies elsewhere stays where it is.
+            for change in changes.iter_mut().filter(|change| change.path == DATA_DIR) {
+                change.components.retain(|component| *component == change.component);
+            }
+        }
         if !Arc::ptr_eq(&self.peers.members, &next.peers.members) {
             compare_members(&self.peers.members, &next.peers.members, &mut changes);
         }
@@ -108,6 +114,7 @@ impl Config {
 
 const PRIVATE_KEY: &str = "node.private_key";
 const KEY_FILE: &str = "node.key_file";
+const DATA_DIR: &str = "node.data_dir";
 
 /// Two keys tell one thing: where the pair is kept may change, who the node is may not.
 fn compare_identity(from: &NodeSection, to: &NodeSection, changes: &mut Vec<Change>) {

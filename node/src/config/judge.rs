@@ -11,7 +11,7 @@ use storage::document::{Document, Findings, ReadError};
 use storage::{Digest, Members, PeersSection};
 
 use super::decode::{self, Draft, Key};
-use super::sections::NodeSection;
+use super::sections::{HistorySection, NodeSection};
 use super::{Config, ConfigSource, HeldFiles, LoadOptions, Snapshot, files, own_files, write_back};
 
 mod members;
@@ -184,13 +184,6 @@ impl<'a> Judge<'a> {
             }
             Key::Read(..) | Key::Wrong => {}
         }
-        if draft.data_dir != current.node.data_dir {
-            refuse(
-                "node.data_dir",
-                "is another folder than the one in use; moving it needs a restart, and nothing was changed",
-                "put it back, or stop the node, move the folder and start again",
-            );
-        }
     }
 
     /// A key pair for a node that has none, written to where it belongs if the options say so.
@@ -263,15 +256,13 @@ impl<'a> Judge<'a> {
             reconnect_max: peers.reconnect_max,
             members: Arc::clone(&members),
         };
-        let node = NodeSection {
-            identity,
-            key_file: draft.key_file,
-            data_dir: draft.data_dir,
-            shutdown_timeout: draft.shutdown_timeout,
-        };
+        let node =
+            NodeSection { identity, key_file: draft.key_file, shutdown_timeout: draft.shutdown_timeout };
+        let history = HistorySection { data_dir: draft.data_dir };
         let peers = PeersSection { file: peers.file, max_known: peers.max_known, members };
         Config {
             node: share(node, current.map(|current| &current.node)),
+            history: share(history, current.map(|current| &current.history)),
             network: share(network, current.map(|current| &current.network)),
             protocol: share(draft.protocol, current.map(|current| &current.protocol)),
             peers: share(peers, current.map(|current| &current.peers)),

@@ -8,15 +8,18 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use reload::Problem;
+use storage::Signpost;
 use storage::document::Findings;
 use storage::document::place::Spot;
+use storage::relocate::NOTE;
 use storage::standing::STANDING;
 
 use super::decode::Draft;
 use super::sections::JwtKey;
 
 /// What a node keeps in its data folder (contract: `data_dir`); `audit.jsonl` has rotated ones beside it.
-const IN_DATA_DIR: &[&str] = &["fednode.pid", "fednode.lock", AUDIT, "known.yaml", "generations", STANDING];
+const IN_DATA_DIR: &[&str] =
+    &["fednode.pid", "fednode.lock", AUDIT, "known.yaml", "generations", STANDING, NOTE];
 
 const AUDIT: &str = "audit.jsonl";
 
@@ -39,8 +42,8 @@ pub(super) fn report(conf: &Path, draft: &Draft, findings: &Findings) -> bool {
     let taken = Taken::new(conf, draft);
     let mut peers_are_good = true;
     for (key, path, also) in [
-        (PEERS, Some(&draft.peers.file), &[CONF][..]),
-        (KEY, draft.key_file.as_ref(), &[CONF, PEERS]),
+        (PEERS, Some(&draft.peers.file), &[CONF, RUNNING][..]),
+        (KEY, draft.key_file.as_ref(), &[CONF, RUNNING, PEERS]),
         (SOCKET, Some(&draft.admin.socket), &[]),
     ] {
         let Some(path) = path else { continue };
@@ -70,6 +73,9 @@ pub(super) fn report(conf: &Path, draft: &Draft, findings: &Findings) -> bool {
 
 /// The name of `conf.yaml` among what is taken.
 const CONF: &str = "this configuration";
+
+/// The name of its signpost.
+const RUNNING: &str = "the note that says where the node runs";
 
 /// A path in a form in which two that mean the same are equal, as far as that can be known.
 struct Place {
@@ -120,6 +126,7 @@ impl Place {
 impl Taken {
     fn new(conf: &Path, draft: &Draft) -> Self {
         let mut named = vec![(CONF, Place::of(conf)), (PEERS, Place::of(&draft.peers.file))];
+        named.push((RUNNING, Place::of(Signpost::beside(conf).path())));
         named.extend(draft.key_file.iter().map(|path| (KEY, Place::of(path))));
         if let Some(tls) = &draft.admin.tls {
             named.push(("admin.tls.certificate", Place::of(&tls.certificate.path)));

@@ -52,9 +52,9 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
             }
         }));
     }
-    problems.extend(data_dir(&config.node.data_dir));
+    problems.extend(data_dir(&config.history.data_dir));
     if current.is_none_or(|current| current.admin.socket != config.admin.socket) {
-        problems.extend(admin_socket(&config.admin.socket, &config.node.data_dir));
+        problems.extend(admin_socket(&config.admin.socket, &config.history.data_dir));
     }
     problems.extend(config.logging.file.in_use().and_then(log_file));
     config.locate(&mut problems);

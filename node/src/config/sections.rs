@@ -10,17 +10,22 @@ use reload::Secret;
 use serde_json::Value;
 use storage::Digest;
 
-/// The section `node`, without what the network actor owns of it.
+/// The section `node`, without what the network actor and the history own of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSection {
     /// The key pair.
     pub identity: Identity,
     /// Where the key pair is kept, unless in `conf.yaml` itself.
     pub key_file: Option<PathBuf>,
-    /// Generations, audit log, admin socket, pid.
-    pub data_dir: PathBuf,
     /// How long a graceful stop may take.
     pub shutdown_timeout: Duration,
+}
+
+/// Where the history is kept: what the history component owns of the section `node`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistorySection {
+    /// Generations, audit log, admin socket, pid. Absolute.
+    pub data_dir: PathBuf,
 }
 
 /// The section `admin`, with the content of the files that it names.

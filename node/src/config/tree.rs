@@ -131,7 +131,7 @@ fn node(config: &Config) -> Tree {
     };
     Tree::map([
         key,
-        ("data_dir", Tree::text(path(&section.data_dir, config.folder()))),
+        ("data_dir", Tree::text(path(&config.history.data_dir, config.folder()))),
         ("worker_threads", Tree::Leaf(config.network.worker_threads.into())),
         ("shutdown_timeout", Tree::text(Span(section.shutdown_timeout))),
     ])
@@ -240,7 +240,7 @@ fn admin(config: &Config) -> Tree {
     let section: &AdminSection = &config.admin;
     let folder = config.folder();
     Tree::map([
-        ("socket", Tree::text(path(&section.socket, &config.node.data_dir))),
+        ("socket", Tree::text(path(&section.socket, &config.history.data_dir))),
         ("listen", Tree::or_null(section.listen.as_ref().map(SocketAddr::to_string).map(Tree::text))),
         ("tls", Tree::or_null(section.tls.as_ref().map(|section| tls(section, folder)))),
         ("jwt", Tree::or_null(section.jwt.as_ref().map(|section| jwt(section, folder)))),

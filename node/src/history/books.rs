@@ -1,25 +1,49 @@
 //! The files of the history, and what they have no room for yet.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use reload::{Class, Generation, Problem, Unconfirmed};
 use serde_json::Value;
 use storage::audit::AuditError;
-use storage::generations::{AppendError, NewGeneration, StagedGeneration};
+use storage::generations::{AppendError, Damaged, NewGeneration, StagedGeneration};
+use storage::relocate::{AUDIT, GENERATIONS, Settling};
 use storage::restore::{self, Restored};
-use storage::{AuditLog, Generations, Held, HeldFile, Standing};
+use storage::{AuditLog, DataDir, Generations, Held, HeldFile, Signpost, Standing, Whereabouts};
 
+use super::HistoryError;
+use super::moving::{Moved, Pauses};
 use crate::config::{Config, HeldFiles, Instead};
 
 /// How many generations and audit lines a full disk may keep back. Beyond it the oldest are given up.
 const MAX_KEPT_BACK: usize = 256;
 
-pub(super) struct Books {
-    data_dir: PathBuf,
+/// How many ended reloads are remembered. One that stages late is seldom more than one behind.
+const MAX_ENDED: usize = 16;
+
+/// The files of one data folder.
+pub(super) struct Shelf {
+    pub(super) path: PathBuf,
     pub(super) generations: Generations,
     pub(super) audit: AuditLog,
+}
+
+pub(super) struct Books {
+    /// Of the folder that counts; nothing once the node has stopped. Its drop removes the pid file.
+    pub(super) lock: Option<DataDir>,
+    pub(super) shelf: Shelf,
+    /// A move to `shelf` that does not stand yet.
+    pub(super) moved: Option<Moved>,
+    /// A move that stands, and of which the disk does not know yet.
+    pub(super) settling: Option<Settling>,
+    pub(super) signpost: Signpost,
+    /// It does not say yet that the node runs on this folder.
+    signpost_unwritten: bool,
+    /// The folder that was left by the move before the next record.
+    pub(super) left: Option<PathBuf>,
+    /// While the folder is copied nothing is written to it; what there is to write waits as on a full disk.
+    pauses: Arc<Pauses>,
     pub(super) standing: Standing,
     /// What stands is not what the file says.
     standing_unwritten: bool,
@@ -29,10 +53,24 @@ pub(super) struct Books {
     keep: usize,
     /// What may become a generation.
     staged: Option<(NewGeneration, StagedGeneration)>,
+    /// The reloads that ended last, newest first: what is staged for one of them comes too late. (Staging runs beside the reload,
+    /// which may be refused before it begins.)
+    ended: VecDeque<String>,
     /// Committed and not written yet, in order; perhaps half-way there.
     unwritten: VecDeque<(NewGeneration, Option<StagedGeneration>)>,
     /// Audit lines that had no room, in order.
     untold: VecDeque<Value>,
+}
+
+// === impl Shelf ===
+
+impl Shelf {
+    /// Opens the files in a data folder, and tells which of them cannot be used.
+    pub(super) fn open(path: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), HistoryError> {
+        let (generations, damaged) = Generations::open(&path.join(GENERATIONS), keep)?;
+        let audit = AuditLog::open(&path.join(AUDIT))?;
+        Ok((Self { path: path.to_owned(), generations, audit }, damaged))
+    }
 }
 
 // === impl Books ===
@@ -40,22 +78,29 @@ pub(super) struct Books {
 impl Books {
     /// The books with what was found on disk. Files that are held are taken to say what the newest generation does.
     pub(super) fn new(
-        data_dir: PathBuf,
-        mut generations: Generations,
-        audit: AuditLog,
+        lock: DataDir,
+        mut shelf: Shelf,
         standing: Standing,
         held: &Arc<HeldFiles>,
+        pauses: &Arc<Pauses>,
+        signpost: Signpost,
     ) -> Self {
-        generations.pin(standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
+        shelf.generations.pin(standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
         let mut books = Self {
-            data_dir,
-            generations,
-            audit,
+            lock: Some(lock),
+            shelf,
+            moved: None,
+            settling: None,
+            signpost,
+            signpost_unwritten: false,
+            left: None,
+            pauses: Arc::clone(pauses),
             standing,
             standing_unwritten: false,
             held: Arc::clone(held),
             keep: 1,
             staged: None,
+            ended: VecDeque::new(),
             unwritten: VecDeque::new(),
             untold: VecDeque::new(),
         };
@@ -63,12 +108,27 @@ impl Books {
         books
     }
 
+    /// Takes another folder's files, and returns those that were used so far.
+    pub(super) fn swap(&mut self, mut shelf: Shelf) -> Shelf {
+        shelf.generations.set_keep(self.keep);
+        shelf.generations.pin(self.standing.unconfirmed.map(|unconfirmed| unconfirmed.target));
+        self.unstage_all();
+        self.standing_unwritten = true;
+        std::mem::replace(&mut self.shelf, shelf)
+    }
+
+    /// What was staged is in the folder that is copied, and no generation of it.
+    pub(super) fn unstage_all(&mut self) {
+        self.staged = None;
+        self.unwritten.iter_mut().for_each(|(_, staged)| *staged = None);
+    }
+
     /// What a predecessor held is held still, if the generation that came back is in the history: it was to be written next.
     fn take_up_held(&mut self) {
         let Some(held) = &self.standing.held else { return };
-        let latest = self.generations.latest();
+        let latest = self.shelf.generations.latest();
         let newest = latest.filter(|latest| *latest >= held.since);
-        let Some(Ok(snapshot)) = newest.map(|newest| self.generations.read(newest)) else {
+        let Some(Ok(snapshot)) = newest.map(|newest| self.shelf.generations.read(newest)) else {
             self.standing.held = None;
             self.standing_unwritten = true;
             return;
@@ -80,13 +140,13 @@ impl Books {
 
     pub(super) fn set_keep(&mut self, keep: usize) {
         self.keep = keep.max(1);
-        self.generations.set_keep(keep);
+        self.shelf.generations.set_keep(keep);
     }
 
     pub(super) fn await_confirmation(&mut self, unconfirmed: Option<Unconfirmed>) {
         self.standing_unwritten |= self.standing.unconfirmed != unconfirmed;
         self.standing.unconfirmed = unconfirmed;
-        self.generations.pin(unconfirmed.map(|unconfirmed| unconfirmed.target));
+        self.shelf.generations.pin(unconfirmed.map(|unconfirmed| unconfirmed.target));
     }
 
     /// Passes the files' bytes of this moment over from `since` on, where they differ from what `config` says, until they
@@ -151,15 +211,20 @@ impl Books {
 
     /// Brings to the disk what may become a generation. What fails here fails again, and is told, when it does.
     pub(super) fn stage(&mut self, new: NewGeneration) {
+        if self.ended.contains(&new.meta.id) {
+            return;
+        }
         self.staged = None;
-        if self.unwritten.is_empty() {
-            self.staged = self.generations.stage(&new).ok().map(|staged| (new, staged));
+        if self.unwritten.is_empty() && !self.pauses.is_paused() {
+            self.staged = self.shelf.generations.stage(&new).ok().map(|staged| (new, staged));
         }
     }
 
     /// The reload of this id has ended: what it may have left is no generation.
     pub(super) fn unstage(&mut self, id: &str) {
         self.staged.take_if(|(new, _)| new.meta.id == id);
+        self.ended.truncate(MAX_ENDED - 1);
+        self.ended.push_front(id.to_owned());
     }
 
     /// Takes the generation of the reload of this id, as it was staged or as it is now made, to be written with the next
@@ -187,19 +252,45 @@ impl Books {
     /// Writes what was kept back, oldest first; `true` when nothing is left. What must stand before a generation does holds that
     /// generation back: killed in between, the next start would not know that it is to be confirmed, or which files to pass over.
     pub(super) fn flush(&mut self) -> bool {
+        let is_here = self.flush_signpost();
         let is_kept = self.flush_standing() && self.flush_generations();
-        self.flush_audit() && is_kept
+        self.flush_audit() && is_kept && is_here
     }
 
     pub(super) fn is_written(&self) -> bool {
-        !self.standing_unwritten && self.unwritten.is_empty() && self.untold.is_empty()
+        let is_here = self.settling.is_none() && !self.signpost_unwritten;
+        is_here && !self.standing_unwritten && self.unwritten.is_empty() && self.untold.is_empty()
+    }
+
+    /// The signpost is to name this folder.
+    pub(super) fn settle_here(&mut self) -> bool {
+        self.signpost_unwritten = true;
+        self.flush_signpost()
+    }
+
+    /// Makes the disk say which folder counts; `true` when it does. Before anything is written to a folder that was moved to.
+    pub(super) fn flush_signpost(&mut self) -> bool {
+        let said = match &self.settling {
+            Some(settling) => settling.settle(&self.signpost),
+            // While somebody copies it says that, too.
+            None if self.pauses.is_paused() || !self.signpost_unwritten => return !self.signpost_unwritten,
+            None => self.signpost.put(&Whereabouts::at(&self.shelf.path)),
+        };
+        match said {
+            Ok(()) => {
+                self.settling = None;
+                self.signpost_unwritten = false;
+            }
+            Err(error) => tracing::warn!(%error, "the disk does not say yet which data folder counts"),
+        }
+        self.settling.is_none() && !self.signpost_unwritten
     }
 
     pub(super) fn flush_standing(&mut self) -> bool {
-        if !self.standing_unwritten {
-            return true;
+        if !self.standing_unwritten || self.pauses.is_paused() {
+            return !self.standing_unwritten;
         }
-        match self.standing.write(&self.data_dir) {
+        match self.standing.write(&self.shelf.path) {
             Ok(()) => self.standing_unwritten = false,
             Err(error) => {
                 tracing::warn!(%error, "what has to be known at the next start waits to be written")
@@ -209,10 +300,13 @@ impl Books {
     }
 
     fn flush_generations(&mut self) -> bool {
+        if self.pauses.is_paused() {
+            return self.unwritten.is_empty();
+        }
         while let Some((next, staged)) = self.unwritten.front_mut() {
             let written = match staged.take() {
-                Some(staged) => self.generations.append_staged(staged),
-                None => self.generations.append(next),
+                Some(staged) => self.shelf.generations.append_staged(staged),
+                None => self.shelf.generations.append(next),
             };
             match written {
                 Ok(()) => {}
@@ -230,9 +324,19 @@ impl Books {
         true
     }
 
+    /// Removes what has fallen out of the history, unless somebody copies it.
+    pub(super) fn prune(&mut self) {
+        if !self.pauses.is_paused() {
+            self.shelf.generations.prune();
+        }
+    }
+
     fn flush_audit(&mut self) -> bool {
+        if self.pauses.is_paused() {
+            return self.untold.is_empty();
+        }
         while let Some(next) = self.untold.front_mut() {
-            match self.audit.append(next) {
+            match self.shelf.audit.append(next) {
                 Ok(()) => {}
                 Err(error @ AuditError::Io { .. }) => {
                     tracing::warn!(%error, "the audit log waits to be written");

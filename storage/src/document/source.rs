@@ -117,7 +117,11 @@ pub fn read_again(path: &Path, limit: u64, before: &Arc<[u8]>) -> Result<Arc<[u8
     }
 }
 
-fn open(path: &Path, limit: u64) -> Result<(File, Metadata), ReadError> {
+/// Opens a regular file of at most `limit` bytes.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn open(path: &Path, limit: u64) -> Result<(File, Metadata), ReadError> {
     fault::io("file::read")?;
     // Without NONBLOCK the open of a pipe that nobody writes to would never return.
     let file =

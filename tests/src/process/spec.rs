@@ -1,5 +1,6 @@
 //! A node that is not started yet.
 
+use std::fs;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -112,6 +113,13 @@ impl Spec {
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The folders in it that hold a node's history.
+    #[must_use]
+    pub fn data_dirs(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+        entries.filter(|path| !path.is_symlink() && path.join("audit.jsonl").exists()).collect()
     }
 
     /// Its `conf.yaml`.

@@ -46,7 +46,7 @@ macro_rules! keys {
 keys! {
     "node.private_key", "network", "restart": node::private_key;
     "node.key_file", "reload", "in_place": node::key_file;
-    "node.data_dir", "reload", "restart": node::data_dir;
+    "node.data_dir", "history", "replace_part": node::data_dir;
     "node.worker_threads", "network", "new_connections": node::worker_threads;
     "node.shutdown_timeout", "reload", "in_place": node::shutdown_timeout;
     "network.addresses", "network", "replace_part": network::addresses;

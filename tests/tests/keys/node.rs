@@ -1,9 +1,10 @@
 //! The section `node`.
 
 use std::fs;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use fednode_tests::ground::Ground;
 use fednode_tests::{Keys, Node, Stranger, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -70,14 +71,51 @@ fn write_key(path: &Path, keys: &Keys) {
     written.expect("the folder can be written");
 }
 
+/// There, back again, and into a folder that others use as well.
 pub async fn data_dir(key: Key) {
     let mut scene = Scene::start().await;
-    let elsewhere = scene.live().spec().folder().join("elsewhere");
-    let error = scene.refused(key, |conf| conf["node"]["data_dir"] = json!("elsewhere")).await;
-    let message = error["message"].as_str().unwrap_or_default();
-    assert!(message.contains("another folder") && message.contains("restart"), "{error}");
-    assert!(!elsewhere.exists(), "nothing is half done");
-    scene.finish().await;
+    let folder = scene.live().spec().folder().to_owned();
+    let pid = scene.live().pid().as_raw_nonzero().to_string();
+    fs::create_dir(folder.join("shared")).expect("a folder can be made");
+    fs::write(folder.join("shared/notes.txt"), "somebody's").expect("a file can be written");
+    let mut from = folder.join("data");
+    for (generation, name) in (2..).zip(["elsewhere", "third", "data", "shared", "elsewhere"]) {
+        let to = folder.join(name);
+        let outcome = scene.change(key, json!(name)).await;
+        assert_eq!((&outcome["config_generation"], &outcome["durable"]), (&json!(generation), &json!(true)));
+        let components: Vec<_> = outcome["components"].as_array().expect("a list").iter().collect();
+        let told: Vec<_> = components.iter().map(|component| component["name"].as_str()).collect();
+        assert_eq!(told, [Some("history"), Some("admin")], "{outcome:#}");
+        // What there was is there, and what comes is written there and nowhere else.
+        let ground = Ground::read(&to, name);
+        ground.assert_unbroken(name);
+        assert_eq!(
+            ground.generations.keys().copied().collect::<Vec<_>>(),
+            (1..=generation).collect::<Vec<_>>()
+        );
+        let left = Ground::read(&from, name);
+        assert_eq!(left.newest(), Some(generation - 1), "what the old folder held stays");
+        assert_eq!(ground.audit.len(), left.audit.len() + 1);
+        // Nobody holds the old one any more, and nobody is served there.
+        assert!(!from.join("fednode.pid").exists() && !from.join("admin.sock").exists());
+        assert!(is_free(&from) && !is_free(&to), "{name}");
+        let written = fs::read_to_string(to.join("fednode.pid")).expect("there is a pid");
+        assert_eq!(written.trim(), pid);
+        let mode = fs::metadata(&to).expect("it is there").permissions().mode();
+        assert!(name == "shared" || mode & 0o777 == 0o700, "{mode:o}");
+        from = to;
+    }
+    assert_eq!(fs::read_to_string(folder.join("shared/notes.txt")).expect("it is there"), "somebody's");
+    // The next start finds it by itself.
+    let live = scene.finish().await.remove(LIVE);
+    let (_, spec) = live.stop().await;
+    assert_eq!(spec.start().await.status().await["generation"], 6);
+}
+
+/// Whether a node could have this data folder.
+fn is_free(folder: &Path) -> bool {
+    let lock = fs::File::open(folder.join("fednode.lock")).expect("there is a lock");
+    lock.try_lock().is_ok()
 }
 
 pub async fn worker_threads(key: Key) {

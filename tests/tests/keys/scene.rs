@@ -157,7 +157,7 @@ impl Scene {
         let spec = self.nodes[index].spec();
         let mut command = spec.command(&["reload", "--dry-run", "--json"]);
         // An edit of `node.data_dir` must not lead the client astray.
-        command.env("FEDNODE_SOCKET", spec.folder().join("data").join("admin.sock"));
+        command.env("FEDNODE_SOCKET", self.nodes[index].data_dir().join("admin.sock"));
         let output = tokio::process::Command::from(command).output().await.expect("the command runs");
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
     }

@@ -55,6 +55,9 @@ async fn killed_at(stage: &mut Stage, point: &str, scene: Scene) {
     let what = stage.doing.clone();
     let after_kill = Ground::read(&stage.data_dir(), &what);
     stage.arms.clear();
+    let is_move = matches!(scene, Scene::Move | Scene::MoveFails);
+    // The file names the other folder, and so does the start, whether or not the node had come there.
+    stage.moved ^= is_move;
     stage.start().await;
     let status = stage.settled().await;
     stage.side = if status["worker_threads"] == 2 { Side::New } else { Side::Old };
@@ -70,7 +73,13 @@ async fn killed_at(stage: &mut Stage, point: &str, scene: Scene) {
         || after_kill.generations.values().any(|old| text_of(old) == runs);
     assert!(whole, "{what}: generation {number} is none that there was");
     assert_eq!(Texts::of(stage), runs, "{what}: the files say what runs");
-    assert!(number <= after_kill.newest().unwrap_or(0) + 1, "{what}: a gap before {number}");
+    let last = after_kill.newest().unwrap_or(0);
+    assert!(number <= last + 1, "{what}: a gap before {number}");
+    assert!(number >= last, "{what}: {number} was given twice");
+    assert!(
+        !stage.data_dir().join("moved.json").exists(),
+        "{what}: the folder that counts is noted to be a copy"
+    );
     stage.assert_in_force().await;
 }
 

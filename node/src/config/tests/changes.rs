@@ -63,6 +63,7 @@ fn differing(a: &Config, b: &Config) -> BTreeSet<&'static str> {
         ("peer_store", a.peers != b.peers),
         ("logging", a.logging != b.logging),
         ("admin", a.admin != b.admin),
+        ("history", a.history != b.history),
         ("reload", a.reload != b.reload || (a.node != b.node && a.node.identity == b.node.identity)),
     ];
     sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
@@ -154,7 +155,7 @@ fn collect(path: String, tree: &Tree, leaves: &mut Vec<String>) {
 }
 
 #[test]
-fn identity_and_data_folder_are_shown_as_what_needs_a_restart() {
+fn the_identity_is_shown_as_what_needs_a_restart_and_the_data_folder_as_what_moves() {
     let folder = Folder::new();
     let before = folder.load().config;
     let other = Identity::generate();
@@ -174,8 +175,19 @@ fn identity_and_data_folder_are_shown_as_what_needs_a_restart() {
         strategy: Strategy::Restart,
     };
     assert_eq!(changes[0], key);
-    assert_eq!((changes[1].path.as_str(), changes[1].strategy), ("node.data_dir", Strategy::Restart));
-    assert_eq!(serde_json::to_value(&changes[1]).unwrap()["strategy"], "restart");
+    assert_eq!(serde_json::to_value(&changes[0]).unwrap()["strategy"], "restart");
+    // The socket lies in the data folder, unless its path says otherwise.
+    assert_eq!((changes[1].path.as_str(), changes[1].strategy), ("node.data_dir", Strategy::ReplacePart));
+    assert_eq!(changes[1].components, ["history", "admin"]);
+    let apart = ("socket: admin.sock", "socket: /run/fednode.sock");
+    folder.edit(&[apart]);
+    let before = folder.load().config;
+    folder.edit(&[apart, ("data_dir: data ", "data_dir: more ")]);
+    let after = folder.load_against(Some(&before)).unwrap().config;
+    let changes = before.changes(&after);
+    assert_eq!((changes.len(), changes[0].path.as_str()), (1, "node.data_dir"));
+    assert_eq!(changes[0].components, ["history"]);
+    assert_eq!(reached(&changes), differing(&before, &after));
 }
 
 #[test]

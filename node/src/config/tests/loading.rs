@@ -225,14 +225,10 @@ fn what_a_running_node_cannot_change_is_refused() {
     let folder = Folder::new();
     let running = folder.load().config;
     let other = Identity::generate().to_text();
-    folder.conf(
-        &folder
-            .edited(&[("data_dir: data ", "data_dir: elsewhere ")])
-            .replace(&folder.identity.to_text(), &other),
-    );
+    folder.conf(&folder.default().replace(&folder.identity.to_text(), &other));
     let error = folder.load_against(Some(&running)).unwrap_err();
     let paths: Vec<_> = error.problems.iter().filter_map(|problem| problem.path.as_deref()).collect();
-    assert_eq!(paths, ["node.private_key", "node.data_dir"]);
+    assert_eq!(paths, ["node.private_key"]);
     assert!(error.problems.iter().all(|problem| problem.message.contains("nothing was changed")));
     assert!(!error.to_string().contains(&other));
 }
