@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite, FutureExt};
-use net::exchange::{KeptPeer, MAX_MESSAGE, decode_all, receive, sign};
+use net::exchange::{MAX_MESSAGE, decode_all, receive};
 use net::{Identity, Post, RateLimit, Settings, View};
 
 const KNOWN: usize = 8;
@@ -51,11 +51,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     };
     let view = View::new();
     view.known().bound().set(KNOWN);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let now = u64::try_from(now.as_millis()).expect("before the year 500 million");
-    let record = sign(&PEER, now, &["/ip4/127.0.0.1/tcp/1".parse().expect("an address")]).expect("signed");
-    let kept = KeptPeer { records: vec![record], first_seen: 0, last_seen: 0, failures: 0 };
-    assert_eq!(view.known().load([kept]), 1);
     let mut peer = Peer { sends: data, hears: Vec::new() };
     let own = Identity::generate().public_key();
     let ended = receive(&mut peer, own, PEER.public_key(), Post::new(settings), view.clone()).now_or_never();

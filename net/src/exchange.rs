@@ -43,7 +43,7 @@ use crate::{Identity, View};
 pub(crate) use examples::examples;
 pub use figures::{Figures, Traffic};
 use handler::{Complaints, Handler};
-pub use known::{KeptPeer, Known, KnownPeer, Source};
+pub use known::{Known, KnownPeer, Source};
 use own::Own;
 use reach::Reach;
 pub use record::{MAX_ADDRESSES, MAX_RECORD, RecordError};

@@ -19,6 +19,7 @@ use super::reach::Reach;
 use super::record::Record;
 use super::wire::{Digest, HEADER, MAX_MESSAGE, MAX_RECORDS, RECORD_HEAD, RESPONSE_HEAD, Request, Response};
 use digests::{Digests, LEAVES};
+pub(crate) use shares::Bringer;
 use shares::Shares;
 
 /// A record may be so far ahead of this node's clock: clocks differ, and what is believed from the future cannot be replaced
@@ -86,8 +87,7 @@ pub(crate) struct Peer {
     /// One for each reach, by [`Reach::to_byte`].
     records: [Option<Record>; 3],
     changed: u64,
-    /// Who brought it first; `None` is the peer itself.
-    pub(crate) from: Option<PeerKey>,
+    pub(crate) from: Bringer,
     /// Unix seconds.
     pub(crate) first_seen: u64,
     /// When it last spoke itself, as far as is known: on a connection, or by signing.
@@ -101,7 +101,7 @@ pub(crate) struct Peer {
 // === impl Peer ===
 
 impl Peer {
-    fn new(from: Option<PeerKey>, now: u64) -> Self {
+    fn new(from: Bringer, now: u64) -> Self {
         Self {
             seq: 0,
             records: [None, None, None],
@@ -221,13 +221,13 @@ impl Book {
         self.own = Some(own);
         self.shares.remove_key(&own);
         for record in records {
-            self.put(record, None, now);
+            self.put(record, Bringer::Itself, now);
         }
     }
 
-    /// Takes a record that `from` has brought (`None`: the peer itself). `limit` bounds the strangers, and one more takes the place
+    /// Takes a record that `from` has brought. `limit` bounds the strangers, and one more takes the place
     /// of one, so that a lower limit sheds nobody by itself (contract: "Limits").
-    pub(crate) fn learn(&mut self, record: Record, from: Option<PeerKey>, now: u64, limit: usize) -> Fate {
+    pub(crate) fn learn(&mut self, record: Record, from: Bringer, now: u64, limit: usize) -> Fate {
         let (key, known) = (record.key, self.get(&record.key));
         let seq = known.map_or(0, |peer| peer.seq);
         if record.seq > now.saturating_add(millis(AHEAD)) {
@@ -258,7 +258,7 @@ impl Book {
         Fate::Taken
     }
 
-    fn put(&mut self, record: Record, from: Option<PeerKey>, now: u64) {
+    fn put(&mut self, record: Record, from: Bringer, now: u64) {
         let key = record.key;
         let peer = self.shelves[leaf(&key)].entry(key).or_insert_with(|| Peer::new(from, now / 1000));
         let before = (peer.from, peer.last_seen);
@@ -271,7 +271,9 @@ impl Book {
         // A signature is a sign of life, at the time that it says.
         let spoke = (record.seq / 1000).min(now / 1000);
         peer.last_seen = peer.last_seen.max(spoke);
-        peer.from = peer.from.and(from);
+        if from == Bringer::Itself {
+            peer.from = from;
+        }
         self.marks.insert(mark(&record.bytes));
         let after = (peer.from, peer.last_seen);
         let slot = usize::from(record.reach.to_byte());
@@ -292,7 +294,7 @@ impl Book {
         self.digests.forget(leaf(key));
     }
 
-    fn moved(&mut self, key: &PeerKey, before: (Option<PeerKey>, u64), after: (Option<PeerKey>, u64)) {
+    fn moved(&mut self, key: &PeerKey, before: (Bringer, u64), after: (Bringer, u64)) {
         if self.own.as_ref() != Some(key) && !self.policy.is_member(key) {
             self.shares.remove(key, before.0, before.1);
             self.shares.add(*key, after.0, after.1);

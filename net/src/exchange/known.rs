@@ -3,6 +3,8 @@
 //! It outlives the actors and every rollback (R13): what was learned is not configuration. What bounds and filters it is:
 //! the network actor sets the members, the peer-store actor `peers.max_known`.
 
+mod kept;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,16 +13,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures::task::AtomicWaker;
 use libp2p::Multiaddr;
-use serde::Serialize;
 use storage::{KnownBound, Members, PeerKey};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::book::{self, Book, Fate, Policy, STALE};
+use super::book::{self, Book, Bringer, Fate, Policy};
 use super::correspondents::Correspondents;
 use super::figures::Figures;
 use super::reach::Reach;
 use super::record::{Record, RecordError};
 use super::wire::{Digest, Request, Response};
+pub use kept::{KnownPeer, Source};
 
 /// Questions that this node has open at one time, to members and to others: a hundred peers that come at once are asked one after
 /// another, and what the first has told is not asked of the next.
@@ -31,48 +33,6 @@ const TIDY: Duration = Duration::from_secs(60);
 /// See the module. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Known(Arc<Inner>);
-
-/// A peer that is known (contract: `status`, `known`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct KnownPeer {
-    /// Who.
-    pub public_key: PeerKey,
-    /// Where it says that it is.
-    pub addresses: Vec<String>,
-    /// Who brought it first.
-    pub source: Source,
-    /// When it last spoke, in Unix seconds: on a connection to this node, or by signing what others passed on.
-    pub last_seen: u64,
-    /// When this node first heard of it, in Unix seconds.
-    pub first_seen: u64,
-    /// Dials in a row that came to nothing.
-    pub failures: u32,
-    /// It has not spoken for half the time after which a stranger is forgotten.
-    pub stale: bool,
-}
-
-/// Who brought a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Source {
-    /// Another peer, by exchange.
-    Exchange,
-    /// The peer itself, over its own connection.
-    Peer,
-}
-
-/// A known peer as it is kept over a restart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptPeer {
-    /// What it signed.
-    pub records: Vec<Vec<u8>>,
-    /// Unix seconds.
-    pub first_seen: u64,
-    /// Unix seconds.
-    pub last_seen: u64,
-    /// Dials in a row that came to nothing.
-    pub failures: u32,
-}
 
 #[derive(Debug)]
 struct Inner {
@@ -163,29 +123,6 @@ impl Known {
         &self.0.bound
     }
 
-    /// Everybody who is known, by key; under `membership: members` only members.
-    #[must_use]
-    pub fn list(&self) -> Vec<KnownPeer> {
-        let now = unix_ms();
-        let state = self.state();
-        let peers = state.book.peers().map(|(key, peer)| KnownPeer {
-            public_key: *key,
-            addresses: peer.addresses().iter().map(ToString::to_string).collect(),
-            source: if peer.from.is_some() { Source::Exchange } else { Source::Peer },
-            last_seen: peer.last_seen,
-            first_seen: peer.first_seen,
-            failures: peer.failures,
-            stale: peer.is_silent(STALE, now),
-        });
-        peers.collect()
-    }
-
-    /// How many peers [`Known::list`] would give.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.state().book.peers().count()
-    }
-
     /// What this peer says of where it is.
     #[must_use]
     pub fn addresses(&self, key: &PeerKey) -> Vec<Multiaddr> {
@@ -202,38 +139,6 @@ impl Known {
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changed.subscribe()
-    }
-
-    /// Everything that is worth keeping over a restart.
-    #[must_use]
-    pub fn snapshot(&self) -> Vec<KeptPeer> {
-        let state = self.state();
-        let peers = state.book.peers().map(|(_, peer)| KeptPeer {
-            records: peer.records(Reach::Host).map(|record| record.bytes.to_vec()).collect(),
-            first_seen: peer.first_seen,
-            last_seen: peer.last_seen,
-            failures: peer.failures,
-        });
-        peers.collect()
-    }
-
-    /// Takes up what was kept, within the bounds that hold now; gives how many records were taken. Each is judged as one that a peer
-    /// sends: a damaged file brings nobody a wrong address.
-    pub fn load(&self, kept: impl IntoIterator<Item = KeptPeer>) -> usize {
-        let mut taken = 0_usize;
-        for peer in kept {
-            for bytes in peer.records {
-                let Ok(record) = Record::open(&bytes) else { continue };
-                let key = record.key;
-                // By whom it came is not kept: as one that told of itself it counts against no peer that is here now.
-                if self.learn(record, None) == Fate::Taken {
-                    taken = taken.saturating_add(1);
-                }
-                self.state().book.recall(&key, peer.first_seen, peer.last_seen, peer.failures);
-            }
-        }
-        self.publish();
-        taken
     }
 
     /// Who is known of whom, from a commit on.
@@ -290,8 +195,8 @@ impl Known {
         let key = record.key;
         let from = match teller {
             Teller::Itself(teller) if teller != key => return Err(RecordError::Foreign),
-            Teller::Other(teller) if teller != key => Some(teller),
-            Teller::Itself(_) | Teller::Other(_) => None,
+            Teller::Other(teller) if teller != key => Bringer::Other(teller),
+            Teller::Itself(_) | Teller::Other(_) => Bringer::Itself,
         };
         if record.reach > reach {
             return Ok(None);
@@ -299,7 +204,7 @@ impl Known {
         Ok(Some((key, self.learn(record, from))))
     }
 
-    fn learn(&self, record: Record, from: Option<PeerKey>) -> Fate {
+    fn learn(&self, record: Record, from: Bringer) -> Fate {
         let (key, seq) = (record.key, record.seq);
         let mut state = self.state();
         let fate = state.book.learn(record, from, unix_ms(), self.0.bound.get());

@@ -8,10 +8,21 @@ use storage::PeerKey;
 /// Where there is no room any more, one source may have one in so many before it pushes out only its own.
 const SHARES: usize = 4;
 
-/// Strangers by who brought them, the longest unheard of first. All who came by themselves (`None`) count as one: identities cost nothing.
+/// Who brought a peer first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Bringer {
+    /// It came by itself. All who did count as one: identities cost nothing.
+    Itself,
+    /// It was known before this process began.
+    Memory,
+    /// This one told of it.
+    Other(PeerKey),
+}
+
+/// Strangers by who brought them, the longest unheard of first.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
-    by_source: BTreeMap<Option<PeerKey>, BTreeSet<(u64, PeerKey)>>,
+    by_source: BTreeMap<Bringer, BTreeSet<(u64, PeerKey)>>,
     count: usize,
 }
 
@@ -22,13 +33,13 @@ impl Shares {
         self.count
     }
 
-    pub(super) fn add(&mut self, key: PeerKey, from: Option<PeerKey>, last_seen: u64) {
+    pub(super) fn add(&mut self, key: PeerKey, from: Bringer, last_seen: u64) {
         if self.by_source.entry(from).or_default().insert((last_seen, key)) {
             self.count = self.count.saturating_add(1);
         }
     }
 
-    pub(super) fn remove(&mut self, key: &PeerKey, from: Option<PeerKey>, last_seen: u64) {
+    pub(super) fn remove(&mut self, key: &PeerKey, from: Bringer, last_seen: u64) {
         let Some(brought) = self.by_source.get_mut(&from) else { return };
         if brought.remove(&(last_seen, *key)) {
             self.count = self.count.saturating_sub(1);
@@ -50,7 +61,7 @@ impl Shares {
 
     /// Who makes room for one more from this source where `limit` is reached: one of its own if it has its part already,
     /// otherwise one of the source that has most.
-    pub(super) fn least(&self, from: Option<PeerKey>, limit: usize) -> Option<PeerKey> {
+    pub(super) fn least(&self, from: Bringer, limit: usize) -> Option<PeerKey> {
         let own = self.by_source.get(&from);
         let most = match own {
             Some(own) if own.len() >= (limit / SHARES).max(1) => own,

@@ -50,12 +50,18 @@ fn keys(book: &Book) -> Vec<PeerKey> {
 #[test]
 fn the_newest_statement_counts_and_a_replay_gains_nothing() {
     let (mut book, peer, other) = (Book::new(), key(), key());
-    assert_eq!(book.learn(record(peer, NOW, &["/ip4/8.8.8.8/tcp/1"]), Some(other), NOW, LIMIT), Fate::Taken);
+    assert_eq!(
+        book.learn(record(peer, NOW, &["/ip4/8.8.8.8/tcp/1"]), Bringer::Other(other), NOW, LIMIT),
+        Fate::Taken
+    );
     let moved = record(peer, NOW + 1, &["/ip4/8.8.4.4/tcp/1"]);
-    assert_eq!(book.learn(moved.clone(), Some(other), NOW, LIMIT), Fate::Taken);
+    assert_eq!(book.learn(moved.clone(), Bringer::Other(other), NOW, LIMIT), Fate::Taken);
     let version = book.version();
-    assert_eq!(book.learn(record(peer, NOW, &["/ip4/8.8.8.8/tcp/1"]), Some(other), NOW, LIMIT), Fate::Old);
-    assert_eq!(book.learn(moved.clone(), Some(other), NOW, LIMIT), Fate::Same);
+    assert_eq!(
+        book.learn(record(peer, NOW, &["/ip4/8.8.8.8/tcp/1"]), Bringer::Other(other), NOW, LIMIT),
+        Fate::Old
+    );
+    assert_eq!(book.learn(moved.clone(), Bringer::Other(other), NOW, LIMIT), Fate::Same);
     assert_eq!(book.version(), version, "nothing has changed");
     assert_eq!(book.get(&peer).unwrap().addresses(), moved.addresses);
     assert!(book.has(&mark(&moved.bytes)));
@@ -65,12 +71,12 @@ fn the_newest_statement_counts_and_a_replay_gains_nothing() {
 #[test]
 fn one_statement_may_say_more_to_those_who_are_near() {
     let (mut book, peer) = (Book::new(), key());
-    book.learn(world(peer, NOW), None, NOW, LIMIT);
+    book.learn(world(peer, NOW), Bringer::Itself, NOW, LIMIT);
     let near = record(peer, NOW, &["/ip4/8.8.8.8/tcp/9", "/ip4/10.0.0.1/tcp/9"]);
-    assert_eq!(book.learn(near, None, NOW, LIMIT), Fate::Taken);
+    assert_eq!(book.learn(near, Bringer::Itself, NOW, LIMIT), Fate::Taken);
     assert_eq!(book.get(&peer).unwrap().addresses().len(), 2);
     // A newer one takes the place of all of them: what it does not say is not so any more.
-    book.learn(world(peer, NOW + 1), None, NOW, LIMIT);
+    book.learn(world(peer, NOW + 1), Bringer::Itself, NOW, LIMIT);
     assert_eq!(book.get(&peer).unwrap().addresses().len(), 1);
 }
 
@@ -78,9 +84,9 @@ fn one_statement_may_say_more_to_those_who_are_near() {
 fn what_means_another_place_there_is_not_told() {
     let (mut book, mut nobody) = (Book::new(), Book::new());
     let [at_home, next_door, far] = [0; 3].map(|_| key());
-    book.learn(record(at_home, NOW, &["/ip4/127.0.0.1/tcp/9"]), None, NOW, LIMIT);
-    book.learn(record(next_door, NOW, &["/ip4/192.168.1.7/tcp/9"]), None, NOW, LIMIT);
-    book.learn(world(far, NOW), None, NOW, LIMIT);
+    book.learn(record(at_home, NOW, &["/ip4/127.0.0.1/tcp/9"]), Bringer::Itself, NOW, LIMIT);
+    book.learn(record(next_door, NOW, &["/ip4/192.168.1.7/tcp/9"]), Bringer::Itself, NOW, LIMIT);
+    book.learn(world(far, NOW), Bringer::Itself, NOW, LIMIT);
     for (reach, count) in [(Reach::World, 1), (Reach::Site, 2), (Reach::Host, 3)] {
         assert_eq!(ask(&mut book, &mut nobody, reach, 0, 0).records.len(), count, "{reach:?}");
     }
@@ -91,12 +97,12 @@ fn records_from_the_future_and_from_long_ago_are_not_believed() {
     let (mut book, member, stranger) = (Book::new(), key(), key());
     book.set_policy(policy(&[member], false));
     let (ahead, expiry) = (millis(AHEAD), millis(EXPIRY));
-    assert_eq!(book.learn(world(stranger, NOW + ahead + 1), None, NOW, LIMIT), Fate::Future);
-    assert_eq!(book.learn(world(member, NOW + ahead + 1), None, NOW, LIMIT), Fate::Future);
-    assert_eq!(book.learn(world(member, u64::MAX), None, NOW, LIMIT), Fate::Future);
-    assert_eq!(book.learn(world(stranger, NOW - expiry - 1), None, NOW, LIMIT), Fate::Expired);
-    assert_eq!(book.learn(world(member, NOW - expiry - 1), None, NOW, LIMIT), Fate::Taken);
-    assert_eq!(book.learn(world(stranger, NOW + ahead), None, NOW, LIMIT), Fate::Taken);
+    assert_eq!(book.learn(world(stranger, NOW + ahead + 1), Bringer::Itself, NOW, LIMIT), Fate::Future);
+    assert_eq!(book.learn(world(member, NOW + ahead + 1), Bringer::Itself, NOW, LIMIT), Fate::Future);
+    assert_eq!(book.learn(world(member, u64::MAX), Bringer::Itself, NOW, LIMIT), Fate::Future);
+    assert_eq!(book.learn(world(stranger, NOW - expiry - 1), Bringer::Itself, NOW, LIMIT), Fate::Expired);
+    assert_eq!(book.learn(world(member, NOW - expiry - 1), Bringer::Itself, NOW, LIMIT), Fate::Taken);
+    assert_eq!(book.learn(world(stranger, NOW + ahead), Bringer::Itself, NOW, LIMIT), Fate::Taken);
 }
 
 #[test]
@@ -104,7 +110,7 @@ fn strangers_are_forgotten_in_time_and_members_never() {
     let (mut book, member, stranger) = (Book::new(), key(), key());
     book.set_policy(policy(&[member], false));
     for peer in [member, stranger] {
-        book.learn(world(peer, NOW), Some(key()), NOW, LIMIT);
+        book.learn(world(peer, NOW), Bringer::Other(key()), NOW, LIMIT);
     }
     let later = NOW + millis(STALE) + 2000;
     assert!(book.get(&stranger).unwrap().is_silent(STALE, later));
@@ -113,7 +119,7 @@ fn strangers_are_forgotten_in_time_and_members_never() {
     book.tidy(NOW + millis(EXPIRY) + 2000);
     assert_eq!(keys(&book), [member]);
     // One that is connected is vouched for.
-    book.learn(world(stranger, NOW), None, NOW, LIMIT);
+    book.learn(world(stranger, NOW), Bringer::Itself, NOW, LIMIT);
     book.connected(&stranger, true, NOW);
     book.tidy(NOW + millis(EXPIRY) * 9);
     assert_eq!(keys(&book).len(), 2);
@@ -123,14 +129,14 @@ fn strangers_are_forgotten_in_time_and_members_never() {
 fn one_that_makes_up_peers_cannot_push_out_what_others_have_brought() {
     let (mut book, liar, honest, member) = (Book::new(), key(), key(), key());
     book.set_policy(policy(&[member], false));
-    book.learn(world(member, NOW), Some(liar), NOW, LIMIT);
+    book.learn(world(member, NOW), Bringer::Other(liar), NOW, LIMIT);
     let good: Vec<_> = (0..LIMIT).map(|_| key()).collect();
     for peer in &good {
-        assert_eq!(book.learn(world(*peer, NOW), Some(honest), NOW, LIMIT), Fate::Taken);
+        assert_eq!(book.learn(world(*peer, NOW), Bringer::Other(honest), NOW, LIMIT), Fate::Taken);
     }
     for n in 0..1000 {
         // Newer than all others, which would save them where the oldest goes.
-        assert_eq!(book.learn(world(key(), NOW + n), Some(liar), NOW, LIMIT), Fate::Taken);
+        assert_eq!(book.learn(world(key(), NOW + n), Bringer::Other(liar), NOW, LIMIT), Fate::Taken);
         assert_eq!(book.shares.len(), LIMIT, "the bound holds");
     }
     let left = good.iter().filter(|peer| book.get(peer).is_some()).count();
@@ -138,7 +144,7 @@ fn one_that_makes_up_peers_cannot_push_out_what_others_have_brought() {
     assert!(book.get(&member).is_some());
     // A thousand identities that come by themselves are one source, too.
     for n in 0..1000 {
-        book.learn(world(key(), NOW + n), None, NOW, LIMIT);
+        book.learn(world(key(), NOW + n), Bringer::Itself, NOW, LIMIT);
     }
     let left = good.iter().filter(|peer| book.get(peer).is_some()).count();
     assert!(left >= LIMIT / 2, "{left}");
@@ -151,14 +157,14 @@ fn a_lower_bound_sheds_nobody_and_none_means_none() {
     let (mut book, member) = (Book::new(), key());
     book.set_policy(policy(&[member], false));
     for _ in 0..LIMIT {
-        book.learn(world(key(), NOW), Some(key()), NOW, LIMIT);
+        book.learn(world(key(), NOW), Bringer::Other(key()), NOW, LIMIT);
     }
-    book.learn(world(key(), NOW), Some(key()), NOW, 4);
+    book.learn(world(key(), NOW), Bringer::Other(key()), NOW, 4);
     assert_eq!(book.shares.len(), LIMIT, "one for one");
     let mut book = Book::new();
     book.set_policy(policy(&[member], false));
-    assert_eq!(book.learn(world(key(), NOW), None, NOW, 0), Fate::NoRoom);
-    assert_eq!(book.learn(world(member, NOW), None, NOW, 0), Fate::Taken);
+    assert_eq!(book.learn(world(key(), NOW), Bringer::Itself, NOW, 0), Fate::NoRoom);
+    assert_eq!(book.learn(world(member, NOW), Bringer::Itself, NOW, 0), Fate::Taken);
 }
 
 #[test]
@@ -166,11 +172,11 @@ fn under_members_nobody_else_is_taken_told_or_shown_and_a_rollback_finds_all() {
     let (mut book, mut nobody, member, stranger) = (Book::new(), Book::new(), key(), key());
     book.set_policy(policy(&[member], false));
     for peer in [member, stranger] {
-        book.learn(world(peer, NOW), None, NOW, LIMIT);
+        book.learn(world(peer, NOW), Bringer::Itself, NOW, LIMIT);
     }
     let before = book.digests(Reach::World, 0);
     book.set_policy(policy(&[member], true));
-    assert_eq!(book.learn(world(key(), NOW), None, NOW, LIMIT), Fate::Stranger);
+    assert_eq!(book.learn(world(key(), NOW), Bringer::Itself, NOW, LIMIT), Fate::Stranger);
     assert_eq!(keys(&book), [member]);
     assert_eq!(ask(&mut book, &mut nobody, Reach::World, 0, 0).records.len(), 1);
     assert_ne!(book.digests(Reach::World, 0), before);
@@ -188,18 +194,18 @@ fn only_what_is_new_is_told_and_nothing_to_one_who_knows_the_same() {
     let (mut one, mut other) = (Book::new(), Book::new());
     let all: Vec<_> = (0..20).map(|_| key()).collect();
     for peer in &all {
-        one.learn(world(*peer, NOW), None, NOW, LIMIT);
+        one.learn(world(*peer, NOW), Bringer::Itself, NOW, LIMIT);
     }
     let first = ask(&mut one, &mut other, Reach::World, 0, 4);
     assert_eq!((first.records.len(), first.version, first.more), (20, 20, false));
     // In another order: what is known counts, not when it came.
     for peer in all.iter().rev() {
-        other.learn(world(*peer, NOW), Some(key()), NOW, LIMIT);
+        other.learn(world(*peer, NOW), Bringer::Other(key()), NOW, LIMIT);
     }
     for depth in [0, 4, 8] {
         assert_eq!(ask(&mut one, &mut other, Reach::World, 0, depth).records.len(), 0);
     }
-    one.learn(world(all[7], NOW + 1), None, NOW, LIMIT);
+    one.learn(world(all[7], NOW + 1), Bringer::Itself, NOW, LIMIT);
     let delta = ask(&mut one, &mut other, Reach::World, first.version, 0);
     assert_eq!(delta.records, [world(all[7], NOW + 1).bytes]);
     // One who comes anew and knows nearly all is told little more than what differs.
@@ -213,7 +219,7 @@ fn ten_thousand_peers_are_told_without_a_message_over_the_cap() {
     let (mut one, mut other) = (Book::new(), Book::new());
     const MANY: usize = 10_000;
     for n in 0..MANY {
-        one.learn(world(key(), NOW + n as u64), None, NOW + 60_000, MANY);
+        one.learn(world(key(), NOW + n as u64), Bringer::Itself, NOW + 60_000, MANY);
     }
     let mut after = 0;
     let mut messages = 0;
@@ -223,7 +229,11 @@ fn ten_thousand_peers_are_told_without_a_message_over_the_cap() {
         for bytes in &response.records {
             let key = PeerKey::from_bytes(bytes[..32].try_into().unwrap()).unwrap();
             let seq = u64::from_be_bytes(bytes[32..40].try_into().unwrap());
-            assert_eq!(other.learn(world(key, seq), Some(key), NOW + 60_000, MANY), Fate::Taken, "each once");
+            assert_eq!(
+                other.learn(world(key, seq), Bringer::Other(key), NOW + 60_000, MANY),
+                Fate::Taken,
+                "each once"
+            );
         }
         assert!(response.version > after);
         after = response.version;
@@ -244,8 +254,8 @@ fn this_node_is_told_of_but_not_shown_and_nobody_speaks_for_it() {
     book.set_own(own, vec![world(own, NOW)], NOW);
     assert_eq!(keys(&book), []);
     assert_eq!(ask(&mut book, &mut nobody, Reach::World, 0, 0).records.len(), 1);
-    assert_eq!(book.learn(world(own, NOW - 1), Some(key()), NOW, LIMIT), Fate::Same);
-    assert_eq!(book.learn(world(own, NOW + 1), Some(key()), NOW, LIMIT), Fate::Outrun);
+    assert_eq!(book.learn(world(own, NOW - 1), Bringer::Other(key()), NOW, LIMIT), Fate::Same);
+    assert_eq!(book.learn(world(own, NOW + 1), Bringer::Other(key()), NOW, LIMIT), Fate::Outrun);
     assert_eq!(book.get(&own).unwrap().seq, NOW, "it signs anew by itself");
-    assert_eq!(book.learn(world(own, u64::MAX), Some(key()), NOW, LIMIT), Fate::Future);
+    assert_eq!(book.learn(world(own, u64::MAX), Bringer::Other(key()), NOW, LIMIT), Fate::Future);
 }

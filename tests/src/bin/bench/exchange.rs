@@ -3,11 +3,14 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fednode_tests::{Node, Spec};
 use libp2p::tcp::tokio::TcpStream;
-use net::exchange::{KeptPeer, converse, receive, sign};
+use net::exchange::{converse, receive, sign};
 use net::{Identity, Post, RateLimit, Settings, View};
 use serde_json::{Value, json};
+use storage::KnownEntry;
 use tokio::time::sleep;
 
 use crate::options::Options;
@@ -56,10 +59,18 @@ fn unix_ms() -> u64 {
 }
 
 /// What an identity says of itself at one address, `later` milliseconds from now.
-fn kept(identity: &Identity, later: u64) -> KeptPeer {
+fn kept(identity: &Identity, later: u64) -> KnownEntry {
     let at = "/ip4/127.0.0.1/tcp/9000".parse().expect("an address");
     let record = sign(identity, unix_ms() + later, &[at]).expect("it can be signed");
-    KeptPeer { records: vec![record], first_seen: 0, last_seen: 0, failures: 0 }
+    KnownEntry {
+        public_key: identity.public_key(),
+        addresses: Vec::new(),
+        source: String::new(),
+        first_seen: 0,
+        last_seen: 0,
+        failures: 0,
+        records: vec![STANDARD.encode(record)],
+    }
 }
 
 /// Bytes that the asker and the one who answers have said.

@@ -1,0 +1,131 @@
+//! What is known as others see it: `status`, and what is kept over a restart.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use storage::{KnownEntry, PeerKey};
+
+use super::{Known, unix_ms};
+use crate::exchange::book::{Bringer, Fate, Peer, STALE};
+use crate::exchange::reach::Reach;
+use crate::exchange::record::Record;
+
+/// A peer that is known (contract: `status`, `known`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KnownPeer {
+    /// Who.
+    pub public_key: PeerKey,
+    /// Where it says that it is.
+    pub addresses: Vec<String>,
+    /// Who brought it first.
+    pub source: Source,
+    /// When it last spoke, in Unix seconds: on a connection to this node, or by signing what others passed on.
+    pub last_seen: u64,
+    /// When this node first heard of it, in Unix seconds.
+    pub first_seen: u64,
+    /// Dials in a row that came to nothing.
+    pub failures: u32,
+    /// It has not spoken for half the time after which a stranger is forgotten.
+    pub stale: bool,
+}
+
+/// Who brought a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Another peer, by exchange.
+    Exchange,
+    /// The peer itself, over its own connection.
+    Peer,
+}
+
+// === impl Source ===
+
+impl Source {
+    /// The name in `status` and on disk.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exchange => "exchange",
+            Self::Peer => "peer",
+        }
+    }
+
+    const fn of(bringer: Bringer) -> Self {
+        match bringer {
+            Bringer::Itself => Self::Peer,
+            // Those that came by themselves before a restart are taken up as such.
+            Bringer::Memory | Bringer::Other(_) => Self::Exchange,
+        }
+    }
+}
+
+fn texts(peer: &Peer) -> Vec<String> {
+    peer.addresses().iter().map(ToString::to_string).collect()
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Everybody who is known, by key; under `membership: members` only members.
+    #[must_use]
+    pub fn list(&self) -> Vec<KnownPeer> {
+        let now = unix_ms();
+        let state = self.state();
+        let peers = state.book.peers().map(|(key, peer)| KnownPeer {
+            public_key: *key,
+            addresses: texts(peer),
+            source: Source::of(peer.from),
+            last_seen: peer.last_seen,
+            first_seen: peer.first_seen,
+            failures: peer.failures,
+            stale: peer.is_silent(STALE, now),
+        });
+        peers.collect()
+    }
+
+    /// How many peers [`Known::list`] would give.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.state().book.peers().count()
+    }
+
+    /// Everything that is worth keeping over a restart, by key.
+    #[must_use]
+    pub fn snapshot(&self) -> Vec<KnownEntry> {
+        let state = self.state();
+        let peers = state.book.peers().map(|(key, peer)| KnownEntry {
+            public_key: *key,
+            addresses: texts(peer),
+            source: Source::of(peer.from).as_str().to_owned(),
+            first_seen: peer.first_seen,
+            last_seen: peer.last_seen,
+            failures: peer.failures,
+            records: peer.records(Reach::Host).map(|record| STANDARD.encode(&record.bytes)).collect(),
+        });
+        peers.collect()
+    }
+
+    /// Takes up what was kept, within the bounds that hold now; gives how many records were taken. Each is judged as one that a peer
+    /// sends: a damaged or a changed file brings nobody a wrong address. Checks signatures: blocks for a tenth of a millisecond each.
+    pub fn load(&self, kept: impl IntoIterator<Item = KnownEntry>) -> usize {
+        let mut taken = 0_usize;
+        for entry in kept {
+            let bringer =
+                if entry.source == Source::Peer.as_str() { Bringer::Itself } else { Bringer::Memory };
+            for text in &entry.records {
+                let Some(record) = STANDARD.decode(text).ok().and_then(|bytes| Record::open(&bytes).ok())
+                else {
+                    continue;
+                };
+                if record.key == entry.public_key && self.learn(record, bringer) == Fate::Taken {
+                    taken = taken.saturating_add(1);
+                    let (first, last) = (entry.first_seen, entry.last_seen);
+                    self.state().book.recall(&entry.public_key, first, last, entry.failures);
+                }
+            }
+        }
+        self.publish();
+        taken
+    }
+}
