@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use net::ConnectedService;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -209,9 +209,16 @@ async fn a_stop_waits_for_what_moves_and_cuts_what_does_not() {
         }
     })
     .await;
+    let mut moved = Instant::now();
     for _ in 0..20 {
         is_alive(&mut busy).await;
-        assert!(!drained.is_finished(), "something moves");
+        // A machine that held this test up for longer than a stream may be silent has said nothing about the node.
+        let was_held_up = moved.elapsed() > Duration::from_millis(900);
+        assert!(was_held_up || !drained.is_finished(), "something moves");
+        if was_held_up {
+            break;
+        }
+        moved = Instant::now();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(busy);
