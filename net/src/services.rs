@@ -125,7 +125,7 @@ impl Services {
     }
 
     /// Takes no stream any more, in either direction, and waits for those that are open (O4): until they have ended or nothing has
-    /// moved on any of them for [`QUIET`], but not longer than `patience`. What is open then ends with its connection.
+    /// moved on any of them for a second, but not longer than `patience`. What is open then ends with its connection.
     pub async fn drain(&self, patience: Duration) {
         self.0.stopping.store(true, Ordering::SeqCst);
         self.close_doors().await;

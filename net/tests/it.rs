@@ -20,6 +20,10 @@ mod pairs;
 mod quic;
 #[path = "it/services.rs"]
 mod services;
+#[path = "it/services_live.rs"]
+mod services_live;
+#[path = "it/services_pair.rs"]
+mod services_pair;
 #[path = "it/threads.rs"]
 mod threads;
 #[path = "it/topics.rs"]

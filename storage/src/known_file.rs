@@ -104,7 +104,7 @@ impl KnownFile {
                 (entries, hand)
             }
             Found::Nothing => (Vec::new(), Hand::Node),
-            Found::Damaged => file.from_backup(&mut troubles),
+            Found::Damaged => file.version_before(&mut troubles),
         };
         file.common = Common::of(&entries);
         Opened { file, entries, hand, troubles }
@@ -182,7 +182,8 @@ impl KnownFile {
         }
     }
 
-    fn from_backup(&self, troubles: &mut Vec<String>) -> (Vec<KnownEntry>, Hand) {
+    /// What the backup says, if that is whole.
+    fn version_before(&self, troubles: &mut Vec<String>) -> (Vec<KnownEntry>, Hand) {
         let backup = self.backup();
         let read = read_bytes(&backup).map_err(|error| error.to_string());
         let parsed = read.and_then(|bytes| text::parse(&bytes).map_err(|damage| damage.to_string()));

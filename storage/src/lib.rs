@@ -33,8 +33,8 @@ pub use lock::{DataDir, DataDirError};
 pub use peer_key::{PeerKey, PeerKeyError};
 pub use peer_store::{MembersView, PeerStore};
 pub use peers_file::{Digest, PeersFile, PeersFileError};
-pub use section::{KnownBound, Member, Members, PeersSection, side_by_side};
 pub use relocate::{Incoming, MoveError};
+pub use section::{KnownBound, Member, Members, PeersSection, side_by_side};
 pub use signpost::{Signpost, SignpostError, Whereabouts};
 pub use standing::{Held, HeldFile, Standing};
 
