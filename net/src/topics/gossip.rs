@@ -256,7 +256,7 @@ impl Gossip {
     fn review(&mut self, now: Instant) {
         if now.saturating_duration_since(self.reviewed) >= REVIEW {
             self.reviewed = now;
-            let scores = self.standing.review(&self.topics.flow().left_behind(), now);
+            let scores = self.standing.review(&self.topics.flow().left_behind(now), now);
             self.judge(scores);
         }
     }
