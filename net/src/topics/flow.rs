@@ -16,8 +16,11 @@ const WINDOW: usize = 1024;
 /// How many bytes may be on the way to one peer; one larger message may be alone. A link of 1 Gbit/s and 100 ms holds 12 MiB.
 const WINDOW_BYTES: usize = 16 * 1024 * 1024;
 /// For so long an author waits for a peer that takes nothing; then it is left behind: it gets nothing of this node's any more
-/// until it has taken what it was sent. Longer than a node is patient with readers of its own.
+/// until it has taken what it was sent, or it is tried again after as long, and twice as long each time. (What it was sent may have
+/// been lost with a stream that broke.) Longer than a node is patient with readers of its own.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// The longest pause until then.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// See the module. Cheap to clone; an entry for each peer that is connected.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +36,9 @@ struct Peer {
     bytes: usize,
     /// When something was last taken, or began to be waited for.
     progress: Instant,
-    given_up: bool,
+    /// It is left behind, and tried again then.
+    again: Option<Instant>,
+    pause: Duration,
     /// How far we are with its messages.
     taken: watch::Sender<u64>,
 }
@@ -61,6 +66,8 @@ impl Flow {
         let mut peers = self.peers();
         if let Some(known) = peers.get_mut(peer) {
             known.connections = known.connections.saturating_sub(1);
+            // Of what was on its way, something may be lost.
+            known.begin_anew();
             if known.connections == 0 {
                 peers.remove(peer);
             }
@@ -96,10 +103,13 @@ impl Flow {
         to.iter().any(|peer| peers.get_mut(peer).is_some_and(|peer| peer.is_full(now)))
     }
 
-    /// Those who take nothing.
-    pub(super) fn left_behind(&self) -> Vec<PeerId> {
-        let peers = self.peers();
-        peers.iter().filter(|(_, known)| known.given_up).map(|(peer, _)| *peer).collect()
+    /// Those who take nothing. To be asked from time to time.
+    pub(super) fn left_behind(&self, now: Instant) -> Vec<PeerId> {
+        let mut peers = self.peers();
+        for peer in peers.values_mut().filter(|peer| peer.again.is_some_and(|again| again <= now)) {
+            peer.begin_anew();
+        }
+        peers.iter().filter(|(_, known)| known.again.is_some()).map(|(peer, _)| *peer).collect()
     }
 
     /// A message was put into the queues of these peers.
@@ -127,7 +137,8 @@ impl Peer {
             sent: VecDeque::new(),
             bytes: 0,
             progress: Instant::now(),
-            given_up: false,
+            again: None,
+            pause: PATIENCE,
             taken: watch::Sender::new(0),
         }
     }
@@ -139,20 +150,28 @@ impl Peer {
             self.progress = Instant::now();
         }
         if self.sent.is_empty() {
-            self.given_up = false;
+            (self.again, self.pause) = (None, PATIENCE);
         }
+    }
+
+    fn begin_anew(&mut self) {
+        self.sent.clear();
+        (self.bytes, self.again) = (0, None);
     }
 
     fn is_full(&mut self, now: Instant) -> bool {
-        if !self.tells || self.given_up || (self.sent.len() < WINDOW && self.bytes < WINDOW_BYTES) {
+        if !self.tells || self.again.is_some() || (self.sent.len() < WINDOW && self.bytes < WINDOW_BYTES) {
             return false;
         }
-        self.given_up = now.saturating_duration_since(self.progress) >= PATIENCE;
-        !self.given_up
+        if now.saturating_duration_since(self.progress) >= PATIENCE {
+            self.again = Some(now + self.pause);
+            self.pause = self.pause.saturating_mul(2).min(LONGEST);
+        }
+        self.again.is_none()
     }
 
     fn sent(&mut self, number: u64, bytes: usize, now: Instant) {
-        if !self.tells || self.given_up {
+        if !self.tells || self.again.is_some() {
             return;
         }
         if self.sent.is_empty() {
@@ -210,10 +229,38 @@ mod tests {
             assert!(!flow.is_full(&[peer], now));
         }
         assert_eq!(flow.peers()[&peer].sent.len(), WINDOW, "and what is remembered of it is bounded");
-        assert_eq!(flow.left_behind(), [peer]);
+        let at = now + PATIENCE;
+        assert_eq!(flow.left_behind(at), [peer]);
         flow.told(&peer, last);
-        assert!(flow.left_behind().is_empty());
+        assert!(flow.left_behind(at).is_empty());
         assert_eq!(fill(&flow, peer, now), WINDOW as u64, "it has caught up, and is waited for again");
+    }
+
+    #[test]
+    fn a_peer_that_was_left_behind_is_tried_again_less_and_less_often() {
+        let (flow, peer) = flow();
+        let mut now = Instant::now();
+        for pause in [PATIENCE, 2 * PATIENCE, 4 * PATIENCE] {
+            fill(&flow, peer, now);
+            now += PATIENCE;
+            // From the last progress, which is the real clock's.
+            assert!(!flow.is_full(&[peer], now + PATIENCE));
+            now += PATIENCE;
+            assert_eq!(flow.left_behind(now + pause / 2), [peer]);
+            now += pause;
+            assert!(flow.left_behind(now).is_empty());
+        }
+    }
+
+    #[test]
+    fn what_went_with_a_connection_is_not_waited_for() {
+        let (flow, peer) = flow();
+        let now = Instant::now();
+        flow.connected(peer);
+        fill(&flow, peer, now);
+        flow.disconnected(&peer);
+        assert!(!flow.is_full(&[peer], now));
+        assert_eq!(fill(&flow, peer, now), WINDOW as u64, "by the other one, it is");
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::core::{ConnectedPoint, Endpoint};
 use libp2p::gossipsub::{Event, IdentTopic, Message, MessageAcceptance, PublishError as Refusal, TopicHash};
 use libp2p::identity::Keypair;
+use libp2p::swarm::behaviour::ConnectionEstablished;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler as _, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
     THandlerInEvent, THandlerOutEvent, ToSwarm,
@@ -44,6 +45,7 @@ pub(crate) struct Gossip {
     rules: LiveRules,
     /// What it is subscribed to, as far as it can be.
     followed: Arc<BTreeSet<String>>,
+    connections: HashMap<ConnectionId, (PeerId, ConnectedPoint)>,
     /// What strangers' frames are read by, for payloads of so many bytes.
     small: Option<(usize, Inbound)>,
     authors: Authors,
@@ -69,6 +71,7 @@ impl Gossip {
             topics,
             rules,
             followed: Arc::default(),
+            connections: HashMap::new(),
             small: None,
             authors: Authors::default(),
             standing: Standing::new(Instant::now()),
@@ -137,6 +140,33 @@ impl Gossip {
             }
             Event::GossipsubNotSupported { .. } => {}
         }
+    }
+
+    /// Of two connections to a peer one has gone, and what stood in the peer's queue may have gone with it: our topics too, which
+    /// gossipsub announces once. It does so again when it is told of a first connection.
+    fn announce_again(&mut self, peer: PeerId) {
+        let other = self.connections.iter().find(|(_, (other, _))| *other == peer);
+        if let Some((&connection_id, (_, endpoint))) = other {
+            let first = ConnectionEstablished {
+                peer_id: peer,
+                connection_id,
+                endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            };
+            self.inner.on_swarm_event(FromSwarm::ConnectionEstablished(first));
+        }
+    }
+
+    fn gone(&mut self, peer: &PeerId) {
+        self.interested.retain(|_, peers| {
+            peers.remove(peer);
+            !peers.is_empty()
+        });
+        self.untold.remove(peer);
+        self.standing.forget(peer);
+        // Gossipsub remembers scores for whoever comes back.
+        self.inner.set_application_score(peer, 0.0);
     }
 
     fn lost(&mut self, topic: &TopicHash, peer: &PeerId) {
@@ -226,7 +256,7 @@ impl Gossip {
     fn review(&mut self, now: Instant) {
         if now.saturating_duration_since(self.reviewed) >= REVIEW {
             self.reviewed = now;
-            let scores = self.standing.review(&self.topics.flow().left_behind(), now);
+            let scores = self.standing.review(&self.topics.flow().left_behind(now), now);
             self.judge(scores);
         }
     }
@@ -319,20 +349,22 @@ impl NetworkBehaviour for Gossip {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionClosed(closed) = &event
-            && closed.remaining_established == 0
-        {
-            let peer = closed.peer_id;
-            self.interested.retain(|_, peers| {
-                peers.remove(&peer);
-                !peers.is_empty()
-            });
-            self.untold.remove(&peer);
-            self.standing.forget(&peer);
-            // Gossipsub remembers scores for whoever comes back.
-            self.inner.set_application_score(&peer, 0.0);
-        }
         self.inner.on_swarm_event(event);
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                let endpoint = established.endpoint.clone();
+                self.connections.insert(established.connection_id, (established.peer_id, endpoint));
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.connections.remove(&closed.connection_id);
+                if closed.remaining_established == 0 {
+                    self.gone(&closed.peer_id);
+                } else {
+                    self.announce_again(closed.peer_id);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {

@@ -290,3 +290,22 @@ async fn a_node_alone_hears_itself() {
     assert_eq!((message.data.as_slice(), message.from), (&b"echo"[..], node.key));
     assert_eq!(node.view.counted().topics_sent, 1);
 }
+
+#[actix::test]
+async fn both_ends_know_of_each_others_topics_also_where_their_dials_crossed() {
+    for _ in 0..20 {
+        let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
+        for node in &nodes {
+            node.reload_protocol(1, with(&["a"])).await;
+        }
+        // Each dials the other, and of two connections one goes: with it, perhaps, what was just being said on it.
+        mesh(&mut nodes).await;
+        for (author, other) in [(0, 1), (1, 0)] {
+            let mut reader = reader(&nodes[other], "a");
+            until_it_arrives(&nodes[author], "a", &mut reader).await;
+        }
+        for node in &nodes {
+            node.shut_down().await;
+        }
+    }
+}
