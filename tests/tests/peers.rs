@@ -51,7 +51,7 @@ async fn a_member_is_added_changed_and_removed_as_one_transaction() {
     let (status, outcome) =
         post(&node, &json!({"public_key": key, "addresses": [ADDRESS], "name": "ACME"})).await;
     assert_eq!((status, &outcome["outcome"], &outcome["trigger"]), (201, &json!("committed"), &json!("api")));
-    assert_eq!(members(&node).await, [key.clone()]);
+    assert_eq!(members(&node).await, std::slice::from_ref(&key));
     let written = file(&node);
     assert!(
         written.starts_with("# Ours, see the wiki\npeers:   # nobody yet\n  - public_key: "),
@@ -119,7 +119,7 @@ async fn the_command_line_needs_no_running_node() {
 
     let mut node = spec.spawn_as_it_is();
     node.wait_until_it_serves().await;
-    assert_eq!(members(&node).await, [key.clone()]);
+    assert_eq!(members(&node).await, std::slice::from_ref(&key));
     let removed = node.spec().cli(&["peers", "remove", &key, "--json"]);
     let outcome: Value = serde_json::from_slice(&removed.stdout).unwrap();
     assert_eq!(
