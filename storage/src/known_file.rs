@@ -12,10 +12,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use reload::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, Action, Mode, WriteError};
+use crate::atomic::{self, Mode, WriteError};
 use crate::document::source::{self, ReadError};
 use crate::{Digest, PeerKey};
 use merge::{Common, Merged};
@@ -149,8 +148,6 @@ impl KnownFile {
             if matches!(before, Found::Good(..)) {
                 self.keep_backup()?;
             }
-            let failed = |source| WriteError { path: self.path.clone(), action: Action::Write, source };
-            fault::io("known::write").map_err(failed)?;
             atomic::write(&self.path, &text, Mode::OwnerOnly)?;
             saved.written = true;
         }
@@ -233,7 +230,6 @@ enum Found {
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
-    fault::io("known::read").map_err(ReadError::from)?;
     Ok(source::read(path, MAX_KNOWN)?.bytes)
 }
 

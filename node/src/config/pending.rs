@@ -8,7 +8,6 @@ use super::Config;
 /// The keys of this configuration that ask for what this version does not do.
 pub(super) fn not_in_effect(config: &Config) -> Vec<Problem> {
     let asked = [
-        (!config.protocol.topics.is_empty(), "protocol.topics", "broadcast topics"),
         (config.admin.listen.is_some(), "admin.listen", "the admin API on a TCP address"),
     ];
     asked
