@@ -21,6 +21,7 @@ use crate::admin::{self, Admin, AdminState, Bound, Requests, Servers};
 use crate::config::{Config, LoggingSection};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, Keeper};
+use crate::known::Keep;
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
 use crate::metrics::Metrics;
@@ -48,6 +49,7 @@ pub struct Node {
     /// Requests of the admin socket that are being answered.
     requests: Requests,
     services: Services,
+    known: Keep,
     stopping: watch::Sender<bool>,
 }
 
@@ -205,7 +207,7 @@ impl Node {
                 history: Arc::clone(&history),
             }),
             recorder: Arc::clone(&history) as _,
-            site: Arc::new(Connections { view }),
+            site: Arc::new(Connections { view: view.clone() }),
             sink: watching.beside(Listeners { metrics, reloads }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
@@ -219,6 +221,7 @@ impl Node {
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
         watching.start(Arc::clone(&current), coordinator.clone());
+        let known = Keep::start(view.known().clone(), Arc::clone(&current), Arc::clone(&board));
         tracing::info!(generation = generation.get(), "Node started successfully");
         fault::pass("start::served");
         notify(&Notice::Ready);
@@ -232,6 +235,7 @@ impl Node {
             history,
             requests,
             services,
+            known,
             stopping,
         })
     }
@@ -310,6 +314,7 @@ impl Node {
             tokio::time::timeout(CLOSE_WITHIN, self.network.addr().send(net::Shutdown { within: GOODBYE }))
                 .await;
         fault::pass("stop::network");
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.known.save()).await;
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.admin.addr().send(admin::Close)).await;
     }
 }

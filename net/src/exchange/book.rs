@@ -301,6 +301,13 @@ impl Book {
         }
     }
 
+    /// Forgets a peer; not this node.
+    pub(crate) fn forget(&mut self, key: &PeerKey) {
+        if self.own.as_ref() != Some(key) {
+            self.remove(key);
+        }
+    }
+
     fn remove(&mut self, key: &PeerKey) {
         let Some(peer) = self.shelves[leaf(key)].remove(key) else { return };
         self.changes.remove(&peer.changed);

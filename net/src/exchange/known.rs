@@ -219,6 +219,16 @@ impl Known {
         fate
     }
 
+    /// Forgets these, as a person wants it. They may be learned again.
+    pub fn forget(&self, keys: &[PeerKey]) {
+        let mut state = self.state();
+        for key in keys {
+            state.book.forget(key);
+        }
+        drop(state);
+        self.publish();
+    }
+
     /// Tells whoever waits that something was taken.
     pub(crate) fn publish(&self) {
         let (version, has_news) = {

@@ -7,9 +7,7 @@ use super::Config;
 
 /// The keys of this configuration that ask for what this version does not do.
 pub(super) fn not_in_effect(config: &Config) -> Vec<Problem> {
-    let asked = [
-        (config.admin.listen.is_some(), "admin.listen", "the admin API on a TCP address"),
-    ];
+    let asked = [(config.admin.listen.is_some(), "admin.listen", "the admin API on a TCP address")];
     asked
         .into_iter()
         .filter(|(asked, ..)| *asked)

@@ -1,0 +1,104 @@
+//! What the node learns of others is kept over a restart: `known.yaml` in the data folder (N9, contract: "peers.yaml").
+//!
+//! It is loaded beside the start, saved now and then and at the end. What a person has changed in the file meanwhile counts, from
+//! the next save on.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use net::Known;
+use reload::Board;
+use storage::known_file::{KnownFile, Opened, Saved};
+
+use crate::engine::Current;
+
+/// Between two saves. What is lost with a kill is learned again in one exchange.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Keep(Arc<Inner>);
+
+struct Inner {
+    known: Known,
+    current: Current,
+    board: Arc<Board>,
+    /// Nothing until it was loaded: before that, memory knows too little to be written.
+    file: Mutex<Option<KnownFile>>,
+}
+
+// === impl Keep ===
+
+impl Keep {
+    /// Loads the file of the data folder, then saves to it now and then. To be called inside an actix system.
+    pub(crate) fn start(known: Known, current: Current, board: Arc<Board>) -> Self {
+        let keep = Self(Arc::new(Inner { known, current, board, file: Mutex::new(None) }));
+        actix::spawn(keep.clone().run());
+        keep
+    }
+
+    async fn run(self) {
+        let inner = Arc::clone(&self.0);
+        // Looks at signatures, a tenth of a millisecond each: a start does not wait for ten thousand of them.
+        let loaded = tokio::task::spawn_blocking(move || inner.load()).await;
+        if let Err(error) = loaded {
+            return tracing::error!(%error, "what was known is not loaded, and nothing that is learned is kept");
+        }
+        loop {
+            tokio::time::sleep(EVERY).await;
+            // A reload may be about to take the folder elsewhere.
+            if self.0.board.read().running.is_none() {
+                self.save().await;
+            }
+        }
+    }
+
+    /// Writes down what is known now.
+    pub(crate) async fn save(&self) {
+        let inner = Arc::clone(&self.0);
+        if let Err(error) = tokio::task::spawn_blocking(move || inner.save()).await {
+            tracing::error!(%error, "what is known is not kept");
+        }
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    fn load(&self) {
+        let Opened { file, entries, troubles, .. } = KnownFile::open(&self.current.load().node.data_dir);
+        tell(&troubles);
+        let (entries_read, taken) = (entries.len(), self.known.load(entries));
+        tracing::debug!(entries = entries_read, records = taken, "known.yaml is loaded");
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = Some(file);
+    }
+
+    fn save(&self) {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(file) = file.as_mut() else { return };
+        file.move_to(&self.current.load().node.data_dir);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let Saved { merged, troubles, .. } = match file.save(self.known.snapshot(), now) {
+            Ok(saved) => saved,
+            Err(error) => return tracing::warn!(%error, "what is known is not kept; it is tried again"),
+        };
+        tell(&troubles);
+        let Some(merged) = merged else { return };
+        let taken: Vec<_> =
+            merged.entries.into_iter().filter(|entry| merged.taken.contains(&entry.public_key)).collect();
+        tracing::info!(
+            taken = taken.len(),
+            forgotten = merged.forgotten.len(),
+            conflicts = merged.conflicts.len(),
+            "known.yaml was edited, and counts"
+        );
+        self.known.forget(&merged.forgotten);
+        self.known.load(taken);
+    }
+}
+
+fn tell(troubles: &[String]) {
+    for trouble in troubles {
+        tracing::warn!(%trouble, "known.yaml");
+    }
+}
