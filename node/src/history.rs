@@ -2,6 +2,7 @@
 //! back until there is room.
 
 mod books;
+mod ground;
 mod keeper;
 mod moving;
 

@@ -88,6 +88,10 @@ impl StartFrom {
         let told = signpost.read()?;
         let chosen = Self::in_its_place(path, last_known_good, &signpost, told.as_ref())?;
         abandon(&signpost, &chosen.history.path())?;
+        // What was left before, and now.
+        for told in told.into_iter().chain(signpost.read()?) {
+            let_go(&told);
+        }
         chosen.history.settle_here();
         Ok(chosen)
     }
@@ -149,7 +153,7 @@ impl Place {
             return Ok(None);
         }
         abandon(&self.signpost, to)?;
-        let announced = Whereabouts { data_dir: from.clone(), moving_to: Some(to.into()) };
+        let announced = Whereabouts { moving_to: Some(to.into()), ..Whereabouts::at(&from) };
         self.signpost.put(&announced).map_err(MoveError::from)?;
         let place = match Incoming::copy(&from, to, || true) {
             Ok(incoming) => {
@@ -259,13 +263,20 @@ impl Place {
 
 /// Clears up a move that a kill has cut short, unless it was to the folder that will be `used`.
 fn abandon(signpost: &Signpost, used: &Path) -> Result<(), SignpostError> {
-    if let Some(Whereabouts { data_dir, moving_to: Some(copy) }) = signpost.read()?
+    if let Some(Whereabouts { data_dir, moving_to: Some(copy), .. }) = signpost.read()?
         && copy != used
         && let Err(error) = relocate::abandon(&data_dir, &copy)
     {
         eprintln!("Warning: {}: a part of a copy that is not needed stays behind: {error}", copy.display());
     }
     Ok(())
+}
+
+/// Clears up what a predecessor had no time to take away from the folder that he left.
+fn let_go(told: &Whereabouts) {
+    if let Err(error) = relocate::let_go(told) {
+        eprintln!("Warning: the pid file or the socket of a killed node stays behind: {error}");
+    }
 }
 
 /// Looks whether this can run here and now, and sweeps where it will.

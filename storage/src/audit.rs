@@ -13,7 +13,7 @@ use reload::fault;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::atomic;
+use crate::{atomic, regular};
 
 /// The size at which a file is put aside, in bytes (contract: "Order of sight").
 pub const ROTATE_AT: u64 = 10 << 20;
@@ -112,6 +112,14 @@ impl AuditLog {
         }
     }
 
+    /// Whether the file that is written to is still the one of this name: nobody has moved it away.
+    ///
+    /// # Errors
+    /// If that cannot be seen.
+    pub fn is_in_place(&self) -> io::Result<bool> {
+        regular::is_named(&self.file, &self.path)
+    }
+
     /// Makes all lines durable. Blocks for an fdatasync: off the hot path.
     ///
     /// # Errors
@@ -151,7 +159,7 @@ pub(crate) fn tail(path: &Path, limit: usize) -> Result<Vec<Value>, AuditError> 
     let mut left = MAX_TAIL;
     for path in names(path) {
         let wanted = limit.saturating_sub(entries.len());
-        let opened = fault::io("audit::read").and_then(|()| File::open(&path));
+        let opened = fault::io("audit::read").and_then(|()| regular::read(&path));
         let text = match opened.and_then(|mut file| last_lines(&mut file, wanted, left)) {
             Ok(text) => text,
             // A rotation that a kill cut short leaves a number free.
@@ -174,7 +182,7 @@ pub(crate) fn tail(path: &Path, limit: usize) -> Result<Vec<Value>, AuditError> 
 pub(crate) fn mentions(path: &Path, id: &str) -> Result<bool, AuditError> {
     let needle = format!("\"id\":{}", Value::from(id));
     for path in names(path) {
-        let read = File::open(&path).and_then(|file| {
+        let read = regular::read(&path).and_then(|file| {
             let mut text = Vec::new();
             file.take(MAX_FILE).read_to_end(&mut text)?;
             Ok(text)
@@ -195,7 +203,7 @@ pub(crate) fn names(path: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
+    regular::open(path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {

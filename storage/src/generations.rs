@@ -6,8 +6,8 @@
 //! is then one durable write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, ErrorKind, Read as _};
+use std::fs::{self, DirBuilder};
+use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +15,13 @@ use std::sync::Arc;
 use reload::{Generation, fault};
 
 use crate::atomic::{self, Action, Mode, WriteError};
+use crate::regular;
 
+mod names;
 pub mod record;
 
+pub(crate) use names::is_own;
+use names::{blob_of, number_of};
 pub use record::{Checksum, DecodeError, Meta};
 use record::{MAX_INLINE, MAX_RECORD, Peers, Record};
 
@@ -163,7 +167,7 @@ impl Generations {
     pub fn open(folder: &Path, keep: usize) -> Result<(Self, Vec<Damaged>), OpenError> {
         let at = |source| OpenError { path: folder.into(), source };
         fault::io("generations::open").map_err(at)?;
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at)?;
+        make_folder(folder).map_err(at)?;
         atomic::sweep(folder).map_err(at)?;
         let mut store = Self {
             folder: folder.into(),
@@ -204,6 +208,17 @@ impl Generations {
             }
         }
         Ok((store, damaged))
+    }
+
+    /// Makes the folder anew that somebody took away. The numbers go on, and what was in it is gone: nothing is taken to be there
+    /// that was seen before.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn make_folder_again(&mut self) -> Result<(), OpenError> {
+        self.sound.clear();
+        let made = make_folder(&self.folder);
+        made.map_err(|source| OpenError { path: self.folder.clone(), source })
     }
 
     /// The newest whole generation.
@@ -419,28 +434,12 @@ impl Generations {
     }
 }
 
-/// Whether a file of this name belongs to a store.
-pub(crate) fn is_own(name: &str) -> bool {
-    number_of(name).is_some() || blob_of(name).is_some()
-}
-
-/// The generation that a file's name stands for: `NNNNNNNN.gen`, with more digits where there are more.
-fn number_of(name: &str) -> Option<Generation> {
-    let digits = name.strip_suffix(".gen")?;
-    // Bounded, so that a stray file cannot bring the numbers to their end.
-    let plain = (8..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-    if plain { digits.parse().ok().and_then(Generation::new) } else { None }
-}
-
-fn blob_of(name: &str) -> Option<Checksum> {
-    Checksum::parse(name.strip_prefix("peers-")?.strip_suffix(".yaml")?)
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, DamageReason> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(ErrorKind::InvalidInput, "is no regular file").into());
-    }
+    let file = regular::read(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_RECORD.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_RECORD { Err(DamageReason::TooLarge) } else { Ok(bytes) }

@@ -14,6 +14,7 @@ pub mod lock;
 pub mod peer_key;
 pub mod peer_store;
 pub mod peers_file;
+mod regular;
 pub mod relocate;
 pub mod restore;
 pub mod section;

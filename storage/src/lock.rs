@@ -2,12 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use reload::fault;
 
 use crate::atomic::{self, Mode, WriteError};
+use crate::regular;
 
 /// Locked for as long as a node runs on the folder.
 pub(crate) const LOCK: &str = "fednode.lock";
@@ -84,28 +85,33 @@ impl DataDir {
         fault::io("data_dir::create")
             .and_then(|()| DirBuilder::new().recursive(true).mode(0o700).create(path))
             .map_err(|source| DataDirError::Create { path: path.into(), source })?;
+        let (lock, pid_error) = Self::take(path)?;
+        Ok(Self { path: path.into(), pid_error, lock })
+    }
+
+    /// Takes the folder that stands where the one was that is held: lock and pid are made anew. The folder itself is not: one that is
+    /// not there may come back (a file system that is mounted again). Blocks for a few file operations.
+    ///
+    /// # Errors
+    /// As [`DataDir::open`]; what was held is held still.
+    pub fn take_again(&mut self) -> Result<(), DataDirError> {
+        // The old pid file has gone with its folder, or is written over: nothing is left to remove.
+        (self.lock, self.pid_error) = Self::take(&self.path)?;
+        Ok(())
+    }
+
+    /// The lock of a folder that is there, and why there is no pid file.
+    fn take(path: &Path) -> Result<(File, Option<WriteError>), DataDirError> {
         let not_writable = |source| DataDirError::NotWritable { path: path.into(), source };
         let lock = loop {
-            let lock = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path.join(LOCK))
-                .map_err(not_writable)?;
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600);
+            let lock = regular::open(&path.join(LOCK), &options).map_err(not_writable)?;
             fault::io("data_dir::lock").map_err(not_writable)?;
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => {
-                    return Err(DataDirError::Held { path: path.into(), pid: read_pid(path) });
-                }
-                Err(TryLockError::Error(source)) => {
-                    return Err(DataDirError::Lock { path: path.into(), source });
-                }
-            }
+            try_lock(&lock, path)?;
             // Whoever held it may have taken the file away between the two calls (a move that was rolled back): then this is the
             // lock of nothing.
-            match is_named(&lock, path) {
+            match regular::is_named(&lock, &path.join(LOCK)) {
                 Ok(true) => break lock,
                 Ok(false) => {}
                 Err(source) => return Err(not_writable(source)),
@@ -119,7 +125,7 @@ impl DataDir {
             format!("{}\n", std::process::id()).as_bytes(),
             Mode::OwnerOnly,
         ) {
-            Ok(()) => Ok(Self { path: path.into(), pid_error: None, lock }),
+            Ok(()) => Ok((lock, None)),
             Err(WriteError { source, .. })
                 if matches!(source.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) =>
             {
@@ -129,7 +135,7 @@ impl DataDir {
             Err(error)
                 if matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) =>
             {
-                Ok(Self { path: path.into(), pid_error: Some(error), lock })
+                Ok((lock, Some(error)))
             }
             Err(error) => Err(error.into()),
         }
@@ -152,18 +158,28 @@ impl DataDir {
     /// # Errors
     /// If that cannot be seen.
     pub fn is_in_place(&self) -> io::Result<bool> {
-        is_named(&self.lock, &self.path)
+        regular::is_named(&self.lock, &self.path.join(LOCK))
     }
 }
 
-/// Whether the folder's lock file is this one.
-fn is_named(lock: &File, folder: &Path) -> io::Result<bool> {
-    let (ours, named) = match fs::metadata(folder.join(LOCK)) {
-        Ok(named) => (lock.metadata()?, named),
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino()))
+/// Refuses a folder that another instance holds, and makes nothing there.
+///
+/// # Errors
+/// If it is held, or that cannot be seen.
+pub(crate) fn refuse_held(path: &Path) -> Result<(), DataDirError> {
+    match regular::open(&path.join(LOCK), OpenOptions::new().write(true)) {
+        Ok(lock) => try_lock(&lock, path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(DataDirError::NotWritable { path: path.into(), source }),
+    }
+}
+
+fn try_lock(lock: &File, path: &Path) -> Result<(), DataDirError> {
+    match lock.try_lock() {
+        Ok(()) => Ok(()),
+        Err(TryLockError::WouldBlock) => Err(DataDirError::Held { path: path.into(), pid: read_pid(path) }),
+        Err(TryLockError::Error(source)) => Err(DataDirError::Lock { path: path.into(), source }),
+    }
 }
 
 impl Drop for DataDir {
@@ -177,7 +193,7 @@ impl Drop for DataDir {
 #[must_use]
 pub fn read_pid(data_dir: &Path) -> Option<u32> {
     let mut text = String::new();
-    File::open(data_dir.join(PID)).ok()?.take(32).read_to_string(&mut text).ok()?;
+    regular::read(&data_dir.join(PID)).ok()?.take(32).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 
@@ -210,6 +226,41 @@ mod tests {
         fs::write(dir.path().join(PID), "1\n").unwrap();
         let _held = DataDir::open(dir.path()).unwrap();
         assert_eq!(read_pid(dir.path()), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_one_that_was_taken_away_is_held_like_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let mut held = DataDir::open(&path).unwrap();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        assert!(!held.is_in_place().unwrap());
+        held.take_again().unwrap_err();
+        assert!(!path.exists(), "it may come back");
+        fs::create_dir(&path).unwrap();
+        held.take_again().unwrap();
+        assert!(held.is_in_place().unwrap());
+        assert_eq!(read_pid(&path), Some(std::process::id()));
+        assert!(matches!(refuse_held(&path), Err(DataDirError::Held { .. })));
+        drop(held);
+        refuse_held(&path).unwrap();
+        assert_eq!(read_pid(&path), None);
+        // Somebody else's is left to him.
+        let mut held = DataDir::open(&path).unwrap();
+        fs::rename(&path, dir.path().join("aside again")).unwrap();
+        let other = DataDir::open(&path).unwrap();
+        assert!(matches!(held.take_again(), Err(DataDirError::Held { .. })));
+        assert!(other.is_in_place().unwrap());
+    }
+
+    #[test]
+    fn a_pipe_is_no_lock_and_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::testing::pipe(&dir.path().join(LOCK));
+        let error = DataDir::open(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("no regular file"), "{error}");
+        crate::testing::pipe(&dir.path().join(PID));
+        assert_eq!(read_pid(dir.path()), None);
     }
 
     #[test]

@@ -22,17 +22,19 @@ use crate::audit::{self, AuditError};
 use crate::document::source;
 use crate::generations::{self, Generations};
 use crate::known_file::{KNOWN, MAX_KNOWN};
-use crate::lock::LOCK;
 use crate::signpost::{Signpost, Whereabouts};
 use crate::standing::STANDING;
-use crate::{DataDir, DataDirError};
+use crate::{DataDir, DataDirError, lock};
 use note::Note;
 use trail::{Relation, Trail, is_same, relation};
 use undo::{Made, Undo, remove_file};
 
+mod clearing;
 mod note;
 mod trail;
 mod undo;
+
+pub use clearing::{abandon, let_go};
 
 /// The note's name in the data folder.
 pub const NOTE: &str = "moved.json";
@@ -135,13 +137,15 @@ impl Incoming {
         if is_same(from, to) {
             return Err(MoveError::Same(to.into()));
         }
-        // Before the folder is touched: what is there afterwards cannot be told from what was there.
+        // Before the folder is touched: what is there afterwards cannot be told from what was there, and what is refused stays as
+        // it is.
         let mut undo = Undo(if Trail::is_empty(to)? {
             Some(Made::nothing_yet(to))
-        } else if Note::is_of_a_new_copy(to, from)? && relation(from, to)? != Relation::Later {
-            Some(Made::by_one_before(to))
         } else {
-            None
+            lock::refuse_held(to)?;
+            let is_new = Note::is_of_a_new_copy(to, from)?;
+            refuse_other_history(from, to, is_new)?;
+            is_new.then(|| Made::by_one_before(to))
         });
         let data_dir = DataDir::open(to).inspect_err(|error| {
             // The files of an instance that runs there are its own.
@@ -154,13 +158,8 @@ impl Incoming {
         }
         let is_new = undo.0.is_some();
         let mut incoming = Self { undo, data_dir, from: from.into(), unsynced: Vec::new() };
-        match relation(from, to)? {
-            Relation::Nothing | Relation::Earlier => {}
-            // Cut short, it may hold nothing yet by which it can be known.
-            Relation::Another if is_new => {}
-            Relation::Later => return Err(MoveError::Later { from: from.into(), to: to.into() }),
-            Relation::Another => return Err(MoveError::Another(to.into())),
-        }
+        // Somebody may have come in between: what he made is his.
+        refuse_other_history(from, to, is_new).inspect_err(|_| incoming.undo.0 = None)?;
         Note { history_in: from.into(), is_new }.write(to)?;
         incoming.unsynced = copy(from, to, is_wanted)?;
         Ok(incoming)
@@ -195,7 +194,7 @@ impl Settling {
             let synced = File::open(path).and_then(|file| file.sync_all());
             synced.map_err(failed(path, Action::Write))?;
         }
-        signpost.put(&Whereabouts::at(&self.to))?;
+        signpost.put(&Whereabouts { left: Some(self.from.clone()), ..Whereabouts::at(&self.to) })?;
         fault::pass("move::settled");
         // In this order: one of the two folders names the other at any instant.
         if let Err(error) = (Note { history_in: self.to.clone(), is_new: false }).write(&self.from) {
@@ -230,6 +229,35 @@ impl MoveError {
 fn failed(path: &Path, action: Action) -> impl FnOnce(io::Error) -> WriteError {
     let path = path.to_owned();
     move |source| WriteError { path, action, source }
+}
+
+/// Refuses a folder whose history is no earlier copy of `from`. One that is cut short may hold nothing yet by which it can be known:
+/// a new one is known by its note.
+fn refuse_other_history(from: &Path, to: &Path, is_new: bool) -> Result<(), MoveError> {
+    match relation(from, to)? {
+        Relation::Nothing | Relation::Earlier => Ok(()),
+        Relation::Another if is_new => Ok(()),
+        Relation::Later => Err(MoveError::Later { from: from.into(), to: to.into() }),
+        Relation::Another => Err(MoveError::Another(to.into())),
+    }
+}
+
+/// Whether the node may go on in a folder that stands where its own was taken away: it holds nothing, or something of what this
+/// node did, by the ids of its newest attempts.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn may_go_on<'i>(folder: &Path, ids: impl IntoIterator<Item = &'i str>) -> Result<bool, MoveError> {
+    if Trail::is_empty(folder)? {
+        return Ok(true);
+    }
+    let audit = folder.join(AUDIT);
+    for id in ids {
+        if audit::mentions(&audit, id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes `to` hold what `from` does, and returns what is not durable yet.
@@ -338,32 +366,6 @@ pub fn home(told: &Whereabouts, said: &Path) -> Result<Option<DataDir>, MoveErro
         }
     }
     if is_same(home, said) { Ok(None) } else { Ok(Some(DataDir::open(home)?)) }
-}
-
-/// Clears up what a kill has left in `to`, to which `from` was to move: the copy, if it is one that was made in an empty folder and
-/// never came to count, and temporary files in any case.
-///
-/// # Errors
-/// If the folder cannot be read or had.
-pub fn abandon(from: &Path, to: &Path) -> Result<(), MoveError> {
-    if is_same(from, to) || !to.join(LOCK).exists() {
-        return Ok(());
-    }
-    // Sweeps.
-    let data_dir = DataDir::open(to)?;
-    let generations = to.join(GENERATIONS);
-    if generations.is_dir() {
-        atomic::sweep(&generations).map_err(|source| generations::OpenError { path: generations, source })?;
-    }
-    // Killed before the note was there, it holds no more than the lock.
-    let is_begun = Trail::is_empty(to)? && Note::read(to)?.is_none();
-    if is_begun || Note::is_of_a_new_copy(to, from)? && relation(from, to)? != Relation::Later {
-        let mut made = Made::by_one_before(to);
-        made.is_locked = true;
-        drop(Undo(Some(made)));
-    }
-    drop(data_dir);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::document::source;
 /// What is added to the name of the configuration.
 const ADDED: &str = ".running";
 
-/// Larger than any that was written: three paths.
+/// Larger than any that was written: four paths.
 const MAX_LEN: u64 = 64 << 10;
 
 /// The file beside one configuration. Its methods block for file operations.
@@ -37,6 +37,8 @@ pub struct Whereabouts {
     pub data_dir: PathBuf,
     /// The folder that is being made a copy of it.
     pub moving_to: Option<PathBuf>,
+    /// The folder that was left for this one. A node that is killed before it has let go of it leaves its pid and socket there.
+    pub left: Option<PathBuf>,
 }
 
 /// Why it cannot be read. Nothing should start then that it may know better.
@@ -56,6 +58,8 @@ struct Text {
     data_dir: PathBuf,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     moving_to: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<PathBuf>,
 }
 
 // === impl Signpost ===
@@ -88,8 +92,8 @@ impl Signpost {
             Err(error) => Err(error),
         };
         let text = read.map_err(|source| SignpostError { path: self.path.clone(), source })?;
-        let Text { conf, data_dir, moving_to } = text;
-        Ok((conf == self.conf).then_some(Whereabouts { data_dir, moving_to }))
+        let Text { conf, data_dir, moving_to, left } = text;
+        Ok((conf == self.conf).then_some(Whereabouts { data_dir, moving_to, left }))
     }
 
     /// Makes it say this; durably, but for a copy that is being made: what said before where the history is says it still. A folder that the node may not write to has no signpost, which is no error: only a kill between
@@ -105,9 +109,9 @@ impl Signpost {
         }
         let failed = |source| WriteError { path: self.path.clone(), action: Action::Write, source };
         fault::io("signpost::put").map_err(failed)?;
-        let Whereabouts { data_dir, moving_to } = whereabouts.clone();
+        let Whereabouts { data_dir, moving_to, left } = whereabouts.clone();
         // Fails for a path that is no text, and such a folder cannot be named in `conf.yaml`.
-        let text = serde_json::to_vec(&Text { conf: self.conf.clone(), data_dir, moving_to });
+        let text = serde_json::to_vec(&Text { conf: self.conf.clone(), data_dir, moving_to, left });
         let text = text.map_err(|error| failed(error.into()))?;
         let write = if whereabouts.moving_to.is_some() { atomic::write_soon } else { atomic::write };
         match write(&self.path, &text, Mode::OwnerOnly) {
@@ -134,7 +138,7 @@ impl Whereabouts {
     /// At rest in this folder.
     #[must_use]
     pub fn at(data_dir: &Path) -> Self {
-        Self { data_dir: data_dir.to_owned(), moving_to: None }
+        Self { data_dir: data_dir.to_owned(), moving_to: None, left: None }
     }
 }
 
@@ -155,8 +159,10 @@ mod tests {
         let signpost = Signpost::beside(&conf);
         assert_eq!(signpost.path(), dir.path().join("conf.yaml.running"));
         assert_eq!(signpost.read().unwrap(), None);
-        let moving = Whereabouts { data_dir: "/a".into(), moving_to: Some("/b".into()) };
-        for whereabouts in [Whereabouts::at(Path::new("/a")), moving] {
+        let at = Whereabouts::at(Path::new("/a"));
+        let moving = Whereabouts { moving_to: Some("/b".into()), ..at.clone() };
+        let moved = Whereabouts { left: Some("/b".into()), ..at.clone() };
+        for whereabouts in [at, moving, moved] {
             signpost.put(&whereabouts).unwrap();
             assert_eq!(signpost.read().unwrap(), Some(whereabouts));
         }

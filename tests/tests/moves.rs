@@ -56,6 +56,14 @@ async fn a_folder_that_cannot_be_had_is_refused_with_key_value_and_remedy() {
     let held = other.data_dir();
     let (_, stopped) = Spec::new().start().await.stop().await;
     let foreign = stopped.folder().join("data");
+    // It was carried here by somebody who knew what to leave out.
+    fs::remove_file(foreign.join("fednode.lock")).expect("it has one");
+    // Not beside the node: the test reads every log that it finds there.
+    let strange = tempfile::tempdir().expect("a folder can be made");
+    let strange = strange.path();
+    let pipe = strange.join("audit.jsonl");
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, 0o600.into(), 0).expect("a pipe can be made");
     fs::write(folder.join("file"), "").expect("it can be written");
     std::os::unix::fs::symlink(folder.join("data"), folder.join("alias")).expect("a link can be made");
     for (named, outcome, piece) in [
@@ -63,6 +71,7 @@ async fn a_folder_that_cannot_be_had_is_refused_with_key_value_and_remedy() {
         (foreign.display().to_string(), "rolled_back", "the history of another node"),
         (folder.join("alias").display().to_string(), "rolled_back", "under another name"),
         (folder.join("file").display().to_string(), "rejected", "is not a folder"),
+        (strange.display().to_string(), "rolled_back", "is no regular file"),
         ("/proc/fednode".to_owned(), "rolled_back", "cannot create the data folder"),
     ] {
         let before = (contents(&held), contents(&foreign));
@@ -74,6 +83,8 @@ async fn a_folder_that_cannot_be_had_is_refused_with_key_value_and_remedy() {
         assert!(message.contains(piece) && message.contains(&named), "{error}");
         assert!(error["hint"].is_string(), "{error}");
         assert_eq!((contents(&held), contents(&foreign)), before, "nothing is touched");
+        let found = fs::read_dir(strange).expect("it is there").map(|entry| entry.expect("a name").path());
+        assert_eq!(found.collect::<Vec<_>>(), [pipe.clone()], "nothing is made");
         assert_lives_in(&node, &folder.join("data"), 3, &named).await;
     }
     // And the next good one works.
@@ -300,6 +311,14 @@ async fn wander(seed: u64, number: u64) -> u64 {
         assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{what}: {numbers:?}");
         assert_eq!(leftovers(node.spec().folder()), Vec::<PathBuf>::new(), "{what}");
         assert!(!home.join("moved.json").exists(), "{what}");
+        // Of a killed one nothing is left where the node is not.
+        for other in
+            FOLDERS.map(|folder| node.spec().folder().join(folder)).iter().filter(|&other| *other != home)
+        {
+            for dead in ["fednode.pid", "admin.sock"] {
+                assert!(!other.join(dead).exists(), "{what}: {}", other.join(dead).display());
+            }
+        }
         (newest, lived_in) = (generation, named);
         let after = Duration::from_micros(random.random_range(0..150_000));
         let wandering = async {

@@ -46,7 +46,7 @@ pub(super) struct Books {
     pauses: Arc<Pauses>,
     pub(super) standing: Standing,
     /// What stands is not what the file says.
-    standing_unwritten: bool,
+    pub(super) standing_unwritten: bool,
     /// What the loader passes over: what stands, with what to take instead.
     held: Arc<HeldFiles>,
     /// How many replaced files are kept, and generations.
@@ -55,7 +55,7 @@ pub(super) struct Books {
     staged: Option<(NewGeneration, StagedGeneration)>,
     /// The reloads that ended last, newest first: what is staged for one of them comes too late. (Staging runs beside the reload,
     /// which may be refused before it begins.)
-    ended: VecDeque<String>,
+    pub(super) ended: VecDeque<String>,
     /// Committed and not written yet, in order; perhaps half-way there.
     unwritten: VecDeque<(NewGeneration, Option<StagedGeneration>)>,
     /// Audit lines that had no room, in order.
@@ -300,7 +300,11 @@ impl Books {
     }
 
     fn flush_generations(&mut self) -> bool {
-        if self.pauses.is_paused() {
+        if self.unwritten.is_empty()
+            || self.pauses.is_paused()
+            || !self.has_ground()
+            || !self.flush_standing()
+        {
             return self.unwritten.is_empty();
         }
         while let Some((next, staged)) = self.unwritten.front_mut() {
@@ -332,7 +336,7 @@ impl Books {
     }
 
     fn flush_audit(&mut self) -> bool {
-        if self.pauses.is_paused() {
+        if self.untold.is_empty() || self.pauses.is_paused() || !self.has_ground() {
             return self.untold.is_empty();
         }
         while let Some(next) = self.untold.front_mut() {

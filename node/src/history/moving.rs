@@ -109,7 +109,7 @@ impl Announced {
     fn new(signpost: Signpost, from: &Path, to: &Path) -> Result<Self, WriteError> {
         // First, so that it is taken back where the second half of writing it fails.
         let announced = Self { signpost, before: Some(Whereabouts::at(from)) };
-        announced.signpost.put(&Whereabouts { data_dir: from.into(), moving_to: Some(to.into()) })?;
+        announced.signpost.put(&Whereabouts { moving_to: Some(to.into()), ..Whereabouts::at(from) })?;
         Ok(announced)
     }
 

@@ -124,6 +124,13 @@ impl Ground {
         }
     }
 
+    /// What a killed node leaves in a folder besides: its pid, and a socket that nobody serves.
+    fn die_in(&self, folder: &str) {
+        let folder = self.path(folder);
+        fs::write(folder.join("fednode.pid"), "4194304\n").unwrap();
+        drop(std::os::unix::net::UnixListener::bind(folder.join("admin.sock")).unwrap());
+    }
+
     fn note(&self, folder: &str, history_in: &str, is_new: bool) {
         let note = json!({"history_in": self.path(history_in), "is_new": is_new});
         fs::create_dir_all(self.path(folder)).unwrap();
@@ -143,23 +150,27 @@ impl Ground {
         }
         ground.live("old", EARLIER + 1..=NEWEST);
         signpost.put(&Whereabouts::at(&ground.path("old"))).unwrap();
+        ground.die_in("old");
         // What a generation leaves that was being made.
         fs::write(ground.path("old").join(GENERATIONS).join(".00000006.gen.tmp-4194304-1"), "half").unwrap();
         let steps: [&dyn Fn(); 10] = [
             &|| ground.say("new"),
             &|| {
                 let moving_to = Some(ground.path("new"));
-                signpost.put(&Whereabouts { data_dir: ground.path("old"), moving_to }).unwrap();
+                signpost.put(&Whereabouts { moving_to, ..Whereabouts::at(&ground.path("old")) }).unwrap();
             },
             &|| {
                 fs::create_dir_all(ground.path("new")).unwrap();
                 fs::write(ground.path("new").join("fednode.lock"), "").unwrap();
-                fs::write(ground.path("new").join("fednode.pid"), "4194304\n").unwrap();
+                ground.die_in("new");
             },
             &|| ground.note("new", "old", new == New::NotThere),
             &|| ground.copy(1),
             &|| ground.copy(usize::MAX),
-            &|| signpost.put(&Whereabouts::at(&ground.path("new"))).unwrap(),
+            &|| {
+                let left = Some(ground.path("old"));
+                signpost.put(&Whereabouts { left, ..Whereabouts::at(&ground.path("new")) }).unwrap();
+            },
             &|| ground.note("old", "new", false),
             &|| fs::remove_file(ground.path("new").join(NOTE)).unwrap(),
             &|| ground.live("new", NEWEST + 1..=NEWEST + 1),
@@ -208,6 +219,9 @@ fn after_a_kill_at_any_instant_of_a_move_a_start_goes_on_with_the_newest_generat
                 let in_old = files_in(&ground.path("old").join(GENERATIONS));
                 assert!(in_old.iter().all(|name| !name.contains(".tmp-")), "{what}: {in_old:?}");
                 let other = ground.path(if said == "new" { "old" } else { "new" });
+                for name in ["fednode.pid", "admin.sock"] {
+                    assert!(!other.join(name).exists(), "{what}: {name}");
+                }
                 let never_counted = new == New::NotThere && done < Done::SignpostTurned;
                 if said == "old" && never_counted {
                     assert_eq!(files_in(&other), Vec::<String>::new(), "{what}");

@@ -177,3 +177,20 @@ fn a_failed_append_leaves_the_history_as_it_was() {
     store.append(&new(2, "next", None)).unwrap();
     assert_eq!(numbers(&store), [2, 1]);
 }
+
+#[test]
+fn in_a_folder_that_was_made_again_the_numbers_go_on_and_nothing_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().join("generations");
+    let large = vec![b'p'; 70_000];
+    let mut store = open(&dir);
+    store.append(&new(1, "conf", Some(&large))).unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    store.append(&new(2, "conf", Some(&large))).unwrap_err();
+    store.make_folder_again().unwrap();
+    store.append(&new(2, "conf", Some(&large))).unwrap();
+    store.prune();
+    let store = open(&dir);
+    assert_eq!(numbers(&store), [2]);
+    assert_eq!(store.read(Generation::new(2).unwrap()).unwrap().peers, Some(large));
+}

@@ -185,11 +185,76 @@ fn a_folder_with_an_earlier_copy_is_brought_up_to_date_and_any_other_is_refused(
     assert!(matches!(later, MoveError::Later { .. }), "{later}");
     live_as("other", &folders.old, 7..=7);
     for (from, to) in [(&folders.old, &folders.new), (&folders.new, &folders.old)] {
+        // One that was brought there has no lock, and gets none.
+        fs::remove_file(to.join("fednode.lock")).unwrap();
         let before = contents(to);
         let error = Incoming::copy(from, to, || true).unwrap_err();
         assert!(matches!(&error, MoveError::Another(path) if path == to), "{error}");
         assert_eq!(contents(to), before);
     }
+}
+
+#[test]
+fn a_folder_with_something_else_under_our_names_is_refused_and_left_alone() {
+    for name in
+        [AUDIT, "audit.jsonl.2", STANDING, KNOWN, "fednode.lock", "generations/00000001.gen", GENERATIONS]
+    {
+        for is_pipe in [true, false] {
+            let folders = Folders::with(1..=1);
+            let path = folders.new.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            if is_pipe {
+                crate::testing::pipe(&path);
+            } else {
+                fs::write(&path, "no such thing").unwrap();
+            }
+            // An empty folder may have any lock file.
+            if name == "fednode.lock" && !is_pipe {
+                continue;
+            }
+            let error = folders.copy().unwrap_err();
+            assert!(error.to_string().contains(folders.new.to_str().unwrap()), "{name}: {error}");
+            let left = crate::testing::names(&folders.new);
+            assert_eq!(left, [name.split('/').next().unwrap()], "{name} {is_pipe}");
+            assert_eq!(path.symlink_metadata().unwrap().is_file(), !is_pipe, "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_a_kill_has_left_is_taken_away_from_the_folder_that_was_left_and_from_no_other() {
+    let folders = Folders::with(1..=2);
+    let (held, settling) = folders.copy().unwrap().keep();
+    settling.settle(&folders.signpost).unwrap();
+    drop(held);
+    let told = folders.signpost.read().unwrap().unwrap();
+    assert_eq!(told.left.as_ref(), Some(&folders.old));
+    let (pid, socket) = (folders.old.join("fednode.pid"), folders.old.join("a.sock"));
+    let bind = || std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    // Somebody serves there.
+    let listener = bind();
+    fs::write(&pid, "4194304\n").unwrap();
+    let_go(&told).unwrap();
+    assert!(!pid.exists() && socket.exists());
+    drop(listener);
+    // Or runs there.
+    let other = DataDir::open(&folders.old).unwrap();
+    let_go(&told).unwrap();
+    assert!(pid.exists() && socket.exists());
+    drop(other);
+    // Or has gone on there since.
+    let note = folders.old.join(NOTE);
+    fs::rename(&note, folders.old.join("aside")).unwrap();
+    let_go(&told).unwrap();
+    assert!(socket.exists());
+    fs::rename(folders.old.join("aside"), &note).unwrap();
+    let before = found(&folders.old);
+    let_go(&told).unwrap();
+    assert!(!socket.exists());
+    assert_eq!(found(&folders.old), before);
+    fs::remove_dir_all(&folders.old).unwrap();
+    let_go(&told).unwrap();
+    assert!(!folders.old.exists());
 }
 
 #[test]

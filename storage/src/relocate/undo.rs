@@ -75,11 +75,8 @@ impl Made {
             for path in audit::names(&self.folder.join(AUDIT)) {
                 remove_file(&path)?;
             }
-            for entry in fs::read_dir(&self.folder).into_iter().flatten().take_while(|_| self.dead_sockets) {
-                let entry = entry?;
-                if entry.file_type()?.is_socket() && socket_path::occupied(&entry.path()).is_none() {
-                    remove_file(&entry.path())?;
-                }
+            if self.dead_sockets {
+                remove_dead_sockets(&self.folder)?;
             }
             // The note last: killed before, the next start knows still what this is.
             for name in [STANDING, KNOWN, PID, NOTE] {
@@ -92,6 +89,23 @@ impl Made {
         }
         self.folders.iter().try_for_each(|folder| remove_folder(folder))
     }
+}
+
+/// Removes the sockets in a data folder that nobody serves: whoever served them was killed.
+pub(super) fn remove_dead_sockets(folder: &Path) -> io::Result<()> {
+    sockets(folder)
+        .filter(|path| socket_path::occupied(path).is_none())
+        .try_for_each(|path| remove_file(&path))
+}
+
+/// Whether there are sockets in a data folder.
+pub(super) fn has_sockets(folder: &Path) -> bool {
+    sockets(folder).next().is_some()
+}
+
+fn sockets(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket())).map(|entry| entry.path())
 }
 
 /// Removes a file that may not be there.
