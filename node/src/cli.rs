@@ -238,7 +238,7 @@ impl Common {
             None => vec![beside],
         };
         // Or the folder, and then the node is still where it was.
-        if let Ok(Some(Whereabouts { data_dir, moving_to })) = Signpost::beside(&config).read() {
+        if let Ok(Some(Whereabouts { data_dir, moving_to, .. })) = Signpost::beside(&config).read() {
             sockets.extend([Some(data_dir), moving_to].into_iter().flatten().flat_map(|at| sockets_in(&at)));
         }
         let mut seen = HashSet::new();

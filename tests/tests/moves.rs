@@ -84,7 +84,7 @@ async fn a_folder_that_cannot_be_had_is_refused_with_key_value_and_remedy() {
         assert!(error["hint"].is_string(), "{error}");
         assert_eq!((contents(&held), contents(&foreign)), before, "nothing is touched");
         let found = fs::read_dir(strange).expect("it is there").map(|entry| entry.expect("a name").path());
-        assert_eq!(found.collect::<Vec<_>>(), [pipe.clone()], "nothing is made");
+        assert_eq!(found.collect::<Vec<_>>(), std::slice::from_ref(&pipe), "nothing is made");
         assert_lives_in(&node, &folder.join("data"), 3, &named).await;
     }
     // And the next good one works.
