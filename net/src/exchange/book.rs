@@ -5,6 +5,7 @@
 //! is hashed by the first byte of the keys, so that two nodes find out in a few bytes where they differ.
 
 mod digests;
+mod peer;
 mod present;
 mod room;
 mod shares;
@@ -13,7 +14,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
 use sha2::{Digest as _, Sha256};
 use storage::{Members, PeerKey};
 
@@ -21,6 +21,7 @@ use super::reach::Reach;
 use super::record::Record;
 use super::wire::{Digest, HEADER, MAX_MESSAGE, MAX_RECORDS, RECORD_HEAD, RESPONSE_HEAD, Request, Response};
 use digests::{Digests, LEAVES};
+pub(crate) use peer::Peer;
 use present::Present;
 use room::Room;
 pub(crate) use shares::Bringer;
@@ -83,49 +84,6 @@ pub(crate) struct Book {
     present: Present,
     /// Hashes of all records: what is here already needs no second look at its signature.
     marks: HashSet<Digest>,
-}
-
-/// One peer.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// Of its newest statement.
-    pub(crate) seq: u64,
-    /// One for each reach, by [`Reach::to_byte`].
-    records: [Option<Record>; 3],
-    changed: u64,
-    pub(crate) from: Bringer,
-    /// Unix seconds.
-    pub(crate) first_seen: u64,
-    /// When it last spoke itself, as far as is known: at a connection's beginning or end, or by signing. While it is connected
-    /// [`Book::last_seen`] knows better: what is kept on disk does not change all the time.
-    pub(crate) last_seen: u64,
-    /// Dials in a row that came to nothing.
-    pub(crate) failures: u32,
-}
-
-// === impl Peer ===
-
-impl Peer {
-    fn new(from: Bringer, now: u64) -> Self {
-        let records = [None, None, None];
-        Self { seq: 0, records, changed: 0, from, first_seen: now, last_seen: 0, failures: 0 }
-    }
-
-    /// The records that a connection of this reach carries.
-    pub(crate) fn records(&self, reach: Reach) -> impl Iterator<Item = &Record> {
-        self.records.iter().flatten().filter(move |record| record.reach <= reach)
-    }
-
-    /// Every address, the ones that reach furthest first.
-    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
-        let mut addresses: Vec<Multiaddr> = Vec::new();
-        for address in self.records(Reach::Host).flat_map(|record| &record.addresses) {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        addresses
-    }
 }
 
 /// The hash that a record is recognised by.

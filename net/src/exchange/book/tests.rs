@@ -1,3 +1,4 @@
+use libp2p::Multiaddr;
 use storage::Member;
 
 use super::*;
