@@ -31,10 +31,14 @@ pub(super) async fn reload(
     let code =
         send(common, path, &[("note", note.map(Value::from)), ("confirm", within.map(Value::from))]).await;
     // Until when is not what was asked for if another confirmation was awaited already.
+    // The reload itself may have taken the socket elsewhere.
+    let now = Common { config: common.config.clone(), socket: None, json: false };
     if confirm.is_some()
         && code == ExitCode::SUCCESS
         && !common.json
-        && let Ok(status) = get(common, "/admin/status").await
+        && let Some(client) = common.find_client().or_else(|| now.find_client())
+        && let Ok(answer) = client.get("/admin/status").await
+        && let Ok(status) = answer.json()
     {
         print(&render::unconfirmed(&status));
     }
