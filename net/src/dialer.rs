@@ -117,8 +117,8 @@ impl Dialer {
         }
     }
 
-    /// Takes over members. New members, and those with new addresses, are dialled at once; what was learned of
-    /// the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
+    /// Takes over members. New members, and those with new addresses, are dialled at once, and one that may be tried more often
+    /// does not rest any more; what was learned of the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
     pub(crate) fn set(&mut self, members: &Members, now: Instant, connected: impl Fn(&PeerId) -> bool) {
         // Most are as they were, and cost no more than this look.
         let differs = |entry: Option<&Entry>, member: Option<&Member>| match (entry, member) {
@@ -126,13 +126,14 @@ impl Dialer {
             (Some(entry), None) => entry.wanted,
             (None, _) => true,
         };
+        let pace = self.pace;
         let others: Vec<_> = side_by_side(&self.entries, members)
             .filter(|(_, entry, member)| differs(*entry, *member))
             .map(|(key, entry, member)| (key, entry.is_some(), member))
             .collect();
         for (key, is_known, member) in others {
             let dropped = match member {
-                Some(member) if is_known => self.change(&key, |entry| entry.take(member, now)),
+                Some(member) if is_known => self.change(&key, |entry| entry.take(member, &pace, now)),
                 Some(member) => {
                     self.insert(member, now, &connected);
                     None
@@ -349,10 +350,15 @@ impl Entry {
     }
 
     /// Is as the file says now. Returns whose dial is to be given up.
-    fn take(&mut self, member: &Member, now: Instant) -> Option<PeerId> {
+    fn take(&mut self, member: &Member, pace: &Pace, now: Instant) -> Option<PeerId> {
         let moved = self.member.addresses != member.addresses;
+        let was_tired = self.is_tired();
         self.wanted = true;
         self.member = member.clone();
+        if was_tired && !self.is_tired() {
+            // Members are different ones: nothing is gained by spreading them.
+            self.hasten(pace, now, 0.5);
+        }
         if !moved || matches!(self.phase, Phase::Connected { .. } | Phase::Disconnecting) {
             return None;
         }

@@ -59,6 +59,8 @@ struct State {
     /// Members whose addresses have changed since the network last asked: no more than there are members.
     news: BTreeSet<PeerKey>,
     tidied: Option<Instant>,
+    /// The lowest bound for which somebody was refused since everything was last asked for.
+    refused_under: Option<usize>,
 }
 
 /// Who brings a record.
@@ -91,9 +93,15 @@ impl Drop for Question {
 
 impl Default for Inner {
     fn default() -> Self {
-        let (book, correspondents) = (Book::new(), Correspondents::default());
+        let state = State {
+            book: Book::new(),
+            correspondents: Correspondents::default(),
+            news: BTreeSet::new(),
+            tidied: None,
+            refused_under: None,
+        };
         Self {
-            state: Mutex::new(State { book, correspondents, news: BTreeSet::new(), tidied: None }),
+            state: Mutex::new(state),
             bound: KnownBound::default(),
             // 0 is what somebody says who knows none.
             session: rand::random::<u64>().max(1),
@@ -207,7 +215,11 @@ impl Known {
     fn learn(&self, record: Record, from: Bringer) -> Fate {
         let (key, seq) = (record.key, record.seq);
         let mut state = self.state();
-        let fate = state.book.learn(record, from, unix_ms(), self.0.bound.get());
+        let bound = self.0.bound.get();
+        let fate = state.book.learn(record, from, unix_ms(), bound);
+        if fate == Fate::NoRoom {
+            state.refused_under = Some(state.refused_under.map_or(bound, |lowest| lowest.min(bound)));
+        }
         if fate == Fate::Taken && state.book.is_member(&key) {
             state.news.insert(key);
         }
@@ -307,6 +319,11 @@ impl Known {
     /// What to ask a peer. `is_first` on this connection: then with many digests, because much may differ in little.
     pub(crate) fn request(&self, peer: &PeerKey, reach: Reach, number: u32, is_first: bool) -> Request {
         let mut state = self.state();
+        let bound = self.0.bound.get();
+        if state.refused_under.take_if(|refused| *refused < bound).is_some() {
+            // There is room for those who were refused for want of it.
+            state.correspondents.reread();
+        }
         let (session, after) = state.correspondents.read(peer).unwrap_or_default();
         let depth = match state.book.peers().take(256).count() {
             _ if !is_first && after > 0 => 0,
