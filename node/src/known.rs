@@ -66,7 +66,7 @@ impl Keep {
 
 impl Inner {
     fn load(&self) {
-        let Opened { file, entries, troubles, .. } = KnownFile::open(&self.current.load().node.data_dir);
+        let Opened { file, entries, troubles, .. } = KnownFile::open(&self.current.load().history.data_dir);
         tell(&troubles);
         let (entries_read, taken) = (entries.len(), self.known.load(entries));
         tracing::debug!(entries = entries_read, records = taken, "known.yaml is loaded");
@@ -76,7 +76,7 @@ impl Inner {
     fn save(&self) {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(file) = file.as_mut() else { return };
-        file.move_to(&self.current.load().node.data_dir);
+        file.move_to(&self.current.load().history.data_dir);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let Saved { merged, troubles, .. } = match file.save(self.known.snapshot(), now) {
             Ok(saved) => saved,

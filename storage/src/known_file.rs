@@ -145,8 +145,10 @@ impl KnownFile {
         // A file that a person has taken away is written anew: to know nobody, one says so in it.
         let is_there = matches!(&before, Found::Good(_, _, there) if *there == digest);
         if !is_there {
-            if matches!(before, Found::Good(..)) {
-                self.keep_backup()?;
+            match before {
+                Found::Good(..) => self.keep_backup()?,
+                // There is no good version before: this one is its own.
+                Found::Nothing | Found::Damaged => atomic::write(&self.backup(), &text, Mode::OwnerOnly)?,
             }
             atomic::write(&self.path, &text, Mode::OwnerOnly)?;
             saved.written = true;

@@ -9,6 +9,7 @@
 //! - `--messages N`: N messages on a topic of three nodes and N direct ones, by HTTP, without reloads and with.
 //! - `--exchange 8,64`: bytes of peer exchange, whole and of what is new, between two that know 64, 512 and 10,000 peers; and what one
 //!   change of address costs each of so many nodes.
+//! - `--store 8,512`: what `peers.yaml` and `known.yaml` cost with so many peers: read, edit, merge, save, memory.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
@@ -27,6 +28,7 @@ mod peer;
 mod reload;
 mod samples;
 mod soak;
+mod store;
 mod tunnel;
 
 use std::process::ExitCode;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             Subject::Tunnel(turns) => tunnel::run(&options, turns).await,
             Subject::Messages(count) => messages::run(&options, count).await,
             Subject::Exchange => exchange::run(&options, &options.members).await,
+            Subject::Store => store::run(&options.members),
             Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });

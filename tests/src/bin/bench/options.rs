@@ -11,6 +11,7 @@ bench --data 5 [--node PATH] [--json]              beside bare libp2p, in so man
 bench --tunnel 5 [--node PATH] [--json]            beside bare libp2p and socat, in so many turns
 bench --messages 20000 [--node PATH] [--json]
 bench --mesh 8,64 [--node PATH] [--json]           beside bare libp2p
+bench --store 8,512,10000,100000 [--json]
 bench --exchange 8,64 [--node PATH] [--json]       in federations of so many nodes
 
 --node   the node that is measured; without it target/release/fednode, or for --hang fednode-under-test
@@ -37,6 +38,7 @@ pub(crate) enum Subject {
     Messages(usize),
     Mesh,
     Exchange,
+    Store,
 }
 
 /// What changes in each round.
@@ -91,6 +93,10 @@ impl Options {
                     options.subject = Subject::Exchange;
                     options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
                 }
+                "--store" => {
+                    options.subject = Subject::Store;
+                    options.members = value()?.split(',').map(number).collect::<Result<_, _>>()?;
+                }
                 "--soak" => options.subject = Subject::Soak(number(&value()?)?),
                 "--budget" => {
                     let text = value()?;
@@ -122,7 +128,7 @@ impl Options {
                 Subject::Hang(_) => vec![4],
                 Subject::Soak(_) => vec![64],
                 Subject::Data(_) | Subject::Tunnel(_) | Subject::Messages(_) => Vec::new(),
-                Subject::Mesh | Subject::Exchange => vec![8],
+                Subject::Mesh | Subject::Exchange | Subject::Store => vec![8],
             };
         }
         if self.node.as_os_str().is_empty() {
