@@ -7,6 +7,7 @@ mod peers;
 mod render;
 mod run;
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use reload::Generation;
 use storage::document::units::Span;
+use storage::{Signpost, Whereabouts};
 
 use crate::client::Client;
 use crate::config::Loose;
@@ -229,14 +231,19 @@ impl Common {
         let config = self.config();
         let folder = config.parent().unwrap_or(Path::new("")).to_owned();
         let beside = folder.join("data").join("admin.sock");
-        let Some(said) = Loose::read(&config).filter(Loose::is_yaml) else { return vec![beside] };
-        // An edited file may name the socket of a reload that is still to come. Only one node holds a data folder's lock, so
-        // whatever socket is served in there is that node's.
-        let others = sockets_in(&said.data_dir());
-        let configured = said.socket();
-        std::iter::once(configured.clone())
-            .chain(others.into_iter().filter(|other| *other != configured))
-            .collect()
+        let mut sockets = match Loose::read(&config).filter(Loose::is_yaml) {
+            // An edited file may name the socket of a reload that is still to come. Only one node holds a data folder's lock, so
+            // whatever socket is served in there is that node's.
+            Some(said) => std::iter::once(said.socket()).chain(sockets_in(&said.data_dir())).collect(),
+            None => vec![beside],
+        };
+        // Or the folder, and then the node is still where it was.
+        if let Ok(Some(Whereabouts { data_dir, moving_to })) = Signpost::beside(&config).read() {
+            sockets.extend([Some(data_dir), moving_to].into_iter().flatten().flat_map(|at| sockets_in(&at)));
+        }
+        let mut seen = HashSet::new();
+        sockets.retain(|socket| seen.insert(socket.clone()));
+        sockets
     }
 
     /// A client of the first socket on which somebody listens.
@@ -251,14 +258,17 @@ impl Common {
             let given = self.socket.as_ref().map_or("not given".to_owned(), |s| s.display().to_string());
             let config = self.config();
             let folder = config.parent().unwrap_or(Path::new(""));
-            let said = Loose::read(&config)
-                .filter(Loose::is_yaml)
-                .map_or("cannot be read".to_owned(), |said| said.socket().display().to_string());
+            let beside = folder.join("data").join("admin.sock");
+            let (said, tried) = match Loose::read(&config).filter(Loose::is_yaml) {
+                Some(said) if said.socket() == beside => (beside.display().to_string(), ""),
+                Some(said) => (said.socket().display().to_string(), ", which is only where that cannot be read"),
+                None => ("cannot be read".to_owned(), ""),
+            };
             eprintln!(
                 "Error: no node answers. Looked at: --socket or FEDNODE_SOCKET ({given}); admin.socket in {} ({said}); {} \
-                 beside it (is the node running?)",
+                 beside it{tried} (is the node running?)",
                 config.display(),
-                folder.join("data").join("admin.sock").display(),
+                beside.display(),
             );
             ExitCode::from(NO_NODE)
         })

@@ -181,6 +181,19 @@ pub fn read_pid(data_dir: &Path) -> Option<u32> {
     text.trim().parse().ok()
 }
 
+/// The process that runs on a folder, if one does. One that has not come so far as to write its pid counts as none: to look at
+/// its lock could make it think that another instance holds it.
+#[must_use]
+pub fn holder(data_dir: &Path) -> Option<u32> {
+    let pid = read_pid(data_dir)?;
+    let raw = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw)?;
+    if rustix::process::test_kill_process(raw) == Err(rustix::io::Errno::SRCH) {
+        return None;
+    }
+    let lock = File::open(data_dir.join(LOCK)).ok()?;
+    matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)).then_some(pid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,9 +211,10 @@ mod tests {
         assert!(matches!(&error, DataDirError::Held { pid: Some(pid), .. } if *pid == std::process::id()));
         assert!(error.to_string().contains(&format!("another instance (pid {})", std::process::id())));
         assert_eq!(read_pid(&path), Some(std::process::id()), "a refused start leaves the pid file alone");
+        assert_eq!(holder(&path), Some(std::process::id()));
 
         drop(held);
-        assert_eq!(read_pid(&path), None);
+        assert_eq!((read_pid(&path), holder(&path)), (None, None));
         DataDir::open(&path).unwrap();
     }
 

@@ -123,6 +123,24 @@ async fn members_without_addresses_find_each_other_through_one_that_all_know_and
 }
 
 #[actix::test]
+async fn whoever_moves_while_it_is_connected_is_not_dialled_for_it() {
+    let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
+    mesh(&mut nodes).await;
+    let kept = [nodes[0].ids(), nodes[1].ids()];
+    let dials = |node: &Node| node.view.counted().outbound;
+    let before = dials(&nodes[1]);
+    for _ in 0..3 {
+        nodes[0].reload_with(|section| section.listen = vec![any_port()]).await;
+        learns(&nodes[1], &nodes[0].key, &nodes[0].view.listeners()).await;
+        // A turn of the swarm later it has heard of it, too.
+        let same = nodes[1].section.clone();
+        nodes[1].reload(same).await;
+        settled(&nodes).await;
+    }
+    assert_eq!(([nodes[0].ids(), nodes[1].ids()], dials(&nodes[1])), (kept, before));
+}
+
+#[actix::test]
 async fn a_new_member_known_to_one_of_sixteen_is_known_to_all_and_so_is_its_move() {
     let mut nodes: Vec<_> = (0..16).map(|_| Node::start(network_section())).collect();
     for node in &nodes {

@@ -31,10 +31,14 @@ pub(super) async fn reload(
     let code =
         send(common, path, &[("note", note.map(Value::from)), ("confirm", within.map(Value::from))]).await;
     // Until when is not what was asked for if another confirmation was awaited already.
+    // The reload itself may have taken the socket elsewhere.
+    let now = Common { config: common.config.clone(), socket: None, json: false };
     if confirm.is_some()
         && code == ExitCode::SUCCESS
         && !common.json
-        && let Ok(status) = get(common, "/admin/status").await
+        && let Some(client) = common.find_client().or_else(|| now.find_client())
+        && let Ok(answer) = client.get("/admin/status").await
+        && let Ok(status) = answer.json()
     {
         print(&render::unconfirmed(&status));
     }
@@ -191,6 +195,13 @@ pub(super) fn held_by_running(common: &Common) -> Vec<Held> {
                 let connections = usize::try_from(retired["connections"].as_u64()?).ok()?;
                 Some(Held::retired(endpoint(&retired["address"])?, connections))
             }));
+            // The ports of services, too.
+            let services = tokio::time::timeout(LISTENERS_WITHIN, client.get("/admin/services")).await;
+            let Ok(Ok(answer)) = services else { continue };
+            let Ok(services) = answer.json::<Value>() else { continue };
+            let doors = services["connect"].as_array().into_iter().flatten();
+            let doors = doors.filter_map(|door| door["listen"].as_str()?.parse().ok());
+            held.extend(doors.map(|address| Held::listening(Endpoint::tcp(address))));
         }
         ExitCode::SUCCESS
     });

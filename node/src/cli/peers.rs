@@ -1,12 +1,13 @@
 //! `fednode peers`: the members, shown and changed, by the running node or, without one, in the file.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use storage::peers_file::edit::{Effect, Entry, Order};
 use storage::peers_file::rewrite::Turn;
 use storage::peers_file::{Context, PeersFile};
-use storage::{Member, PeerKey};
+use storage::{Member, PeerKey, Signpost};
 
 use super::{Common, REFUSED, ask, print, print_json, render};
 use crate::config::Loose;
@@ -37,37 +38,78 @@ pub(super) enum Peers {
 }
 
 pub(super) async fn run(common: &Common, command: Peers) -> ExitCode {
-    let is_running = common.find_client().is_some();
-    match command {
-        Peers::List if is_running => ask::peers(common).await,
-        Peers::List => list_file(common),
-        Peers::Add { key, addresses, name } if is_running => {
-            let body = json!({"public_key": key, "addresses": addresses, "name": name});
-            ask::add_peer(common, body.to_string().into_bytes()).await
-        }
-        Peers::Add { key, addresses, name } => in_file(common, Order::Set(Entry { key, addresses, name })),
-        Peers::Remove { key } if is_running => ask::remove_peer(common, &key).await,
-        Peers::Remove { key } => in_file(common, Order::Remove(key)),
+    if common.find_client().is_some() {
+        return match command {
+            Peers::List => ask::peers(common).await,
+            Peers::Add { key, addresses, name } => {
+                let mut body = json!({"public_key": key, "name": name});
+                if let Some(addresses) = given(addresses) {
+                    body["addresses"] = addresses.into();
+                }
+                ask::add_peer(common, body.to_string().into_bytes()).await
+            }
+            Peers::Remove { key } => ask::remove_peer(common, &key).await,
+        };
     }
+    let done = without_node(common).and_then(|file| match command {
+        Peers::List => list_file(common, &file),
+        Peers::Add { key, addresses, name } => {
+            in_file(common, &file, Order::Set(Entry { key, addresses: given(addresses), name }))
+        }
+        Peers::Remove { key } => in_file(common, &file, Order::Remove(key)),
+    });
+    done.map_or_else(
+        |error| {
+            eprintln!("Error: {error}");
+            ExitCode::from(REFUSED)
+        },
+        |()| ExitCode::SUCCESS,
+    )
 }
 
-/// Changes the file of a node that does not run: it is judged when that starts.
-fn in_file(common: &Common, order: Order) -> ExitCode {
+/// None named: those that are there stay.
+fn given(addresses: Vec<String>) -> Option<Vec<String>> {
+    (!addresses.is_empty()).then_some(addresses)
+}
+
+/// The file of a node that does not run.
+fn without_node(common: &Common) -> Result<PathBuf, String> {
     let config = common.config();
-    let file = Loose::read(&config).unwrap_or_else(|| Loose::nothing(&config)).peers_file();
-    let key = *order.key();
-    let effect = match Turn::wait(&file).and_then(|turn| turn.rewrite(&[order], None)) {
-        Ok(rewritten) => rewritten.effects.first().copied().unwrap_or(Effect::Unchanged),
-        Err(error) => {
-            eprintln!("Error: {error}");
-            return ExitCode::from(REFUSED);
-        }
+    let name = config.display();
+    let Some(said) = Loose::read(&config) else {
+        return Err(format!(
+            "{name} cannot be read (name another with -c, or write one with `fednode init`)"
+        ));
     };
-    let word = match effect {
-        Effect::Added => "added",
-        Effect::Changed => "changed",
-        Effect::Unchanged => "unchanged",
-        Effect::Removed => "removed",
+    if !said.is_yaml() {
+        return Err(format!(
+            "{name} does not say where its peers are (`fednode check` says what is wrong in it)"
+        ));
+    }
+    // One that is stopped, or whose socket is gone, would never hear of the change.
+    let signpost = Signpost::beside(&config).read().ok().flatten();
+    let folders = [Some(said.data_dir()), signpost.map(|at| at.data_dir)];
+    for folder in folders.into_iter().flatten() {
+        if let Some(pid) = storage::lock::holder(&folder) {
+            return Err(format!(
+                "a node (pid {pid}) runs on {} and does not answer; nothing was done (is it stopped?)",
+                folder.display()
+            ));
+        }
+    }
+    Ok(said.peers_file())
+}
+
+/// Changes the file: it is judged when the node starts.
+fn in_file(common: &Common, file: &Path, order: Order) -> Result<(), String> {
+    let key = *order.key();
+    let rewritten = Turn::wait(file).and_then(|turn| turn.rewrite(&[order], None));
+    let rewritten = rewritten.map_err(|error| error.to_string())?;
+    let word = match rewritten.effects.first() {
+        Some(Effect::Added) => "added",
+        Some(Effect::Changed) => "changed",
+        Some(Effect::Removed) => "removed",
+        Some(Effect::Unchanged) | None => "unchanged",
     };
     if common.json {
         print_json(&json!({"effect": word, "public_key": key, "file": file, "running": false}));
@@ -77,30 +119,25 @@ fn in_file(common: &Common, order: Order) -> ExitCode {
             file.display()
         ));
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
-fn list_file(common: &Common) -> ExitCode {
-    let config = common.config();
-    let file = Loose::read(&config).unwrap_or_else(|| Loose::nothing(&config)).peers_file();
-    let read = PeersFile::read(&file, &file.display().to_string(), Context::default());
-    let members = match read {
-        Ok(read) => read.members,
+fn list_file(common: &Common, file: &Path) -> Result<(), String> {
+    let read = PeersFile::read(file, &file.display().to_string(), Context::default());
+    let members: Value = match read {
+        Ok(read) => read.members.values().map(shown).collect(),
         Err(error) => {
-            for problem in &error.problems {
-                eprintln!("{problem}");
-            }
-            return ExitCode::from(REFUSED);
+            let lines: Vec<String> = error.problems.iter().map(ToString::to_string).collect();
+            return Err(lines.join("\n"));
         }
     };
-    let members: Value = members.values().map(shown).collect();
     if common.json {
         print_json(&members);
     } else {
         print(&render::peers(&members));
         eprintln!("no node runs: this is what {} says", file.display());
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 /// A member as `GET /admin/peers` shows it, of which no state is known.

@@ -19,7 +19,7 @@ use places::Places;
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The member is there afterwards, with these addresses. What else the file says of it stays.
+    /// The member is there afterwards, as the entry says. What else the file says of it stays.
     Set(Entry),
     /// The member is not there afterwards.
     Remove(PeerKey),
@@ -30,8 +30,8 @@ pub enum Order {
 pub struct Entry {
     /// Who.
     pub key: PeerKey,
-    /// Where, in the order in which it is dialled.
-    pub addresses: Vec<String>,
+    /// Where, in the order in which it is dialled; `None` leaves the addresses that are there.
+    pub addresses: Option<Vec<String>>,
     /// What people call it; `None` leaves a name that is there.
     pub name: Option<String>,
 }
@@ -136,8 +136,10 @@ fn changed(body: &str, before: &Value, work: &Work<'_>) -> Result<String, EditEr
         let Order::Set(entry) = order else { continue };
         let at = position(peers, &entry.key).ok_or(EditError::NoPlace)?;
         let was = peers.get(at).and_then(Value::as_mapping).ok_or(EditError::NoPlace)?;
-        if addresses(was) != Some(texts(&entry.addresses)) {
-            places.set_addresses(at, &addresses(was), &entry.addresses).ok_or(EditError::NoPlace)?;
+        if let Some(wanted) = &entry.addresses
+            && addresses(was) != Some(texts(wanted))
+        {
+            places.set_addresses(at, &addresses(was), wanted).ok_or(EditError::NoPlace)?;
         }
         if let Some(name) = &entry.name
             && was.get("name").and_then(Value::as_str) != Some(name)
@@ -232,8 +234,10 @@ impl Order {
             (Self::Set(entry), Some(at)) => {
                 let was = peers.get_mut(at).and_then(Value::as_mapping_mut).ok_or(EditError::Broken)?;
                 let before = was.clone();
-                if addresses(was) != Some(texts(&entry.addresses)) {
-                    was.insert("addresses".into(), texts(&entry.addresses).into());
+                if let Some(wanted) = &entry.addresses
+                    && addresses(was) != Some(texts(wanted))
+                {
+                    was.insert("addresses".into(), texts(wanted).into());
                 }
                 if let Some(name) = &entry.name {
                     was.insert("name".into(), name.as_str().into());
@@ -247,13 +251,18 @@ impl Order {
 // === impl Entry ===
 
 impl Entry {
+    /// The addresses of one that is new.
+    fn addresses(&self) -> &[String] {
+        self.addresses.as_deref().unwrap_or_default()
+    }
+
     fn to_yaml(&self) -> Mapping {
         let mut entry = Mapping::new();
         entry.insert("public_key".into(), self.key.to_string().into());
         if let Some(name) = &self.name {
             entry.insert("name".into(), name.as_str().into());
         }
-        entry.insert("addresses".into(), texts(&self.addresses).into());
+        entry.insert("addresses".into(), texts(self.addresses()).into());
         entry
     }
 }

@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn set(key: PeerKey, address: &str) -> Order {
-        Order::Set(Entry { key, addresses: vec![address.to_owned()], name: None })
+        Order::Set(Entry { key, addresses: Some(vec![address.to_owned()]), name: None })
     }
 
     const ADDRESS: &str = "/ip4/192.0.2.1/tcp/1";

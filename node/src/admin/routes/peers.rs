@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use actix_web::http::StatusCode;
-use actix_web::web::{self, Bytes, Path, ServiceConfig};
+use actix_web::web::{self, Bytes, Path, Query, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 
-use reload::{Aim, Outcome, Reload};
+use reload::{Aim, Outcome, Refusal, Reload};
 use serde::Deserialize;
 use storage::PeerKey;
 use storage::peers_file::edit::{EditError, Effect, Entry, Order};
@@ -29,10 +29,15 @@ const MAX_ORDERS: usize = 10_000;
 struct Posted {
     public_key: String,
     #[serde(default)]
-    addresses: Vec<String>,
+    addresses: Option<Vec<String>>,
     #[serde(default)]
     name: Option<String>,
 }
+
+/// Whoever means it to be a dry run must not change anything.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
 
 /// One member, or a list of them: all are added, or none.
 #[derive(Debug, Deserialize)]
@@ -57,7 +62,12 @@ async fn list(state: State) -> HttpResponse {
     HttpResponse::Ok().json(state.view.members())
 }
 
-async fn add(state: State, request: HttpRequest, body: Result<Bytes, actix_web::Error>) -> HttpResponse {
+async fn add(
+    state: State,
+    request: HttpRequest,
+    _: Query<NoQuery>,
+    body: Result<Bytes, actix_web::Error>,
+) -> HttpResponse {
     let bad = |text: &str| error(StatusCode::BAD_REQUEST, "Bad request body", text);
     let body = match body {
         Ok(body) => body,
@@ -82,7 +92,7 @@ async fn add(state: State, request: HttpRequest, body: Result<Bytes, actix_web::
     }
 }
 
-async fn remove(state: State, request: HttpRequest, key: Path<String>) -> HttpResponse {
+async fn remove(state: State, request: HttpRequest, _: Query<NoQuery>, key: Path<String>) -> HttpResponse {
     match key.parse() {
         Ok(key) => change(&state, &request, vec![Order::Remove(key)]).await,
         Err(cause) => error(StatusCode::NOT_FOUND, "Unknown peer", &format!("{key} {cause}")),
@@ -96,8 +106,12 @@ async fn change(state: &State, request: &HttpRequest, orders: Vec<Order>) -> Htt
         Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
     };
     let Some(coordinator) = state.coordinator.get() else {
-        return refused(&reload::Refusal::Stopping);
+        return refused(&Refusal::Stopping);
     };
+    let current = state.board.read().generation;
+    if let Some(expected) = expect.filter(|expected| *expected != current) {
+        return refused(&Refusal::Mismatch { expected, current });
+    }
     let _under_way = state.requests.begin();
     let (file, own) = (state.current.load().peers.file.clone(), state.key);
     // Waits for its turn and for the disk: blocks.

@@ -89,7 +89,7 @@ impl<'t> Places<'t> {
 
     /// Appends entries to a list of `count`.
     pub(super) fn add_entries(&mut self, entries: &[&Entry], count: usize) -> Option<()> {
-        let list = self.list()?;
+        let (list, is_json) = (self.list()?, self.is_flow());
         match list.map(|list| (list.kind(), list.location.byte_span)) {
             Some((FeatureKind::BlockSequence, _)) => {
                 let last = count.checked_sub(1)?;
@@ -99,11 +99,15 @@ impl<'t> Places<'t> {
             }
             Some((FeatureKind::FlowSequence, _)) if count > 0 => {
                 let end = self.span(&route!("peers", count.checked_sub(1)?))?.1;
-                self.edit(end, end, entries.iter().map(|entry| format!(", {}", flow_entry(entry))).collect());
+                self.edit(
+                    end,
+                    end,
+                    entries.iter().map(|entry| format!(", {}", flow_entry(entry, is_json))).collect(),
+                );
                 Some(())
             }
-            Some((FeatureKind::FlowSequence, (from, to))) if self.is_flow() => {
-                let inside: Vec<String> = entries.iter().map(|entry| flow_entry(entry)).collect();
+            Some((FeatureKind::FlowSequence, (from, to))) if is_json => {
+                let inside: Vec<String> = entries.iter().map(|entry| flow_entry(entry, is_json)).collect();
                 self.edit(from, to, format!("[{}]", inside.join(", ")));
                 Some(())
             }
@@ -216,7 +220,7 @@ impl<'t> Places<'t> {
             if let Some(name) = &entry.name {
                 line(format!("  name: {}", quoted(name)));
             }
-            line(format!("  addresses: {}", flow_list(&entry.addresses)));
+            line(format!("  addresses: {}", flow_list(entry.addresses())));
         }
         let end = self.line_content_end(after);
         if self.next_line(after) == end {
@@ -323,8 +327,11 @@ fn flow_list(addresses: &[String]) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-fn flow_entry(entry: &Entry) -> String {
-    let name = entry.name.as_ref().map(|name| format!(", name: {}", quoted(name))).unwrap_or_default();
-    let key = quoted(&entry.key.to_string());
-    format!("{{public_key: {key}{name}, addresses: {}}}", flow_list(&entry.addresses))
+/// In braces; as JSON in a file that is in braces as a whole.
+fn flow_entry(entry: &Entry, is_json: bool) -> String {
+    let word = |word: &str| if is_json { quoted(word) } else { word.to_owned() };
+    let name = entry.name.as_ref().map(|name| format!(", {}: {}", word("name"), quoted(name)));
+    let (key, list) = (quoted(&entry.key.to_string()), flow_list(entry.addresses()));
+    let name = name.unwrap_or_default();
+    format!("{{{}: {key}{name}, {}: {list}}}", word("public_key"), word("addresses"))
 }

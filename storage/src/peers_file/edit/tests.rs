@@ -22,7 +22,7 @@ fn without_keys(text: &str) -> String {
 fn set(c: char, addresses: &[&str], name: Option<&str>) -> Order {
     Order::Set(Entry {
         key: key(c as u8),
-        addresses: addresses.iter().map(|a| (*a).to_owned()).collect(),
+        addresses: Some(addresses.iter().map(|a| (*a).to_owned()).collect()),
         name: name.map(str::to_owned),
     })
 }
@@ -114,6 +114,13 @@ fn one_is_changed_where_it_stands() {
 }
 
 #[test]
+fn what_an_entry_leaves_out_stays() {
+    let order = Order::Set(Entry { key: key(b'A'), addresses: None, name: Some("ACME".to_owned()) });
+    let after = edited(BLOCKS, &[order]).unwrap();
+    assert_eq!(after, BLOCKS.replace("# since 2024\n", "# since 2024\n    name: \"ACME\"\n"));
+}
+
+#[test]
 fn what_the_file_says_already_changes_no_byte() {
     let text = with_keys(BLOCKS);
     let after = edit(Some(text.as_bytes()), &[set('A', &[A, B], None), set('B', &[], None)]).unwrap();
@@ -129,7 +136,7 @@ fn every_style_has_a_place_for_a_first_member_and_for_the_next() {
         ("peers:", format!("peers:\n  {entry}")),
         ("peers: ~ # none\n", format!("peers: # none\n  {entry}")),
         ("peers: []   # none\nversion: 1\n", format!("peers:   # none\n  {entry}version: 1\n")),
-        ("{\"peers\": []}\n", "{\"peers\": [{public_key: \"<C>\", addresses: []}]}\n".to_owned()),
+        ("{\"peers\": []}\n", "{\"peers\": [{\"public_key\": \"<C>\", \"addresses\": []}]}\n".to_owned()),
         (
             "peers: [{public_key: <A>}]\n",
             "peers: [{public_key: <A>}, {public_key: \"<C>\", addresses: []}]\n".to_owned(),
@@ -259,7 +266,7 @@ proptest! {
                 Order::Remove(key) => prop_assert!(!members.contains_key(key)),
                 Order::Set(entry) => {
                     let found: Vec<_> = members[&entry.key].addresses.iter().map(ToString::to_string).collect();
-                    prop_assert_eq!(&found, &entry.addresses);
+                    prop_assert_eq!(Some(&found), entry.addresses.as_ref());
                     if entry.name.is_some() {
                         prop_assert_eq!(&members[&entry.key].name, &entry.name);
                     }

@@ -56,7 +56,7 @@ fn measure(size: usize) -> Value {
         let before = timed(&mut read, || file(&peers, Context::default()));
         let order = Order::Set(Entry {
             key: Identity::generate().public_key(),
-            addresses: vec![format!("/ip4/198.51.100.7/tcp/{}", 9000 + round)],
+            addresses: Some(vec![format!("/ip4/198.51.100.7/tcp/{}", 9000 + round)]),
             name: None,
         });
         timed(&mut edit, || Turn::wait(&peers).expect("a turn").rewrite(&[order], None).expect("an edit"));
