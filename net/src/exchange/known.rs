@@ -91,9 +91,14 @@ impl Drop for Question {
 
 impl Default for Inner {
     fn default() -> Self {
-        let (book, correspondents) = (Book::new(), Correspondents::default());
+        let state = State {
+            book: Book::new(),
+            correspondents: Correspondents::default(),
+            news: BTreeSet::new(),
+            tidied: None,
+        };
         Self {
-            state: Mutex::new(State { book, correspondents, news: BTreeSet::new(), tidied: None }),
+            state: Mutex::new(state),
             bound: KnownBound::default(),
             // 0 is what somebody says who knows none.
             session: rand::random::<u64>().max(1),
