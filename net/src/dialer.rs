@@ -87,8 +87,8 @@ impl Dialer {
         }
     }
 
-    /// Takes over members. New members, and those with new addresses, are dialled at once; what was learned of
-    /// the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
+    /// Takes over members. New members, and those with new addresses, are dialled at once, and one that may be tried more often
+    /// does not rest any more; what was learned of the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
     pub(crate) fn set(&mut self, members: &Members, now: Instant, connected: impl Fn(&PeerId) -> bool) {
         // Most are as they were, and cost no more than this look.
         let differs = |entry: Option<&Entry>, member: Option<&Member>| match (entry, member) {
@@ -96,13 +96,14 @@ impl Dialer {
             (Some(entry), None) => entry.wanted,
             (None, _) => true,
         };
+        let pace = self.pace;
         let others: Vec<_> = side_by_side(&self.entries, members)
             .filter(|(_, entry, member)| differs(*entry, *member))
             .map(|(key, entry, member)| (key, entry.is_some(), member))
             .collect();
         for (key, is_known, member) in others {
             let dropped = match member {
-                Some(member) if is_known => self.change(&key, |entry| entry.take(member, now)),
+                Some(member) if is_known => self.change(&key, |entry| entry.take(member, &pace, now)),
                 Some(member) => {
                     self.insert(member, now, &connected);
                     None

@@ -80,10 +80,15 @@ impl Entry {
     }
 
     /// Is as the file says now. Returns whose dial is to be given up.
-    pub(super) fn take(&mut self, member: &Member, now: Instant) -> Option<PeerId> {
+    pub(super) fn take(&mut self, member: &Member, pace: &Pace, now: Instant) -> Option<PeerId> {
         let moved = self.member.addresses != member.addresses;
+        let was_tired = self.is_tired();
         self.wanted = true;
         self.member = member.clone();
+        if was_tired && !self.is_tired() {
+            // Members are different ones: nothing is gained by spreading them.
+            self.hasten(pace, now, 0.5);
+        }
         if !moved || matches!(self.phase, Phase::Connected { .. } | Phase::Disconnecting) {
             return None;
         }

@@ -112,6 +112,25 @@ fn pauses_are_spread_and_never_overflow() {
 }
 
 #[test]
+fn a_member_that_is_tired_is_not_when_it_may_be_tried_more_often() {
+    let mut scene = Scene::new(1);
+    let tries = |scene: &mut Scene, most: Option<u32>| {
+        scene.members.values_mut().for_each(|member| member.max_retries = most);
+        scene.set();
+        let pause = scene.wait();
+        assert_eq!(scene.dials(), 1);
+        scene.fail();
+        pause.as_secs()
+    };
+    assert_eq!(tries(&mut scene, Some(0)), 0, "nobody is tired at first");
+    assert_eq!(tries(&mut scene, Some(0)), PACE.max.as_secs());
+    assert_eq!(tries(&mut scene, Some(2)), 1, "as after two failures");
+    assert_eq!(tries(&mut scene, None), 2, "as after three");
+    assert_eq!(tries(&mut scene, Some(1)), 4, "a pause that has begun is not made longer");
+    assert_eq!(tries(&mut scene, Some(1)), PACE.max.as_secs());
+}
+
+#[test]
 fn a_dial_without_an_answer_is_given_up_and_its_late_end_changes_nothing() {
     let mut scene = Scene::new(1);
     scene.dials();
