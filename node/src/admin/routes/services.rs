@@ -4,12 +4,12 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::{Value, json};
 
-use super::{State, wrong_method};
+use super::{State, only};
 use crate::admin::AdminState;
 
 /// Adds the route.
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/admin/services").get(list).default_service(web::to(wrong_method)));
+    app.service(web::resource("/admin/services").get(list).default_service(only("GET")));
 }
 
 async fn list(state: State) -> HttpResponse {
