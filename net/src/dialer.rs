@@ -2,19 +2,20 @@
 //! happened and performs what it asks for.
 
 mod agenda;
+mod entry;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
-use storage::peers_file::MAX_ADDRESSES;
 use storage::{Member, Members, PeerKey, side_by_side};
 
-use agenda::{Agenda, Standing};
+use agenda::Agenda;
+use entry::{Entry, Phase};
 
 use crate::NetworkSection;
-use crate::view::{MemberState, MemberView};
+use crate::view::MemberView;
 
 /// Dials at one time; a federation of hundreds does not open hundreds of sockets at once.
 const DIALS: usize = 64;
@@ -49,37 +50,6 @@ pub(crate) struct Dialer {
     aborts: Vec<PeerId>,
     changed: BTreeSet<PeerKey>,
     stopped: bool,
-}
-
-#[derive(Debug)]
-struct Entry {
-    member: Member,
-    /// Where the member says that it is; dialled besides what is configured.
-    learned: Vec<Multiaddr>,
-    peer: PeerId,
-    phase: Phase,
-    /// In a row. Kept over a reload.
-    failures: u32,
-    last_error: Option<String>,
-    /// `false` between the commit that removes a member and the end of its transaction: a rollback finds the entry as it
-    /// was.
-    wanted: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// To be dialled then.
-    Waiting {
-        at: Instant,
-    },
-    Dialing {
-        connection: Option<ConnectionId>,
-        until: Instant,
-    },
-    Connected {
-        since: Instant,
-    },
-    Disconnecting,
 }
 
 // === impl Pace ===
@@ -117,8 +87,8 @@ impl Dialer {
         }
     }
 
-    /// Takes over members. New members, and those with new addresses, are dialled at once; what was learned of
-    /// the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
+    /// Takes over members. New members, and those with new addresses, are dialled at once, and one that may be tried more often
+    /// does not rest any more; what was learned of the others is kept. Removed ones are not dialled any more, but remembered until [`Dialer::forget`].
     pub(crate) fn set(&mut self, members: &Members, now: Instant, connected: impl Fn(&PeerId) -> bool) {
         // Most are as they were, and cost no more than this look.
         let differs = |entry: Option<&Entry>, member: Option<&Member>| match (entry, member) {
@@ -126,13 +96,14 @@ impl Dialer {
             (Some(entry), None) => entry.wanted,
             (None, _) => true,
         };
+        let pace = self.pace;
         let others: Vec<_> = side_by_side(&self.entries, members)
             .filter(|(_, entry, member)| differs(*entry, *member))
             .map(|(key, entry, member)| (key, entry.is_some(), member))
             .collect();
         for (key, is_known, member) in others {
             let dropped = match member {
-                Some(member) if is_known => self.change(&key, |entry| entry.take(member, now)),
+                Some(member) if is_known => self.change(&key, |entry| entry.take(member, &pace, now)),
                 Some(member) => {
                     self.insert(member, now, &connected);
                     None
@@ -163,15 +134,7 @@ impl Dialer {
         let peer = member.key.peer_id();
         let phase =
             if connected(&peer) { Phase::Connected { since: now } } else { Phase::Waiting { at: now } };
-        let entry = Entry {
-            member: member.clone(),
-            learned: Vec::new(),
-            peer,
-            phase,
-            failures: 0,
-            last_error: None,
-            wanted: true,
-        };
+        let entry = Entry::new(member, peer, phase);
         self.keys.insert(peer, member.key);
         self.changed.insert(member.key);
         self.agenda.moved(member.key, None, entry.standing());
@@ -195,7 +158,9 @@ impl Dialer {
 
     /// A member says where it is. True if it said something else before.
     pub(crate) fn learn(&mut self, key: &PeerKey, addresses: Vec<Multiaddr>, now: Instant) -> bool {
-        self.change(key, |entry| entry.learn(addresses, now)).unwrap_or_default()
+        // A reload tells it of all members again.
+        let is_known = self.entries.get(key).is_none_or(|entry| entry.learned == addresses);
+        !is_known && self.change(key, |entry| entry.learn(addresses, now)).unwrap_or_default()
     }
 
     /// Forgets the members that were removed.
@@ -235,7 +200,7 @@ impl Dialer {
         for key in due {
             let dial = self.change(&key, |entry| {
                 let within = entry.member.connection_timeout.unwrap_or(pace.timeout);
-                entry.phase = Phase::Dialing { connection: None, until: now + within };
+                entry.begin(now + within);
                 Action::Dial { peer: entry.peer, addresses: entry.addresses() }
             });
             actions.extend(dial);
@@ -275,23 +240,12 @@ impl Dialer {
     /// A dial came to nothing. One that was given up already changes nothing.
     pub(crate) fn failed(&mut self, peer: &PeerId, id: ConnectionId, why: String, now: Instant, unit: f64) {
         let pace = self.pace;
-        self.change_peer(peer, |entry| {
-            if let Phase::Dialing { connection: Some(own), .. } = entry.phase
-                && own == id
-            {
-                entry.fail(why, &pace, now, unit);
-            }
-        });
+        self.change_peer(peer, |entry| entry.failed(id, why, &pace, now, unit));
     }
 
-    /// A connection is there, whoever dialled.
-    pub(crate) fn connected(&mut self, peer: &PeerId, now: Instant) {
-        self.change_peer(peer, |entry| {
-            if !matches!(entry.phase, Phase::Connected { .. }) {
-                entry.phase = Phase::Connected { since: now };
-                entry.last_error = None;
-            }
-        });
+    /// A connection is there, whoever dialled. A dial that it has overtaken goes on.
+    pub(crate) fn connected(&mut self, peer: &PeerId, id: ConnectionId, now: Instant) {
+        self.change_peer(peer, |entry| entry.connected(id, now));
     }
 
     /// This node is about to close the member's connections.
@@ -306,17 +260,10 @@ impl Dialer {
     /// The last connection is gone.
     pub(crate) fn disconnected(&mut self, peer: &PeerId, why: Option<String>, now: Instant, unit: f64) {
         let pace = self.pace;
-        self.change_peer(peer, |entry| match entry.phase {
-            Phase::Connected { since } if now.saturating_duration_since(since) < STABLE => {
-                entry.fail(why.unwrap_or_else(|| "closed by the peer".to_owned()), &pace, now, unit);
-            }
-            Phase::Connected { .. } | Phase::Disconnecting => {
-                entry.failures = 0;
-                entry.last_error = why;
-                entry.phase = Phase::Waiting { at: now + pace.pause(1, false, unit) };
-            }
-            Phase::Waiting { .. } | Phase::Dialing { .. } => {}
-        });
+        let goes_on = self.change_peer(peer, |entry| entry.disconnected(why, &pace, now, unit));
+        if self.stopped && goes_on == Some(true) {
+            self.aborts.push(*peer);
+        }
     }
 
     /// What has changed since the last call; `None` for a member that is none any more.
@@ -328,99 +275,6 @@ impl Dialer {
     /// Members that are connected, and all.
     pub(crate) fn census(&self) -> (usize, usize) {
         (self.agenda.connected(), self.entries.len().saturating_sub(self.agenda.removed()))
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    fn standing(&self) -> Standing {
-        match self.phase {
-            _ if !self.wanted => Standing::Removed,
-            // One without addresses waits to be called.
-            Phase::Waiting { .. } if self.member.addresses.is_empty() && self.learned.is_empty() => {
-                Standing::Resting
-            }
-            Phase::Waiting { at } => Standing::Waiting(at),
-            Phase::Dialing { until, .. } => Standing::Dialing(until),
-            Phase::Connected { .. } => Standing::Connected,
-            Phase::Disconnecting => Standing::Resting,
-        }
-    }
-
-    /// Is as the file says now. Returns whose dial is to be given up.
-    fn take(&mut self, member: &Member, now: Instant) -> Option<PeerId> {
-        let moved = self.member.addresses != member.addresses;
-        self.wanted = true;
-        self.member = member.clone();
-        if !moved || matches!(self.phase, Phase::Connected { .. } | Phase::Disconnecting) {
-            return None;
-        }
-        self.failures = 0;
-        let dropped = self.interrupt(now);
-        self.phase = Phase::Waiting { at: now };
-        dropped
-    }
-
-    /// Ends a dial that is under way. Returns whose it is.
-    fn interrupt(&mut self, now: Instant) -> Option<PeerId> {
-        let Phase::Dialing { .. } = self.phase else { return None };
-        self.phase = Phase::Waiting { at: now };
-        Some(self.peer)
-    }
-
-    /// The configured ones first; no more than a member may be configured with besides.
-    fn addresses(&self) -> Vec<Multiaddr> {
-        let configured = &self.member.addresses;
-        let learned = self.learned.iter().filter(|address| !configured.contains(address));
-        configured.iter().chain(learned.take(MAX_ADDRESSES)).cloned().collect()
-    }
-
-    /// Is where it says. An address that is new is worth a try at once.
-    fn learn(&mut self, addresses: Vec<Multiaddr>, now: Instant) -> bool {
-        let is_new = |address| !self.learned.contains(address) && !self.member.addresses.contains(address);
-        let any_new = addresses.iter().any(is_new);
-        let changed = self.learned != addresses;
-        self.learned = addresses;
-        if any_new && let Phase::Waiting { at } = &mut self.phase {
-            *at = now.min(*at);
-        }
-        changed
-    }
-
-    fn is_tired(&self) -> bool {
-        self.member.max_retries.is_some_and(|most| self.failures > most)
-    }
-
-    fn fail(&mut self, why: String, pace: &Pace, now: Instant, unit: f64) {
-        self.failures = self.failures.saturating_add(1);
-        self.last_error = Some(why);
-        self.phase = Phase::Waiting { at: now + pace.pause(self.failures, self.is_tired(), unit) };
-    }
-
-    /// Waits no longer than this pace says for so many failures.
-    fn hasten(&mut self, pace: &Pace, now: Instant, unit: f64) {
-        let latest = now + pace.pause(self.failures.max(1), self.is_tired(), unit);
-        if let Phase::Waiting { at } = &mut self.phase {
-            *at = latest.min(*at);
-        }
-    }
-
-    fn view(&self) -> Option<MemberView> {
-        let state = match self.phase {
-            Phase::Waiting { .. } if self.last_error.is_some() => MemberState::Failed,
-            Phase::Waiting { .. } => MemberState::Idle,
-            Phase::Dialing { .. } => MemberState::Connecting,
-            Phase::Connected { .. } => MemberState::Connected,
-            Phase::Disconnecting => MemberState::Disconnecting,
-        };
-        self.wanted.then(|| MemberView {
-            public_key: self.member.key,
-            name: self.member.name.clone(),
-            state,
-            addresses: self.member.addresses.iter().map(ToString::to_string).collect(),
-            last_error: self.last_error.clone(),
-        })
     }
 }
 

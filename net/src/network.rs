@@ -295,7 +295,7 @@ impl Network {
             established_s: 0.0,
         };
         self.view.opened(number, connection);
-        self.dialer.connected(&peer, Instant::now());
+        self.dialer.connected(&peer, id, Instant::now());
         self.on_bootstrap(Instant::now());
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p::quic::{self, tokio::Transport};
 
-use crate::View;
+use crate::{View, services};
 pub(crate) use keep::{Connections, Keep};
 pub(crate) use retiring::Retiring;
 
@@ -34,12 +34,16 @@ const IDLE: Duration = Duration::from_secs(3 * 60 * 60);
 /// A packet after so much silence. Less than half of the shortest idle time that peers are known to have (10 s, rust-libp2p),
 /// and of what a NAT keeps a UDP mapping for (RFC 4787, REQ-5, names 2 minutes; many keep 30 s).
 const KEEP_ALIVE: Duration = Duration::from_secs(4);
-/// Streams that a peer may have open at one time, as many as over Yamux.
-const STREAMS: u32 = 512;
-/// What a peer may send on one stream before it is read: 20 MiB/s at a round trip of 100 ms.
-const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
-/// The same for a whole connection: what a hostile peer can make this node keep in memory.
-const WINDOW: u32 = 4 * 1024 * 1024;
+/// Streams that a peer may have open at one time: those of services that a member may have, and one or two of every other protocol.
+/// With what each may hold, this is what a hostile peer can make this node keep in memory: QUIC's limits are set before it is known
+/// who comes.
+const STREAMS: u32 = 56;
+/// What a peer may send on one stream before it is read: 2.5 MiB/s at a round trip of 100 ms.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same for a whole connection. More than all streams of services in both directions hold when their readers stand still:
+/// otherwise a few of them would hold up messages and pings, and cost the connection.
+const WINDOW: u32 = 20 * 1024 * 1024;
+const _: () = assert!(WINDOW as usize >= 2 * services::OVER_QUIC * STREAM_WINDOW as usize + 4 * 1024 * 1024);
 
 /// The transport, which shows its endpoints in the view.
 pub(crate) fn transport(keypair: &Keypair, view: View) -> Retiring<Transport> {

@@ -35,6 +35,7 @@ use crate::hush::{Hush, Kind};
 use crate::pool::Pool;
 use crate::{ConnectedService, ExposedService, ProtocolSection, View};
 use exposed::{Offer, Offers};
+pub(crate) use handler::OVER_QUIC;
 use line::{Call, Line, Route};
 use meter::{Ledger, Meter, Role, Seat};
 pub use meter::{MAX_STREAMS, MAX_STREAMS_PER_SERVICE, Metered};

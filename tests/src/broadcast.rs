@@ -141,7 +141,8 @@ impl Flood {
         let path = format!("/v1/peers/{}/messages", to.key().replace('+', "-").replace('/', "_"));
         let mut again = 0;
         for number in 0..count {
-            again += post(&from.client(), &path, number).await.expect("every message is acknowledged");
+            let sent = post(&from.client(), &path, &number.to_string()).await;
+            again += sent.expect("every message is acknowledged");
         }
         receiver.await.expect("everything arrives");
         Self { took: began.elapsed(), again }
@@ -228,23 +229,23 @@ async fn publish(client: Client, path: String, next: Arc<AtomicU64>, count: u64)
         if number >= count {
             return Ok(again);
         }
-        again += post(&client, &path, number).await?;
+        again += post(&client, &path, &number.to_string()).await?;
     }
 }
 
-/// Posts a number until it is taken. Gives the answers that said that it was not.
-async fn post(client: &Client, path: &str, number: u64) -> Result<u64, String> {
+/// Posts a message until it is taken. Gives the answers that said that it was not.
+pub(crate) async fn post(client: &Client, path: &str, message: &str) -> Result<u64, String> {
     let mut again = 0;
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let answer = client.post(path, &[], number.to_string().into_bytes()).await;
+        let answer = client.post(path, &[], message.as_bytes().to_vec()).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if answer.status.is_success() {
             return Ok(again);
         }
         let text = String::from_utf8_lossy(&answer.body).into_owned();
         if ![429, 503].contains(&answer.status.as_u16()) || Instant::now() > deadline {
-            return Err(format!("message {number}: {text}"));
+            return Err(format!("message {message}: {text}"));
         }
         again += 1;
         // As the answer asks for.

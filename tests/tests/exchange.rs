@@ -110,7 +110,11 @@ async fn the_keys_of_exchange_are_live() {
     })
     .await;
 
-    // There is room for more now; whoever comes is known, and told of to all.
+    // There is room for all now: for those who found none before, too.
+    for node in &nodes[1..] {
+        knows(&nodes[0], node.key(), &node.spec().port.loopback()).await;
+    }
+    // Whoever comes is known, and told of to all.
     let mut newcomer = Spec::new();
     newcomer.peers = json!({"peers": [hub]});
     newcomer.conf["peers"]["exchange_interval"] = json!("200ms");

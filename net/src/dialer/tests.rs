@@ -1,11 +1,17 @@
 use super::*;
 use crate::Identity;
 use crate::fixtures::member;
+use crate::view::MemberState;
 
 const PACE: Pace =
     Pace { timeout: Duration::from_secs(10), min: Duration::from_secs(1), max: Duration::from_secs(60) };
 /// In the middle of the spread: pauses are what the formula says.
 const MID: f64 = 0.5;
+
+/// A connection that the peer dialled: none of the dialer's own.
+fn called() -> ConnectionId {
+    ConnectionId::new_unchecked(usize::MAX)
+}
 
 struct Scene {
     dialer: Dialer,
@@ -58,6 +64,11 @@ impl Scene {
         self.dialer.failed(&peer, id, "refused".into(), self.now, MID);
     }
 
+    /// The last dial has arrived.
+    fn connected(&mut self, peer: &PeerId) {
+        self.dialer.connected(peer, ConnectionId::new_unchecked(self.next), self.now);
+    }
+
     /// Whatever was done, the agenda is what the entries say.
     fn assert_agenda(&self) {
         let mut expected = Agenda::default();
@@ -101,6 +112,25 @@ fn pauses_are_spread_and_never_overflow() {
 }
 
 #[test]
+fn a_member_that_is_tired_is_not_when_it_may_be_tried_more_often() {
+    let mut scene = Scene::new(1);
+    let tries = |scene: &mut Scene, most: Option<u32>| {
+        scene.members.values_mut().for_each(|member| member.max_retries = most);
+        scene.set();
+        let pause = scene.wait();
+        assert_eq!(scene.dials(), 1);
+        scene.fail();
+        pause.as_secs()
+    };
+    assert_eq!(tries(&mut scene, Some(0)), 0, "nobody is tired at first");
+    assert_eq!(tries(&mut scene, Some(0)), PACE.max.as_secs());
+    assert_eq!(tries(&mut scene, Some(2)), 1, "as after two failures");
+    assert_eq!(tries(&mut scene, None), 2, "as after three");
+    assert_eq!(tries(&mut scene, Some(1)), 4, "a pause that has begun is not made longer");
+    assert_eq!(tries(&mut scene, Some(1)), PACE.max.as_secs());
+}
+
+#[test]
 fn a_dial_without_an_answer_is_given_up_and_its_late_end_changes_nothing() {
     let mut scene = Scene::new(1);
     scene.dials();
@@ -122,7 +152,7 @@ fn after_a_good_connection_the_member_is_dialled_again_quickly() {
         scene.wait();
     }
     scene.dials();
-    scene.dialer.connected(&peer, scene.now);
+    scene.connected(&peer);
     assert_eq!(scene.state(), Some(MemberState::Connected));
     assert_eq!(scene.dialer.next(), None);
     scene.now += STABLE;
@@ -131,11 +161,11 @@ fn after_a_good_connection_the_member_is_dialled_again_quickly() {
 
     // One that breaks at once counts as a failure.
     scene.dials();
-    scene.dialer.connected(&peer, scene.now);
+    scene.connected(&peer);
     scene.dialer.disconnected(&peer, None, scene.now, MID);
     scene.wait();
     scene.dials();
-    scene.dialer.connected(&peer, scene.now);
+    scene.connected(&peer);
     scene.dialer.disconnected(&peer, None, scene.now, MID);
     assert_eq!(scene.wait(), Duration::from_secs(1));
 }
@@ -197,7 +227,7 @@ fn a_member_without_addresses_waits_to_be_called() {
     scene.members.insert(key, member(key, &[]));
     scene.set();
     assert_eq!((scene.dials(), scene.dialer.next()), (0, None));
-    scene.dialer.connected(&key.peer_id(), scene.now);
+    scene.connected(&key.peer_id());
     assert_eq!(scene.dialer.census(), (1, 1));
 }
 
@@ -224,7 +254,7 @@ fn the_agenda_knows_every_change() {
             2..=4 => drop(scene.members.insert(*key, usual.clone())),
             5 => drop(scene.members.insert(*key, member(*key, &["/ip4/127.0.0.1/tcp/2"]))),
             6 => drop(scene.members.insert(*key, member(*key, &[]))),
-            7 => scene.dialer.connected(&peer, scene.now),
+            7 => scene.dialer.connected(&peer, called(), scene.now),
             8 => scene.dialer.disconnecting(&peer),
             9 => scene.dialer.disconnected(&peer, None, scene.now, MID),
             10 => scene.dialer.refused(&peer, "no".into(), scene.now, MID),
@@ -307,4 +337,70 @@ fn a_member_without_addresses_is_dialled_once_it_is_known_where_it_is() {
     scene.dialer.learn(&key, Vec::new(), scene.now);
     scene.assert_agenda();
     assert_eq!(scene.dialer.next(), None, "it is nowhere any more");
+}
+
+#[test]
+fn a_dial_that_a_connection_has_overtaken_goes_on_when_that_is_gone_and_no_other_begins_beside_it() {
+    let mut scene = Scene::new(1);
+    let peer = scene.peer();
+    assert_eq!(scene.dials(), 1);
+    scene.dialer.connected(&peer, called(), scene.now);
+    scene.dialer.disconnected(&peer, None, scene.now, MID);
+    assert_eq!(scene.state(), Some(MemberState::Connecting));
+    assert_eq!((scene.wait(), scene.dialer.due(scene.now - STABLE, || MID)), (PACE.timeout, vec![]));
+    scene.now -= PACE.timeout;
+    scene.fail();
+    assert_eq!(scene.wait(), Duration::from_millis(250), "only then it pauses");
+
+    // It ends while the connection is there: nothing goes on when that is gone.
+    for arrives in [false, true] {
+        assert_eq!(scene.dials(), 1);
+        scene.dialer.connected(&peer, called(), scene.now);
+        if arrives {
+            scene.connected(&peer)
+        } else {
+            scene.fail()
+        }
+        assert_eq!(scene.state(), Some(MemberState::Connected));
+        scene.now += STABLE;
+        scene.dialer.disconnected(&peer, None, scene.now, MID);
+        assert_eq!(scene.wait(), Duration::from_millis(250));
+    }
+
+    // Its time is over.
+    assert_eq!(scene.dials(), 1);
+    scene.dialer.connected(&peer, called(), scene.now);
+    scene.now += PACE.timeout;
+    scene.dialer.disconnected(&peer, None, scene.now, MID);
+    assert_eq!(scene.wait(), Duration::from_millis(250));
+
+    // A node that stops waits for no dial.
+    assert_eq!(scene.dials(), 1);
+    scene.dialer.connected(&peer, called(), scene.now);
+    scene.dialer.stop();
+    scene.dialer.disconnected(&peer, None, scene.now, MID);
+    assert_eq!(scene.dialer.due(scene.now, || MID), [Action::Abort { peer }]);
+}
+
+#[test]
+fn what_is_learned_while_other_addresses_are_dialled_is_tried_right_after_them_and_once() {
+    let mut scene = Scene::new(1);
+    let (key, peer) = (*scene.members.keys().next().unwrap(), scene.peer());
+    let told = vec!["/ip4/127.0.0.1/tcp/2".parse().unwrap()];
+    assert_eq!(scene.dials(), 1);
+    assert!(scene.dialer.learn(&key, told.clone(), scene.now));
+    assert_eq!(scene.dials(), 0, "one dial at a time");
+    scene.fail();
+    assert_eq!(scene.dials(), 1);
+    assert!(!scene.dialer.learn(&key, told, scene.now));
+    scene.fail();
+    assert_eq!(scene.dials(), 0);
+
+    // A member that is connected is not dialled, whatever it says.
+    scene.connected(&peer);
+    scene.dialer.learn(&key, vec!["/ip4/127.0.0.1/tcp/3".parse().unwrap()], scene.now);
+    assert_eq!((scene.dials(), scene.dialer.next()), (0, None));
+    scene.dialer.disconnecting(&peer);
+    scene.dialer.learn(&key, vec!["/ip4/127.0.0.1/tcp/4".parse().unwrap()], scene.now);
+    assert_eq!((scene.dials(), scene.dialer.next()), (0, None));
 }

@@ -5,13 +5,15 @@
 //! is hashed by the first byte of the keys, so that two nodes find out in a few bytes where they differ.
 
 mod digests;
+mod peer;
+mod present;
+mod room;
 mod shares;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
 use sha2::{Digest as _, Sha256};
 use storage::{Members, PeerKey};
 
@@ -19,6 +21,9 @@ use super::reach::Reach;
 use super::record::Record;
 use super::wire::{Digest, HEADER, MAX_MESSAGE, MAX_RECORDS, RECORD_HEAD, RESPONSE_HEAD, Request, Response};
 use digests::{Digests, LEAVES};
+pub(crate) use peer::Peer;
+use present::Present;
+use room::Room;
 pub(crate) use shares::Bringer;
 use shares::Shares;
 
@@ -75,66 +80,10 @@ pub(crate) struct Book {
     digests: Digests,
     /// The strangers by who brought them.
     shares: Shares,
+    room: Room,
+    present: Present,
     /// Hashes of all records: what is here already needs no second look at its signature.
     marks: HashSet<Digest>,
-}
-
-/// One peer.
-#[derive(Clone, Debug)]
-pub(crate) struct Peer {
-    /// Of its newest statement.
-    pub(crate) seq: u64,
-    /// One for each reach, by [`Reach::to_byte`].
-    records: [Option<Record>; 3],
-    changed: u64,
-    pub(crate) from: Bringer,
-    /// Unix seconds.
-    pub(crate) first_seen: u64,
-    /// When it last spoke itself, as far as is known: on a connection, or by signing.
-    pub(crate) last_seen: u64,
-    /// Dials in a row that came to nothing.
-    pub(crate) failures: u32,
-    /// Connections now.
-    connections: u32,
-}
-
-// === impl Peer ===
-
-impl Peer {
-    fn new(from: Bringer, now: u64) -> Self {
-        Self {
-            seq: 0,
-            records: [None, None, None],
-            changed: 0,
-            from,
-            first_seen: now,
-            last_seen: 0,
-            failures: 0,
-            connections: 0,
-        }
-    }
-
-    /// The records that a connection of this reach carries.
-    pub(crate) fn records(&self, reach: Reach) -> impl Iterator<Item = &Record> {
-        self.records.iter().flatten().filter(move |record| record.reach <= reach)
-    }
-
-    /// Every address, the ones that reach furthest first.
-    pub(crate) fn addresses(&self) -> Vec<Multiaddr> {
-        let mut addresses: Vec<Multiaddr> = Vec::new();
-        for address in self.records(Reach::Host).flat_map(|record| &record.addresses) {
-            if !addresses.contains(address) {
-                addresses.push(address.clone());
-            }
-        }
-        addresses
-    }
-
-    /// Whether nothing was heard of it for so long.
-    pub(crate) fn is_silent(&self, for_so_long: Duration, now: u64) -> bool {
-        let last = self.last_seen.max(self.seq / 1000);
-        self.connections == 0 && last.saturating_add(for_so_long.as_secs()) < now / 1000
-    }
 }
 
 /// The hash that a record is recognised by.
@@ -170,6 +119,8 @@ impl Book {
             version: 0,
             digests: Digests::new(),
             shares: Shares::default(),
+            room: Room::default(),
+            present: Present::default(),
             marks: HashSet::new(),
         }
     }
@@ -251,6 +202,7 @@ impl Book {
                 return Fate::Same;
             }
         } else if !is_member && self.shares.len() >= limit {
+            self.room.lacks(limit);
             let Some(least) = self.shares.least(from, limit) else { return Fate::NoRoom };
             self.remove(&least);
         }
@@ -320,15 +272,27 @@ impl Book {
 
     /// A connection to it came (`true`) or went.
     pub(crate) fn connected(&mut self, key: &PeerKey, is_there: bool, now: u64) {
+        self.present.count(key, is_there);
         self.change(key, |peer| {
-            peer.connections = if is_there {
-                peer.connections.saturating_add(1)
-            } else {
-                peer.connections.saturating_sub(1)
-            };
             peer.last_seen = now / 1000;
             peer.failures = 0;
         });
+    }
+
+    /// When this peer last spoke, in Unix seconds: now, while it is connected (one that does not answer pings is not for long).
+    pub(crate) fn last_seen(&self, key: &PeerKey, peer: &Peer, now: u64) -> u64 {
+        if self.present.has(key) { now / 1000 } else { peer.last_seen }
+    }
+
+    /// Whether nothing was heard of this peer for so long.
+    pub(crate) fn is_silent(&self, key: &PeerKey, peer: &Peer, for_so_long: Duration, now: u64) -> bool {
+        let last = self.last_seen(key, peer, now).max(peer.seq / 1000);
+        last.saturating_add(for_so_long.as_secs()) < now / 1000
+    }
+
+    /// Whether those for whom there was no room are to be asked for anew, because there is; says so once.
+    pub(crate) fn has_room_again(&mut self, limit: usize, now: Instant) -> bool {
+        self.room.is_there_again(self.shares.len(), limit, now)
     }
 
     /// A dial of it came to nothing.
@@ -356,7 +320,9 @@ impl Book {
     /// Forgets the strangers that nothing was heard of for [`EXPIRY`].
     pub(crate) fn tidy(&mut self, now: u64) {
         let is_over = |key: &PeerKey, peer: &Peer| {
-            self.own.as_ref() != Some(key) && !self.policy.is_member(key) && peer.is_silent(EXPIRY, now)
+            self.own.as_ref() != Some(key)
+                && !self.policy.is_member(key)
+                && self.is_silent(key, peer, EXPIRY, now)
         };
         let over: Vec<_> = self
             .shelves

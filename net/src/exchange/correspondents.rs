@@ -23,6 +23,8 @@ pub(crate) struct Correspondents {
 struct Correspondent {
     /// Of its process, and the version that its last answer had.
     read: Option<(u64, u64)>,
+    /// Everything is to be asked for anew since the last question was made: its answer does not count as read.
+    is_void: bool,
     /// A question to it is open.
     asking: bool,
     /// Bytes of work that it may still cause; below zero after a large answer.
@@ -43,6 +45,7 @@ impl Correspondents {
         }
         self.peers.entry(*key).or_insert_with(|| Correspondent {
             read: None,
+            is_void: false,
             asking: false,
             left: f64::from(WORK),
             since: now,
@@ -61,14 +64,16 @@ impl Correspondents {
         }
     }
 
-    /// Session and version to ask after.
-    pub(crate) fn read(&self, key: &PeerKey) -> Option<(u64, u64)> {
-        self.peers.get(key)?.read
+    /// Session and version to ask after, for a question that is made now.
+    pub(crate) fn ask(&mut self, key: &PeerKey) -> Option<(u64, u64)> {
+        let peer = self.peers.get_mut(key)?;
+        peer.is_void = false;
+        peer.read
     }
 
     /// Its answers were read so far.
     pub(crate) fn heard(&mut self, key: &PeerKey, session: u64, version: u64) {
-        if let Some(peer) = self.peers.get_mut(key) {
+        if let Some(peer) = self.peers.get_mut(key).filter(|peer| !peer.is_void) {
             peer.read = Some((session, version));
         }
     }
@@ -76,7 +81,7 @@ impl Correspondents {
     /// Everything is to be asked for anew: other records are taken from now on.
     pub(crate) fn reread(&mut self) {
         for peer in self.peers.values_mut() {
-            peer.read = None;
+            (peer.read, peer.is_void) = (None, true);
         }
     }
 
@@ -133,11 +138,16 @@ mod tests {
         all.heard(&peer, 7, 9);
         all.end(&peer);
         assert!(all.begin(&peer, now));
-        assert_eq!(all.read(&peer), Some((7, 9)));
+        assert_eq!(all.ask(&peer), Some((7, 9)));
+        // Of an answer that was on its way when all was to be asked for anew, a part was judged by what held before.
+        all.reread();
+        all.heard(&peer, 7, 10);
+        assert_eq!(all.ask(&peer), None);
+        all.heard(&peer, 7, 9);
         for _ in 0..MAX_PEERS + 8 {
             all.may(&Identity::generate().public_key(), now + Duration::from_secs(1));
         }
         assert_eq!(all.peers.len(), MAX_PEERS);
-        assert_eq!(all.read(&peer), Some((7, 9)), "while it is asked it is not forgotten");
+        assert_eq!(all.ask(&peer), Some((7, 9)), "while it is asked it is not forgotten");
     }
 }

@@ -91,9 +91,14 @@ impl Drop for Question {
 
 impl Default for Inner {
     fn default() -> Self {
-        let (book, correspondents) = (Book::new(), Correspondents::default());
+        let state = State {
+            book: Book::new(),
+            correspondents: Correspondents::default(),
+            news: BTreeSet::new(),
+            tidied: None,
+        };
         Self {
-            state: Mutex::new(State { book, correspondents, news: BTreeSet::new(), tidied: None }),
+            state: Mutex::new(state),
             bound: KnownBound::default(),
             // 0 is what somebody says who knows none.
             session: rand::random::<u64>().max(1),
@@ -307,7 +312,10 @@ impl Known {
     /// What to ask a peer. `is_first` on this connection: then with many digests, because much may differ in little.
     pub(crate) fn request(&self, peer: &PeerKey, reach: Reach, number: u32, is_first: bool) -> Request {
         let mut state = self.state();
-        let (session, after) = state.correspondents.read(peer).unwrap_or_default();
+        if state.book.has_room_again(self.0.bound.get(), Instant::now()) {
+            state.correspondents.reread();
+        }
+        let (session, after) = state.correspondents.ask(peer).unwrap_or_default();
         let depth = match state.book.peers().take(256).count() {
             _ if !is_first && after > 0 => 0,
             0..8 => 0,

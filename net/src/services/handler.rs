@@ -51,11 +51,16 @@ pub(crate) struct Handler {
     served: JoinSet<()>,
 }
 
+/// Streams of services of a QUIC connection, each way.
+pub(crate) const OVER_QUIC: usize = 32;
+
 // === impl Places ===
 
 impl Places {
     /// For a member: 96 each way of 256 streams.
     pub(super) const MEMBER: Self = Self(96);
+    /// For a member over QUIC, where all streams share one window and nothing is held back from a stream whose reader stands still.
+    pub(super) const MEMBER_OVER_QUIC: Self = Self(OVER_QUIC);
     /// For a peer that connected as a stranger, and may be a member meanwhile: 4 each way of 32 streams.
     pub(super) const STRANGER: Self = Self(4);
 }

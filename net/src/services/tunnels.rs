@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent,
     ToSwarm,
@@ -42,7 +43,12 @@ impl Tunnels {
         let key = PeerKey::from_peer_id(&peer).ok();
         // As the muxer was told a moment ago.
         let is_member = self.rules.load().is_member(key.as_ref());
-        let places = if is_member { Places::MEMBER } else { Places::STRANGER };
+        let is_quic = address.iter().any(|part| part == Protocol::QuicV1);
+        let places = match is_member {
+            true if is_quic => Places::MEMBER_OVER_QUIC,
+            true => Places::MEMBER,
+            false => Places::STRANGER,
+        };
         let caller = Caller { peer, key, ip: ip_of(address) };
         let would_go = is_member && !crossed::is_preferred(&self.local, &peer, dialled);
         let pause = if would_go { SETTLING } else { Duration::ZERO };

@@ -123,6 +123,24 @@ async fn members_without_addresses_find_each_other_through_one_that_all_know_and
 }
 
 #[actix::test]
+async fn whoever_moves_while_it_is_connected_is_not_dialled_for_it() {
+    let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
+    mesh(&mut nodes).await;
+    let kept = [nodes[0].ids(), nodes[1].ids()];
+    let dials = |node: &Node| node.view.counted().outbound;
+    let before = dials(&nodes[1]);
+    for _ in 0..3 {
+        nodes[0].reload_with(|section| section.listen = vec![any_port()]).await;
+        learns(&nodes[1], &nodes[0].key, &nodes[0].view.listeners()).await;
+        // A turn of the swarm later it has heard of it, too.
+        let same = nodes[1].section.clone();
+        nodes[1].reload(same).await;
+        settled(&nodes).await;
+    }
+    assert_eq!(([nodes[0].ids(), nodes[1].ids()], dials(&nodes[1])), (kept, before));
+}
+
+#[actix::test]
 async fn a_new_member_known_to_one_of_sixteen_is_known_to_all_and_so_is_its_move() {
     let mut nodes: Vec<_> = (0..16).map(|_| Node::start(network_section())).collect();
     for node in &nodes {
@@ -210,4 +228,59 @@ async fn strangers_are_kept_up_to_the_bound_of_the_moment() {
     every(&more, Duration::from_millis(200)).await;
     learns(&hub, &more.key, &more.view.listeners()).await;
     assert!(hub.view.known().count() >= 3);
+}
+
+#[actix::test]
+async fn whoever_found_no_room_or_was_pushed_out_is_learned_when_there_is_room() {
+    let hub = Node::start(network_section());
+    every(&hub, Duration::from_millis(200)).await;
+    let narrow = Node::start(NetworkSection { members: members([&hub]), ..network_section() });
+    let known = narrow.view.known();
+    known.bound().set(0);
+    every(&narrow, Duration::from_millis(200)).await;
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        let node = Node::start(NetworkSection { members: members([&hub]), ..network_section() });
+        learns(&hub, &node.key, &node.view.listeners()).await;
+        others.push(node);
+    }
+    for bound in 0..2 {
+        known.bound().set(bound);
+        // The hub is a member, and needs no room.
+        let mut changes = known.changes();
+        let full = async {
+            while known.count() < 1 + bound {
+                changes.changed().await.unwrap();
+            }
+        };
+        soon("as many are known as may be", full).await;
+        // All of what the hub has to tell was heard, and is not asked for as long as there is no room.
+        let asked = known.figures().asked();
+        let more = async {
+            while known.figures().asked() < asked + 4 {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("four exchanges", more).await;
+        assert_eq!(known.count(), 1 + bound);
+    }
+    known.bound().set(100);
+    for node in &others {
+        learns(&narrow, &node.key, &node.view.listeners()).await;
+    }
+}
+
+#[actix::test]
+async fn whoever_is_connected_is_seen_now() {
+    let nodes = chain(2, Membership::Open).await;
+    learns(&nodes[0], &nodes[1].key, &nodes[1].view.listeners()).await;
+    let seen = || nodes[0].view.known().list()[0].last_seen;
+    let before = seen();
+    // It says nothing more, but it is there.
+    let later = async {
+        while seen() < before + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("it is seen later", later).await;
 }

@@ -319,13 +319,15 @@ async fn over_tcp_and_quic_at_once_one_connection_is_kept_of_each_pair() {
     for _ in 0..5 {
         let mut nodes: Vec<_> = (0..4).map(|_| Node::start(both())).collect();
         mesh(&mut nodes).await;
-        let before: Vec<_> = nodes.iter().map(Node::ids).collect();
-        for from in &nodes {
-            for to in nodes.iter().filter(|to| to.key != from.key) {
-                from.send(to, b"hello").await.unwrap();
-            }
+        let pairs = || nodes.iter().flat_map(|from| nodes.iter().map(move |to| (from, to)));
+        let ids = || pairs().map(|(from, to)| from.ids_to(to)).collect::<Vec<_>>();
+        let before = ids();
+        for (from, to) in pairs().filter(|(from, to)| from.key != to.key) {
+            from.send(to, b"hello").await.unwrap();
         }
-        assert_eq!(nodes.iter().map(Node::ids).collect::<Vec<_>>(), before, "none replaced another");
+        // A dial at the other address, which its own end has dropped, may show for a moment at the end that was slow to take it.
+        settled(&nodes).await;
+        assert_eq!(ids(), before, "none replaced another");
         for node in &nodes {
             node.shut_down().await;
         }

@@ -125,6 +125,31 @@ async fn a_reader_that_stands_still_makes_the_sender_stand_still() {
 }
 
 #[actix::test]
+async fn as_many_readers_that_stand_still_as_there_may_be_hold_up_nobody() {
+    for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let (pair, port) = Pair::over(address(listen)).await.serving(Does::Stall).await;
+        let (full, mut filled) = tokio::sync::mpsc::channel(32);
+        for _ in 0..32 {
+            let full = full.clone();
+            actix::spawn(async move {
+                let (mut socket, chunk) = (dial(port).await, vec![0; 64 * 1024]);
+                // Until nothing moves any more.
+                while tokio::time::timeout(Duration::from_secs(1), socket.write(&chunk)).await.is_ok() {}
+                full.send(()).await.unwrap();
+                std::future::pending::<()>().await;
+            });
+        }
+        for _ in 0..32 {
+            soon("a stream is full", filled.recv()).await;
+        }
+        for _ in 0..20 {
+            pair.nodes[1].send(&pair.nodes[0], &[0; 256 * 1024]).await.unwrap();
+            pair.nodes[0].send(&pair.nodes[1], b"still there").await.unwrap();
+        }
+    }
+}
+
+#[actix::test]
 async fn whoever_may_not_or_cannot_is_closed_cleanly_and_told_in_the_log() {
     capture_log();
     let mut pair = Pair::new().await;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use net::{ConnectedService, ExposedService, ProtocolSection};
+use libp2p::Multiaddr;
+use net::{ConnectedService, ExposedService, NetworkSection, ProtocolSection};
 use reload::{Ack, Reconfigure, Step, Transaction};
 use storage::PeerKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -118,7 +119,13 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn new() -> Self {
-        let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();
+        Self::over(any_port()).await
+    }
+
+    /// Connected by this transport.
+    pub(crate) async fn over(listen: Multiaddr) -> Self {
+        let section = NetworkSection { listen: vec![listen], ..network_section() };
+        let mut nodes: Vec<_> = (0..2).map(|_| Node::start(section.clone())).collect();
         mesh(&mut nodes).await;
         let sections = [protocol_section(), protocol_section()];
         Self { nodes, sections, transactions: [Transaction::NONE; 2] }
@@ -126,7 +133,12 @@ impl Pair {
 
     /// With one service of this kind; gives the local port where it is reached.
     pub(crate) async fn with(does: Does) -> (Self, u16) {
-        let (mut pair, target) = (Self::new().await, service(does).await);
+        Self::new().await.serving(does).await
+    }
+
+    /// The same.
+    pub(crate) async fn serving(self, does: Does) -> (Self, u16) {
+        let (mut pair, target) = (self, service(does).await);
         pair.change(0, |section| section.expose = vec![exposed("it", target, None)]).await.unwrap();
         let port = free_port();
         pair.connect("it", port).await;

@@ -195,6 +195,13 @@ pub(super) fn held_by_running(common: &Common) -> Vec<Held> {
                 let connections = usize::try_from(retired["connections"].as_u64()?).ok()?;
                 Some(Held::retired(endpoint(&retired["address"])?, connections))
             }));
+            // The ports of services, too.
+            let services = tokio::time::timeout(LISTENERS_WITHIN, client.get("/admin/services")).await;
+            let Ok(Ok(answer)) = services else { continue };
+            let Ok(services) = answer.json::<Value>() else { continue };
+            let doors = services["connect"].as_array().into_iter().flatten();
+            let doors = doors.filter_map(|door| door["listen"].as_str()?.parse().ok());
+            held.extend(doors.map(|address| Held::listening(Endpoint::tcp(address))));
         }
         ExitCode::SUCCESS
     });

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use reload::Problem;
+use rustix::fs::{Mode, OFlags};
 use storage::Signpost;
 use storage::document::Findings;
 use storage::document::place::Spot;
@@ -111,8 +112,20 @@ impl Place {
     }
 
     fn is(&self, other: &Self) -> bool {
-        (self.id.is_some() && self.id == other.id)
+        (self.id.is_some() && self.id == other.id && self.is_still(other))
             || self.paths().any(|path| other.paths().any(|other| path == other))
+    }
+
+    /// Whether both are one file at one moment. A file that is replaced while this looks gives its inode back, and the next one that
+    /// is written has it: what is held cannot be another's.
+    fn is_still(&self, other: &Self) -> bool {
+        let hold = |path: &Path| {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty()).map(fs::File::from)
+        };
+        let (Ok(one), Ok(other)) = (hold(&self.path), hold(&other.path)) else { return false };
+        let id = |file: &fs::File| file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        id(&one).is_some_and(|one| Some(one) == id(&other))
     }
 
     /// The path, and where it leads.

@@ -31,6 +31,12 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
         });
     let local = local_listeners(config).into_iter().map(|(path, address)| (path, Endpoint::tcp(address)));
     for (path, endpoint) in network.chain(local) {
+        if let Some(keeper) = current.and_then(|current| kept_by(current, &path, &endpoint)) {
+            let message = format!("{} is where {keeper} listens until this reload is done", endpoint.address);
+            problems
+                .push(Problem::at(path, message).hint("let it go in one reload, and take it in the next"));
+            continue;
+        }
         let is_closing = match Held::standing(&ours, &endpoint) {
             Standing::Ours(_) => continue,
             // A check: who starts on the file does so when that node is gone, with all its sockets.
@@ -59,6 +65,17 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
     problems.extend(config.logging.file.in_use().and_then(log_file));
     config.locate(&mut problems);
     problems
+}
+
+/// Which other component of this node has the port: what was there first is closed last, so that a rollback finds it open.
+fn kept_by(current: &Config, path: &str, wanted: &Endpoint) -> Option<&'static str> {
+    let overlaps = |other: Endpoint| other.overlaps(wanted);
+    if path.starts_with("network.") {
+        let mut doors = current.protocol.connect.iter().map(|service| Endpoint::tcp(service.listen));
+        return doors.any(overlaps).then_some("a service (protocol.services.connect)");
+    }
+    let mut listeners = current.network.listen.iter().filter_map(Endpoint::of);
+    listeners.any(overlaps).then_some("the node itself (network.addresses)")
 }
 
 /// TCP listeners apart from the swarm's.

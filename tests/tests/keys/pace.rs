@@ -1,16 +1,15 @@
 //! The keys of `peers` that the network goes by: how long a dial may take, and when the next one comes.
 
 use std::net::TcpListener;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use fednode_tests::eventually;
 use fednode_tests::stage::NOBODY;
-use fednode_tests::{Port, Spec, eventually};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use crate::Key;
+use crate::door::{Door, has_also, stands_still};
 use crate::limits::is_served;
 use crate::scene::{LIVE, Scene};
 
@@ -42,7 +41,7 @@ pub async fn connection_timeout(key: Key) {
     scene.finish().await;
 }
 
-async fn given_up(scene: &Scene, why: &str) {
+pub async fn given_up(scene: &Scene, why: &str) {
     eventually(why, async || {
         let status = scene.live().status().await;
         let members = status["members"].as_array().expect("a list");
@@ -56,11 +55,6 @@ async fn hung_up(stream: &mut TcpStream) {
     let end = tokio::time::timeout(fednode_tests::wait::PATIENCE, stream.read(&mut [0])).await;
     let end = end.expect("the node's patience ends");
     assert!(end.is_err() || end.is_ok_and(|bytes| bytes == 0), "a node that is not spoken to says nothing");
-}
-
-fn has_also(spec: &mut Spec, address: &str) {
-    let nobody = json!({"public_key": NOBODY, "addresses": [address]});
-    spec.peers["peers"].as_array_mut().expect("a list").push(nobody);
 }
 
 pub async fn reconnect_min(key: Key) {
@@ -94,12 +88,12 @@ pub async fn reconnect_max(key: Key) {
 }
 
 /// A dial each tenth of a second.
-fn steady() -> Value {
+pub fn steady() -> Value {
     json!({"reconnect_min": "50ms", "reconnect_max": "100ms"})
 }
 
 /// The live node at this pace, and one that dials a door steadily.
-async fn beside_a_steady_one(pace: Value) -> (Scene, Door) {
+pub async fn beside_a_steady_one(pace: Value) -> (Scene, Door) {
     let mut scene = Scene::with(|specs| {
         for (index, pace) in [(LIVE, pace), (0, steady())] {
             for (name, value) in pace.as_object().expect("a map") {
@@ -110,57 +104,4 @@ async fn beside_a_steady_one(pace: Value) -> (Scene, Door) {
     .await;
     let door = Door::of(&mut scene, 0).await;
     (scene, door)
-}
-
-/// Nobody is dialled any more, but for a pause that had begun and a dial that was on its way, while the other node, whose pace is
-/// what it was, goes on.
-async fn stands_still(door: &Door, other: &Door) {
-    let (before, beside) = (door.count(), other.count());
-    other.opens(beside + 6).await;
-    let more = door.count() - before;
-    assert!(more <= 2, "{more} dials, where the pauses are an hour");
-}
-
-/// Somebody who hangs up at once, and counts how often.
-struct Door {
-    port: Port,
-    opened: Arc<AtomicU64>,
-}
-
-// === impl Door ===
-
-impl Door {
-    /// A new member of this node, at whose address it stands.
-    async fn of(scene: &mut Scene, index: usize) -> Self {
-        let door = Self::new();
-        has_also(scene.nodes[index].spec_mut(), &door.port.loopback());
-        scene.nodes[index].spec().write();
-        let outcome = scene.nodes[index].hangup().await;
-        assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
-        door
-    }
-
-    fn new() -> Self {
-        let (port, opened) = (Port::free(), Arc::new(AtomicU64::new(0)));
-        let listener = TcpListener::bind(port.address()).expect("the port is free");
-        listener.set_nonblocking(true).expect("it can be told");
-        let listener = tokio::net::TcpListener::from_std(listener).expect("within a runtime");
-        let count = Arc::clone(&opened);
-        tokio::spawn(async move {
-            while listener.accept().await.is_ok() {
-                count.fetch_add(1, Ordering::SeqCst);
-            }
-        });
-        Self { port, opened }
-    }
-
-    fn count(&self) -> u64 {
-        self.opened.load(Ordering::SeqCst)
-    }
-
-    /// Waits until so many have come.
-    async fn opens(&self, times: u64) {
-        let what = format!("dial {times} at {}", self.port.number());
-        eventually(&what, async || (self.count() >= times).then_some(())).await;
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fednode_tests::stranger::Call;
-use fednode_tests::{Node, Spec, Stranger, Traffic, eventually};
+use fednode_tests::{Hum, Lines, Node, Spec, Stranger, Traffic, eventually};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
@@ -14,12 +14,28 @@ pub struct Scene {
     /// The second is the one that is changed, unless a test says otherwise.
     pub nodes: Vec<Node>,
     traffic: Traffic,
+    /// What flows besides.
+    hum: Option<Hum>,
     /// They stay to the end: one that left would be a connection that closes while others are counted.
     pub guests: Vec<Stranger>,
 }
 
 /// Which node a test changes.
 pub const LIVE: usize = 1;
+
+/// Between which nodes something flows, each from the first to the second.
+#[derive(Clone, Copy, Debug)]
+pub struct Ways {
+    direct: (usize, usize),
+    topic: (usize, usize),
+    tunnel: (usize, usize),
+}
+
+/// Everything comes to the live node.
+pub const TO_LIVE: Ways = Ways { direct: (0, LIVE), topic: (0, LIVE), tunnel: (0, LIVE) };
+
+/// The live node sends direct messages and connects to a service; the topic is the others'. So what it lets in may be next to nothing.
+pub const FROM_LIVE: Ways = Ways { direct: (LIVE, 0), topic: (0, 2), tunnel: (LIVE, 0) };
 
 // === impl Scene ===
 
@@ -32,15 +48,21 @@ impl Scene {
     pub async fn with(edit: impl FnOnce(&mut [Spec])) -> Self {
         let mut specs = Spec::federation(3);
         edit(&mut specs);
-        let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
-        for node in &mut nodes {
-            node.wait_until_it_serves().await;
-        }
-        for node in &nodes {
-            node.wait_for_connections(2).await;
-        }
+        let nodes = connected(specs).await;
         let traffic = Traffic::start(&nodes[0], &nodes[LIVE]).await;
-        Self { nodes, traffic, guests: Vec::new() }
+        Self { nodes, traffic, hum: None, guests: Vec::new() }
+    }
+
+    /// With messages on a topic and a stream through a tunnel besides.
+    pub async fn busy(ways: Ways, edit: impl FnOnce(&mut [Spec])) -> Self {
+        let mut specs = Spec::federation(3);
+        let lines = Lines::lay(&mut specs, ways.topic, ways.tunnel).await;
+        edit(&mut specs);
+        let nodes = connected(specs).await;
+        let (from, to) = ways.direct;
+        let traffic = Traffic::start(&nodes[from], &nodes[to]).await;
+        let hum = Some(lines.start(&nodes).await);
+        Self { nodes, traffic, hum, guests: Vec::new() }
     }
 
     /// The node that is changed.
@@ -86,15 +108,27 @@ impl Scene {
         self.change_at(LIVE, key, |conf| set(conf, key.path, value)).await
     }
 
-    /// Changes the key on one of the nodes: plan, SIGHUP, and what both say.
+    /// Changes the key on one of the nodes.
     pub async fn change_at(&mut self, index: usize, key: Key, edit: impl FnOnce(&mut Value)) -> Value {
-        let before = self.connections().await;
         self.nodes[index].edit(edit);
+        self.changed(index, key).await
+    }
+
+    /// Changes the key in the live node's `peers.yaml`.
+    pub async fn change_peers(&mut self, key: Key, edit: impl FnOnce(&mut Vec<Value>)) -> Value {
+        self.nodes[LIVE].edit_peers(edit);
+        self.changed(LIVE, key).await
+    }
+
+    /// Puts files that say another value of this key into force: plan, SIGHUP, and what both say.
+    pub async fn changed(&mut self, index: usize, key: Key) -> Value {
+        let before = self.connections().await;
         let plan = self.plan(index).await;
         assert_eq!(plan["outcome"], "planned", "{plan:#}");
         let changes = plan["changes"].as_array().expect("a list");
         assert_eq!(changes.len(), 1, "{plan:#}");
-        for (name, value) in [("path", key.path), ("component", key.component), ("strategy", key.strategy)] {
+        assert_eq!(anybody(&changes[0]["path"]), key.told(), "{plan:#}");
+        for (name, value) in [("component", key.component), ("strategy", key.strategy)] {
             assert_eq!(changes[0][name], value, "{plan:#}");
         }
         assert_eq!(self.connections().await, before, "a plan touches nothing");
@@ -107,7 +141,7 @@ impl Scene {
         let closing = closing.as_array().expect("a list").iter();
         let closing: BTreeSet<_> = closing.filter_map(|closed| closed["id"].as_str()).collect();
         assert_eq!(told["closed_by_reload"], closing.len(), "{outcome:#}");
-        self.traffic.go_on().await;
+        self.go_on().await;
         for (node, (before, after)) in before.into_iter().zip(self.connections().await).enumerate() {
             for connection in before {
                 let is_named = node == index && closing.contains(connection.0.as_str());
@@ -148,7 +182,7 @@ impl Scene {
             assert_eq!((errors.len(), &errors[0]["path"]), (1, &json!(key.path)), "{refusal:#}");
             assert!(errors[0]["hint"].is_string(), "{refusal:#}");
         }
-        self.traffic.go_on().await;
+        self.go_on().await;
         outcome["errors"][0].clone()
     }
 
@@ -170,10 +204,42 @@ impl Scene {
         all
     }
 
-    /// Ends the stream: no message was refused, lost, repeated or reordered.
+    /// Waits until some more of everything has arrived.
+    pub async fn go_on(&self) {
+        self.traffic.go_on().await;
+        if let Some(hum) = &self.hum {
+            hum.go_on().await;
+        }
+    }
+
+    /// Ends the streams: no message was refused, lost, repeated or reordered.
     pub async fn finish(self) -> Vec<Node> {
         self.traffic.finish().await;
+        if let Some(hum) = self.hum {
+            hum.finish().await;
+        }
         self.nodes
+    }
+}
+
+async fn connected(specs: Vec<Spec>) -> Vec<Node> {
+    let others = specs.len() - 1;
+    let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
+    for node in &mut nodes {
+        node.wait_until_it_serves().await;
+    }
+    for node in &nodes {
+        node.wait_for_connections(others).await;
+    }
+    nodes
+}
+
+/// A path as it is told, of whichever member it is: `peers[<public key>].name` as `peers[].name`.
+fn anybody(path: &Value) -> String {
+    let path = path.as_str().expect("a path");
+    match (path.find('['), path.rfind(']')) {
+        (Some(begin), Some(end)) => [&path[..=begin], &path[end..]].concat(),
+        _ => path.to_owned(),
     }
 }
 

@@ -94,6 +94,43 @@ async fn a_port_that_is_taken_rejects_the_change_and_the_old_one_works() {
 }
 
 #[tokio::test]
+async fn a_port_changes_hands_between_services_and_the_node_in_two_reloads() {
+    let mut scene = Scene::with(echo().await).await;
+    let own = scene.port.loopback();
+    let listen = |conf: &Value| conf["network"]["addresses"].clone();
+    let before = listen(&scene.nodes[1].spec().conf);
+    // The node's own ports, of services too, are free for a check that knows nothing but the file.
+    let checked = scene.nodes[1].spec().cli(&["check"]);
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let services = scene.nodes[1].spec().conf["protocol"]["services"].clone();
+    let rejected = scene.nodes[1]
+        .reload_with(|conf| {
+            conf["protocol"]["services"]["connect"] = json!([]);
+            conf["network"]["addresses"] = json!([before[0], own]);
+        })
+        .await;
+    assert_eq!(rejected["outcome"], "rejected", "{rejected:#}");
+    let error = rejected["errors"][0].clone();
+    assert_eq!(error["path"], "network.addresses[1]", "{error:#}");
+    assert!(error["message"].as_str().unwrap().contains("until this reload is done"), "{error:#}");
+    for (connect, addresses) in [
+        (json!([]), before.clone()),
+        (json!([]), json!([before[0], own])),
+        (json!([]), before.clone()),
+        (services["connect"].clone(), before),
+    ] {
+        let outcome = scene.nodes[1]
+            .reload_with(|conf| {
+                conf["protocol"]["services"]["connect"] = connect;
+                conf["network"]["addresses"] = addresses;
+            })
+            .await;
+        assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+    }
+    is_alive(&mut dial(&scene.port).await).await;
+}
+
+#[tokio::test]
 async fn a_node_does_not_start_where_a_port_of_a_service_is_taken() {
     let port = Port::free();
     let _taken = std::net::TcpListener::bind(port.address()).unwrap();

@@ -1,3 +1,4 @@
+use libp2p::Multiaddr;
 use storage::Member;
 
 use super::*;
@@ -113,7 +114,7 @@ fn strangers_are_forgotten_in_time_and_members_never() {
         book.learn(world(peer, NOW), Bringer::Other(key()), NOW, LIMIT);
     }
     let later = NOW + millis(STALE) + 2000;
-    assert!(book.get(&stranger).unwrap().is_silent(STALE, later));
+    assert!(book.is_silent(&stranger, book.get(&stranger).unwrap(), STALE, later));
     book.tidy(later);
     assert_eq!(keys(&book).len(), 2);
     book.tidy(NOW + millis(EXPIRY) + 2000);
@@ -123,6 +124,50 @@ fn strangers_are_forgotten_in_time_and_members_never() {
     book.connected(&stranger, true, NOW);
     book.tidy(NOW + millis(EXPIRY) * 9);
     assert_eq!(keys(&book).len(), 2);
+}
+
+#[test]
+fn whoever_is_connected_is_seen_now_also_if_it_came_before_it_was_known() {
+    let (mut book, peer) = (Book::new(), key());
+    let seen = |book: &Book, now| book.last_seen(&peer, book.get(&peer).unwrap(), now) * 1000;
+    book.connected(&peer, true, NOW);
+    book.connected(&peer, true, NOW);
+    book.learn(world(peer, NOW), Bringer::Itself, NOW, LIMIT);
+    assert_eq!(seen(&book, NOW + 9000), NOW + 9000);
+    book.connected(&peer, false, NOW + 10_000);
+    assert_eq!(seen(&book, NOW + 11_000), NOW + 11_000, "there is another");
+    // Forgotten and learned again it is still there.
+    book.forget(&peer);
+    book.learn(world(peer, NOW), Bringer::Itself, NOW, LIMIT);
+    book.tidy(NOW + millis(EXPIRY) * 2);
+    assert_eq!(seen(&book, NOW + 12_000), NOW + 12_000);
+    book.connected(&peer, false, NOW + 13_000);
+    assert_eq!(seen(&book, NOW + 99_000), NOW + 13_000);
+}
+
+#[test]
+fn those_for_whom_there_was_no_room_are_asked_for_where_somebody_is_forgotten_or_the_bound_is_raised() {
+    let (mut book, mut now) = (Book::new(), Instant::now());
+    book.learn(world(key(), NOW), Bringer::Itself, NOW, 1);
+    assert!(!book.has_room_again(9, now), "nobody was turned away");
+    assert_eq!(book.learn(world(key(), NOW), Bringer::Itself, NOW, 0), Fate::NoRoom);
+    assert!(book.has_room_again(9, now));
+    assert_eq!(book.learn(world(key(), NOW), Bringer::Itself, NOW, 1), Fate::Taken);
+    assert!(!book.has_room_again(1, now), "one took the place of one");
+    assert!(book.has_room_again(2, now));
+    for make_room in [
+        |book: &mut Book| book.tidy(NOW + millis(EXPIRY) * 2),
+        |book: &mut Book| {
+            let peer = keys(book)[0];
+            book.forget(&peer);
+        },
+    ] {
+        book.learn(world(key(), NOW), Bringer::Itself, NOW, 1);
+        book.learn(world(key(), NOW), Bringer::Itself, NOW, 1);
+        make_room(&mut book);
+        now += Duration::from_secs(24 * 60 * 60);
+        assert!(book.has_room_again(1, now));
+    }
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub struct KnownPeer {
     pub addresses: Vec<String>,
     /// Who brought it first.
     pub source: Source,
-    /// When it last spoke, in Unix seconds: on a connection to this node, or by signing what others passed on.
+    /// When it last spoke, in Unix seconds: on a connection to this node (now, while there is one), or by signing what others
+    /// passed on.
     pub last_seen: u64,
     /// When this node first heard of it, in Unix seconds.
     pub first_seen: u64,
@@ -76,10 +77,10 @@ impl Known {
             public_key: *key,
             addresses: texts(peer),
             source: Source::of(peer.from),
-            last_seen: peer.last_seen,
+            last_seen: state.book.last_seen(key, peer, now),
             first_seen: peer.first_seen,
             failures: peer.failures,
-            stale: peer.is_silent(STALE, now),
+            stale: state.book.is_silent(key, peer, STALE, now),
         });
         peers.collect()
     }
@@ -90,7 +91,8 @@ impl Known {
         self.state().book.peers().count()
     }
 
-    /// Everything that is worth keeping over a restart, by key.
+    /// Everything that is worth keeping over a restart, by key. Of a peer that is connected, when it last spoke is here when that
+    /// began, or when it last signed: else the file would be another at every save, and a person's change to it always a conflict.
     #[must_use]
     pub fn snapshot(&self) -> Vec<KnownEntry> {
         let state = self.state();

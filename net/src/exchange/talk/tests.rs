@@ -133,6 +133,22 @@ fn request(number: u32) -> Message {
 }
 
 #[tokio::test]
+async fn who_was_refused_for_want_of_room_is_asked_for_again_when_there_is_some() {
+    let [one, other] = [Node::new(), Node::new()];
+    one.known.bound().set(0);
+    let _streams = connect(&one, &other).await;
+    let asked = async {
+        while one.known.figures().asked() < 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(NEVER, asked).await.unwrap();
+    assert!(one.known.addresses(&other.key()).is_empty());
+    one.known.bound().set(1);
+    one.knows(other.key(), "/ip4/127.0.0.1/tcp/1").await;
+}
+
+#[tokio::test]
 async fn a_chain_of_nodes_learns_of_all_and_of_every_move() {
     let nodes: Vec<_> = (0..4).map(|_| Node::new()).collect();
     let mut tasks = Vec::new();
