@@ -58,6 +58,7 @@ async fn services_are_added_changed_and_removed_under_an_open_stream() {
     scene.connect(json!([])).await;
     assert!(!other.accepts() && !scene.port.accepts());
     is_alive(&mut open).await;
+    scene.wait_for_streams(1).await;
     for (node, key) in [(THERE, "expose"), (HERE, "connect")] {
         let shown = services(&scene.nodes[node]).await;
         let row = &shown[key][0];
