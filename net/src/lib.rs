@@ -60,7 +60,7 @@ pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
 };
-pub use services::{Metered, Services};
+pub use services::{Metered, Removed, Services};
 pub use topics::{Ended, PublishError, TopicMessage, TopicSubscription, Topics};
 pub use view::{
     ConnectionView, Counted, Direction, FailingListener, Happening, Happenings, Heard, MemberState,

@@ -34,7 +34,7 @@ pub enum SendError {
         max: usize,
     },
     /// The message is larger than the peer's node allows. It does not say what it allows.
-    #[error("the message is larger than protocol.max_message_size of the peer's node allows")]
+    #[error("the message is too large for the peer's node; its protocol.max_message_size allows less")]
     TooLargeThere,
     /// The content type cannot be sent.
     #[error("the content type is not 1 to 255 bytes of visible ascii")]

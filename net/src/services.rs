@@ -33,7 +33,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::address::Block;
 use crate::hush::{Hush, Kind};
 use crate::pool::Pool;
-use crate::{ConnectedService, ExposedService, View};
+use crate::{ConnectedService, ExposedService, ProtocolSection, View};
 use exposed::{Offer, Offers};
 pub(crate) use handler::OVER_QUIC;
 use line::{Call, Line, Route};
@@ -65,6 +65,15 @@ struct Inner {
     calls: AtomicU64,
     stopping: AtomicBool,
     ground: OnceLock<Ground>,
+}
+
+/// Services that are not configured any more, with streams that go on (R12). Each is here until its last stream ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// By the name under which it was exposed.
+    pub expose: Vec<(String, Metered)>,
+    /// As it was configured.
+    pub connect: Vec<(ConnectedService, Metered)>,
 }
 
 /// What the network lends when it starts.
@@ -119,6 +128,33 @@ impl Services {
         self.0.ledger.read(&Role::Connected(service.listen, service.name.clone(), service.peer))
     }
 
+    /// How many streams of an exposed service are open with peers of whom this is true.
+    #[must_use]
+    pub fn exposed_to(&self, service: &ExposedService, is_one: impl Fn(&PeerKey) -> bool) -> u64 {
+        self.0.ledger.open_with(&Role::Exposed(service.name.clone()), is_one)
+    }
+
+    /// The services that this section does not have, but streams that are open do.
+    #[must_use]
+    pub fn removed(&self, section: &ProtocolSection) -> Removed {
+        let mut removed = Removed::default();
+        for (role, metered) in self.0.ledger.in_use() {
+            match role {
+                Role::Exposed(name) if section.expose.iter().all(|service| service.name != name) => {
+                    removed.expose.push((name, metered));
+                }
+                Role::Connected(listen, name, peer) => {
+                    let service = ConnectedService { name, peer, listen };
+                    if !section.connect.contains(&service) {
+                        removed.connect.push((service, metered));
+                    }
+                }
+                Role::Exposed(_) => {}
+            }
+        }
+        removed
+    }
+
     /// The figures of all services that are configured or have streams, by name (the metric `fednode_service_streams`).
     #[must_use]
     pub fn by_name(&self) -> BTreeMap<String, Metered> {
@@ -167,7 +203,7 @@ impl Services {
     /// A local connection has come: it waits in its member's line.
     fn call(&self, socket: TcpStream, route: &Arc<Route>) {
         let Some(ground) = self.0.ground.get() else { return };
-        let Some(seat) = self.seat(&route.meter) else {
+        let Some(seat) = self.seat(&route.meter, route.peer) else {
             if self.may_say(Kind::Service, None) {
                 tracing::warn!(
                     service = %route.service, listen = %route.listen, reason = "too many streams are open",
@@ -221,8 +257,8 @@ impl Services {
         self.0.offers.load().find(name, caller.key, is_member).cloned()
     }
 
-    fn seat(&self, meter: &Arc<Meter>) -> Option<Seat> {
-        self.0.ledger.seat(meter)
+    fn seat(&self, meter: &Arc<Meter>, peer: PeerKey) -> Option<Seat> {
+        self.0.ledger.seat(meter, peer)
     }
 
     /// Whether an event may be written: of one peer, or of local connections.

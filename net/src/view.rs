@@ -317,19 +317,15 @@ impl View {
         self.write(|shown| {
             for (key, member) in changed {
                 match member {
-                    Some(member) => {
-                        self.happened(|| Happening::MemberChanged {
-                            public_key: key,
-                            name: member.name.clone(),
-                            state: member.state,
-                            last_error: member.last_error.clone(),
-                        });
+                    // The dialer names all members that it has looked at; to be told is only what is another.
+                    Some(member) if shown.members.get(&key) != Some(&member) => {
+                        self.happened(|| Happening::MemberChanged { member: member.clone() });
                         shown.members.insert(key, member);
                     }
-                    None => {
+                    None if shown.members.remove(&key).is_some() => {
                         self.happened(|| Happening::MemberRemoved { public_key: key });
-                        shown.members.remove(&key);
                     }
+                    Some(_) | None => {}
                 }
             }
         });

@@ -72,7 +72,7 @@ impl Source<Config> for Files {
             warnings.extend(limits::too_few_descriptors(config.network.limits.connections));
             warnings.extend(foresight::retiring(&self.view, &config));
             warnings.extend(foresight::crowded(&self.view, current, &config));
-            let mut lingering = lingering::streams(&self.services, &current.protocol, &config.protocol);
+            let mut lingering = lingering::streams(&self.services, current, &config);
             config.locate(&mut lingering);
             warnings.extend(lingering);
             if *which == Which::Own || *which == Which::OwnToLook {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use fednode_tests::wait::PATIENCE;
 use fednode_tests::{Node, Spec, eventually, process};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 
 fn code(output: &Output) -> i32 {
@@ -250,6 +250,13 @@ async fn the_routes_of_the_socket() {
         assert_eq!(body["status"], "error", "{method} {path}");
         assert!(body["message"].is_string() && body["error"].is_string(), "{method} {path}: {body}");
     }
+    // Of a method that is not for it, a resource names those that are (RFC 9110, 15.5.6).
+    let mut raw = UnixStream::connect(client.socket()).await.unwrap();
+    let request = b"DELETE /admin/peers HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    raw.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("\r\nallow: GET, POST\r\n"), "{answer}");
     // Optimistic locking: only the generation that the caller has seen.
     node.edit(|conf| conf["logging"]["level"] = json!("warn"));
     for (tag, status) in [("\"7\"", 412), ("nonsense", 412), ("\"1\"", 200), ("\"1\"", 412), ("\"2\"", 200)] {

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use fednode_tests::wait::PATIENCE;
 use fednode_tests::{Flood, Node, Restless, Spec, eventually};
 use futures::StreamExt as _;
 use serde_json::{Value, json};
@@ -187,6 +188,34 @@ async fn who_comes_back_to_a_topic_gets_what_it_missed() {
     }
     let ids: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("id: ")).collect();
     assert_eq!(ids, ["4", "5"]);
+}
+
+#[tokio::test]
+async fn a_reader_of_the_inbox_that_does_not_read_is_told_that_it_was_cut_off() {
+    let nodes = federation(2, |_| ()).await;
+    let mut raw = UnixStream::connect(nodes[1].client().socket()).unwrap();
+    raw.set_read_timeout(Some(PATIENCE)).unwrap();
+    raw.write_all(b"GET /v1/messages HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b": subscribed\n\n\r\n") {
+        let mut byte = [0];
+        raw.read_exact(&mut byte).unwrap();
+        text.extend(byte);
+    }
+    // More than a reader may be behind and its socket may hold; each arrives, also the one that waited for it.
+    let (data, mut sent) = ("x".repeat(4096), 0);
+    while !nodes[1].log().contains("does not read and was cut off") {
+        assert!(sent < 4000, "it is never cut off");
+        for _ in 0..50 {
+            let answer = nodes[0].send(nodes[1].key(), &data).await.unwrap();
+            assert_eq!(answer.status.as_u16(), 200, "message {sent}: {answer:?}");
+            sent += 1;
+        }
+    }
+    raw.read_to_end(&mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let (_, last) = text.rsplit_once("event: ").expect("an event with a name");
+    assert!(last.starts_with("end\ndata: ") && last.contains("\"too_slow\""), "{last}");
 }
 
 #[tokio::test]

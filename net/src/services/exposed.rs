@@ -128,7 +128,9 @@ async fn reach(
     services: &Services,
 ) -> Result<Reached, (Status, Option<String>)> {
     let offer = services.offer(name, caller).map_err(|status| (status, None))?;
-    let seat = services.seat(&offer.meter).ok_or((Status::TooMany, None))?;
+    // A peer without a key of this kind is no member, and found nothing.
+    let peer = caller.key.ok_or((Status::NotAllowed, None))?;
+    let seat = services.seat(&offer.meter, peer).ok_or((Status::TooMany, None))?;
     let target = &offer.service.target;
     let connected = match tokio::time::timeout(REACH, TcpStream::connect(target.as_str())).await {
         Ok(connected) => connected,

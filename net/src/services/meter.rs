@@ -1,8 +1,9 @@
 //! How many streams services have open, and how much went through them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use storage::PeerKey;
@@ -25,7 +26,8 @@ pub(crate) enum Role {
 /// The figures of one service. Kept over reloads that do not name it.
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
-    open: AtomicUsize,
+    /// How many streams of whom are open. Bounded by [`MAX_STREAMS_PER_SERVICE`].
+    open: Mutex<BTreeMap<PeerKey, usize>>,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Ledger {
 pub(crate) struct Seat {
     ledger: Arc<Ledger>,
     meter: Arc<Meter>,
+    peer: PeerKey,
 }
 
 // === impl Role ===
@@ -72,10 +75,14 @@ impl Role {
 impl Meter {
     fn read(&self) -> Metered {
         Metered {
-            open: self.open.load(Ordering::Relaxed) as u64,
+            open: self.open().values().sum::<usize>() as u64,
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received.load(Ordering::Relaxed),
         }
+    }
+
+    fn open(&self) -> MutexGuard<'_, BTreeMap<PeerKey, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,8 +97,12 @@ impl Ledger {
         Arc::clone(meters.entry(role).or_default())
     }
 
-    /// A place for one more stream, if there is one.
-    pub(crate) fn seat(self: &Arc<Self>, meter: &Arc<Meter>) -> Option<Seat> {
+    /// A place for one more stream with this peer, if there is one.
+    pub(crate) fn seat(self: &Arc<Self>, meter: &Arc<Meter>, peer: PeerKey) -> Option<Seat> {
+        let mut of_service = meter.open();
+        if of_service.values().sum::<usize>() >= MAX_STREAMS_PER_SERVICE {
+            return None;
+        }
         let is_free = self.open.send_if_modified(|open| {
             let is_free = *open < MAX_STREAMS;
             *open += usize::from(is_free);
@@ -100,14 +111,28 @@ impl Ledger {
         if !is_free {
             return None;
         }
-        meter.open.fetch_add(1, Ordering::Relaxed);
+        let of_peer = of_service.entry(peer).or_default();
+        *of_peer = of_peer.saturating_add(1);
         // From here on its drop gives both back.
-        let seat = Seat { ledger: Arc::clone(self), meter: Arc::clone(meter) };
-        (meter.open.load(Ordering::Relaxed) <= MAX_STREAMS_PER_SERVICE).then_some(seat)
+        Some(Seat { ledger: Arc::clone(self), meter: Arc::clone(meter), peer })
     }
 
     pub(crate) fn read(&self, role: &Role) -> Metered {
         self.meters().get(role).map(|meter| meter.read()).unwrap_or_default()
+    }
+
+    /// How many streams of this service are open with peers of whom this is true.
+    pub(crate) fn open_with(&self, role: &Role, is_one: impl Fn(&PeerKey) -> bool) -> u64 {
+        let Some(meter) = self.meters().get(role).map(Arc::clone) else { return 0 };
+        let open = meter.open();
+        open.iter().filter(|(peer, _)| is_one(peer)).map(|(_, open)| *open as u64).sum()
+    }
+
+    /// The services with open streams, in the order of their kind and name.
+    pub(crate) fn in_use(&self) -> Vec<(Role, Metered)> {
+        let meters = self.meters();
+        let read = meters.iter().map(|(role, meter)| (role, meter.read()));
+        read.filter(|(_, metered)| metered.open > 0).map(|(role, metered)| (role.clone(), metered)).collect()
     }
 
     /// By name: an exposed service and a connected one may share one.
@@ -155,7 +180,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.meter.open.fetch_sub(1, Ordering::Relaxed);
+        if let Entry::Occupied(mut open) = self.meter.open().entry(self.peer) {
+            match open.get().checked_sub(1) {
+                None | Some(0) => drop(open.remove()),
+                Some(left) => *open.get_mut() = left,
+            }
+        }
         self.ledger.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
@@ -163,6 +193,7 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Identity;
 
     fn exposed(name: &str) -> Role {
         Role::Exposed(name.to_owned())
@@ -170,11 +201,11 @@ mod tests {
 
     #[test]
     fn one_service_cannot_take_every_seat_and_all_together_no_more_than_there_are() {
-        let ledger = Arc::new(Ledger::default());
+        let (ledger, peer) = (Arc::new(Ledger::default()), Identity::generate().public_key());
         let mut seats = Vec::new();
         for name in ["a", "b", "c", "d", "e"] {
             let meter = ledger.meter(exposed(name));
-            while let Some(seat) = ledger.seat(&meter) {
+            while let Some(seat) = ledger.seat(&meter, peer) {
                 seats.push(seat);
             }
         }
@@ -188,10 +219,10 @@ mod tests {
 
     #[test]
     fn a_meter_lasts_as_long_as_anybody_has_it() {
-        let ledger = Arc::new(Ledger::default());
+        let (ledger, peer) = (Arc::new(Ledger::default()), Identity::generate().public_key());
         let seat = {
             let meter = ledger.meter(exposed("a"));
-            ledger.seat(&meter).unwrap()
+            ledger.seat(&meter, peer).unwrap()
         };
         seat.sent(7);
         let _other = ledger.meter(exposed("b"));
@@ -199,5 +230,21 @@ mod tests {
         drop(seat);
         let _other = ledger.meter(exposed("c"));
         assert_eq!(ledger.by_name().keys().collect::<Vec<_>>(), ["b", "c"]);
+    }
+
+    #[test]
+    fn streams_are_counted_by_peer() {
+        let ledger = Arc::new(Ledger::default());
+        let (one, other) = (Identity::generate().public_key(), Identity::generate().public_key());
+        let meter = ledger.meter(exposed("a"));
+        let [first, second, third] = [one, one, other].map(|peer| ledger.seat(&meter, peer).unwrap());
+        let open_with = |who| ledger.open_with(&exposed("a"), |peer| *peer == who);
+        assert_eq!((open_with(one), open_with(other)), (2, 1));
+        assert_eq!(ledger.open_with(&exposed("b"), |_| true), 0);
+        assert_eq!(ledger.in_use(), [(exposed("a"), Metered { open: 3, sent: 0, received: 0 })]);
+        drop((first, third));
+        assert_eq!((open_with(one), open_with(other)), (1, 0));
+        drop(second);
+        assert!(ledger.in_use().is_empty());
     }
 }

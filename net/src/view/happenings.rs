@@ -7,7 +7,7 @@ use serde::Serialize;
 use storage::PeerKey;
 use tokio::sync::broadcast;
 
-use super::{ConnectionView, MemberState, as_text};
+use super::{ConnectionView, MemberView, as_text};
 
 /// How many happenings a listener may be behind; then it misses the oldest, and is told how many.
 const BEHIND: usize = 1024;
@@ -33,16 +33,11 @@ pub enum Happening {
         /// Why, if anybody said so.
         reason: String,
     },
-    /// A member's state is another one, or a member is new.
+    /// A member is new, or anything that `status` shows of it is another.
     MemberChanged {
-        /// Who.
-        public_key: PeerKey,
-        /// What people call it.
-        name: Option<String>,
-        /// How it stands now.
-        state: MemberState,
-        /// Why the last dial or connection ended.
-        last_error: Option<String>,
+        /// As `status` shows it.
+        #[serde(flatten)]
+        member: MemberView,
     },
     /// A member is none any more.
     MemberRemoved {
@@ -124,10 +119,39 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{MemberState, View};
     use super::*;
+    use crate::Identity;
 
     fn topic(n: usize) -> Happening {
         Happening::TopicAdded { topic: n.to_string() }
+    }
+
+    #[tokio::test]
+    async fn members_that_are_as_they_were_are_not_told() {
+        let view = View::new();
+        let mut events = view.happenings();
+        let (one, other) = (Identity::generate().public_key(), Identity::generate().public_key());
+        let member = |public_key, state| {
+            let addresses = vec!["/ip4/127.0.0.1/tcp/1".to_owned()];
+            (public_key, Some(MemberView { public_key, name: None, state, addresses, last_error: None }))
+        };
+        view.set_members(vec![member(one, MemberState::Connected)]);
+        // As a reload does it: all members are looked at, and one of them is new.
+        view.set_members(vec![member(one, MemberState::Connected), member(other, MemberState::Idle)]);
+        view.set_members(vec![(other, None), member(one, MemberState::Connected)]);
+        view.set_members(vec![(other, None), member(one, MemberState::Failed)]);
+        drop(view);
+        let mut told = Vec::new();
+        while let Some(Heard::Happening(happening)) = events.next().await {
+            told.push(match happening {
+                Happening::MemberChanged { member } => (member.public_key, Some(member.state)),
+                Happening::MemberRemoved { public_key } => (public_key, None),
+                other => panic!("{other:?}"),
+            });
+        }
+        let (connected, idle, failed) = (MemberState::Connected, MemberState::Idle, MemberState::Failed);
+        assert_eq!(told, [(one, Some(connected)), (other, Some(idle)), (other, None), (one, Some(failed))]);
     }
 
     #[tokio::test]

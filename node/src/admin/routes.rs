@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use actix_web::error::{JsonPayloadError, QueryPayloadError};
 use actix_web::http::StatusCode;
-use actix_web::http::header::ACCEPT;
+use actix_web::http::header::{ACCEPT, ALLOW, HeaderValue};
 use actix_web::web::{self, Data, Query, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpRequest, HttpResponse, Route};
 use reload::Outcome;
 use serde::Deserialize;
 use serde_json::json;
@@ -41,13 +41,13 @@ pub fn configure(app: &mut ServiceConfig) {
     app.app_data(web::JsonConfig::default().limit(MAX_JSON).error_handler(|error, _| bad_json(error)))
         .app_data(web::PayloadConfig::new(MAX_JSON))
         .app_data(web::QueryConfig::default().error_handler(|error, _| bad_query(error)))
-        .service(web::resource("/healthz").get(healthz).default_service(web::to(wrong_method)))
-        .service(web::resource("/readyz").get(readyz).default_service(web::to(wrong_method)))
-        .service(web::resource("/metrics").get(metrics).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/status").get(status).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/config").get(config).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/diff").get(difference).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/history").get(history).default_service(web::to(wrong_method)))
+        .service(web::resource("/healthz").get(healthz).default_service(only("GET")))
+        .service(web::resource("/readyz").get(readyz).default_service(only("GET")))
+        .service(web::resource("/metrics").get(metrics).default_service(only("GET")))
+        .service(web::resource("/admin/status").get(status).default_service(only("GET")))
+        .service(web::resource("/admin/config").get(config).default_service(only("GET")))
+        .service(web::resource("/admin/diff").get(difference).default_service(only("GET")))
+        .service(web::resource("/admin/history").get(history).default_service(only("GET")))
         .configure(reloads::configure)
         .configure(peers::configure)
         .configure(messages::configure)
@@ -64,9 +64,14 @@ pub(super) fn error(status: StatusCode, message: &str, error: &str) -> HttpRespo
     HttpResponse::build(status).json(json!({"status": "error", "message": message, "error": error}))
 }
 
-async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let text = format!("{} is not for {}", request.path(), request.method());
-    error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &text)
+/// What a resource answers to other methods than these, which the header names (RFC 9110, 15.5.6).
+fn only(methods: &'static str) -> Route {
+    web::to(move |request: HttpRequest| async move {
+        let text = format!("{} is not for {}, only for {methods}", request.path(), request.method());
+        let mut answer = error(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &text);
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+        answer
+    })
 }
 
 fn bad_json(cause: JsonPayloadError) -> actix_web::Error {

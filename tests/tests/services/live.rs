@@ -52,14 +52,23 @@ async fn services_are_added_changed_and_removed_under_an_open_stream() {
     assert_eq!(hears(&other).await, "another");
     is_alive(&mut open).await;
 
-    // Removed: new ones are refused at once, the open one goes on to its end.
+    // Removed: new ones are refused at once, the open one goes on to its end, and is shown until then.
     scene.expose(json!([])).await;
     assert_eq!(hears(&other).await, "");
     scene.connect(json!([])).await;
     assert!(!other.accepts() && !scene.port.accepts());
     is_alive(&mut open).await;
+    scene.wait_for_streams(1).await;
+    for (node, key) in [(THERE, "expose"), (HERE, "connect")] {
+        let shown = services(&scene.nodes[node]).await;
+        let row = &shown[key][0];
+        assert_eq!((&row["name"], &row["removed"]), (&json!("it"), &json!(true)), "{shown:#}");
+        assert_eq!(row["open_streams"], 1, "{shown:#}");
+    }
     open.shutdown().await.unwrap();
     assert_eq!(read_all(&mut open).await.unwrap(), b"");
+    scene.wait_for_streams(0).await;
+    assert_eq!(services(&scene.nodes[HERE]).await, json!({"expose": [], "connect": []}));
     traffic.finish().await;
     assert_eq!(scene.connections().await, before);
 }

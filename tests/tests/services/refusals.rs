@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fednode_tests::{Port, Spec};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -94,7 +94,19 @@ async fn a_member_that_is_removed_loses_its_streams() {
     let mut open = dial(&scene.port).await;
     is_alive(&mut open).await;
     let key = scene.nodes[HERE].key().to_owned();
+    // Were the service to go, too: a plan promises only what it will keep.
+    let exposed = scene.nodes[THERE].spec().conf["protocol"]["services"]["expose"].clone();
+    scene.nodes[THERE].edit(|conf| conf["protocol"]["services"]["expose"] = json!([]));
+    let warnings = |scene: &Scene| {
+        let output = scene.nodes[THERE].spec().cli(&["reload", "--dry-run", "--json"]);
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")["warnings"].clone()
+    };
+    let goes_on = warnings(&scene)[0]["message"].clone();
+    let says = "1 open stream of service 'it' goes on until it ends";
+    assert!(goes_on.as_str().is_some_and(|text| text.contains(says)), "{goes_on}");
     scene.nodes[THERE].edit_peers(|peers| peers.retain(|peer| peer["public_key"] != key.as_str()));
+    assert_eq!(warnings(&scene), json!([]), "its member goes, and takes the stream along");
+    scene.nodes[THERE].edit(|conf| conf["protocol"]["services"]["expose"] = exposed);
     committed(&scene.nodes[THERE].hangup().await);
     assert_eq!(read_all(&mut open).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     // In an open federation it may come back, but to no service.

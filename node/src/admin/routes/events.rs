@@ -7,13 +7,13 @@ use actix_web::web::{self, Data, ServiceConfig};
 use net::{Happenings, Heard};
 use serde_json::{Value, json};
 
-use super::{AdminState, sse, wrong_method};
+use super::{AdminState, only, sse};
 use crate::reloads::Listening;
 
 type State = Data<AdminState>;
 
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/v1/events").get(events).default_service(web::to(wrong_method)));
+    app.service(web::resource("/v1/events").get(events).default_service(only("GET")));
 }
 
 async fn events(state: State) -> HttpResponse {

@@ -3,20 +3,18 @@
 use actix_web::http::StatusCode;
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use net::SendError;
+use net::{Ended, SendError};
 use serde_json::json;
 use storage::PeerKey;
 
 use super::body::{self, Unread};
-use super::{AdminState, error, sse, wrong_method};
+use super::{AdminState, error, only, sse};
 
 type State = Data<AdminState>;
 
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(
-        web::resource("/v1/peers/{key:.+}/messages").post(send).default_service(web::to(wrong_method)),
-    )
-    .service(web::resource("/v1/messages").get(inbox).default_service(web::to(wrong_method)));
+    app.service(web::resource("/v1/peers/{key:.+}/messages").post(send).default_service(only("POST")))
+        .service(web::resource("/v1/messages").get(inbox).default_service(only("GET")));
 }
 
 async fn send(state: State, request: HttpRequest, key: Path<String>, body: web::Payload) -> HttpResponse {
@@ -52,10 +50,15 @@ fn failed(cause: &SendError) -> HttpResponse {
 
 async fn inbox(state: State, request: HttpRequest) -> HttpResponse {
     let messages = state.messages.subscribe(sse::last_event_id(&request));
-    let events = futures::stream::unfold(messages, |mut messages| async move {
-        let message = messages.recv().await?;
-        let event = sse::message(message.id, &message.from, message.content_type.as_deref(), &message.data);
-        Some((event, messages))
+    let events = futures::stream::unfold(Some(messages), |messages| async move {
+        let mut messages = messages?;
+        Some(match messages.recv().await {
+            Some(message) => {
+                let content_type = message.content_type.as_deref();
+                (sse::message(message.id, &message.from, content_type, &message.data), Some(messages))
+            }
+            None => (sse::end(Ended::TooSlow), None),
+        })
     });
     sse::respond(&state, events)
 }

@@ -16,7 +16,7 @@ use storage::peers_file::edit::{EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
 
 use super::reloads::{REFUSED, code, expected, origin, refused};
-use super::{State, error, wrong_method};
+use super::{State, error, only};
 
 /// The largest body: a list of some thousand members.
 const MAX_BODY: usize = 4 << 20;
@@ -53,9 +53,9 @@ pub(super) fn configure(app: &mut ServiceConfig) {
             .app_data(web::PayloadConfig::new(MAX_BODY))
             .get(list)
             .post(add)
-            .default_service(web::to(wrong_method)),
+            .default_service(only("GET, POST")),
     )
-    .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(web::to(wrong_method)));
+    .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(only("DELETE")));
 }
 
 async fn list(state: State) -> HttpResponse {

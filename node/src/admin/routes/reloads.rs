@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use storage::document::units::Span;
 
 use super::super::{AdminState, CONFIRM, Caller};
-use super::{State, error, wrong_method};
+use super::{State, error, only};
 use crate::client::CLIENT_HEADER;
 use crate::config::Config;
 use crate::history::History;
@@ -61,9 +61,9 @@ type Body = Result<web::Bytes, actix_web::Error>;
 
 /// Adds the routes.
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/admin/reload").post(reload).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/rollback").post(rollback).default_service(web::to(wrong_method)))
-        .service(web::resource("/admin/confirm").post(confirm).default_service(web::to(wrong_method)));
+    app.service(web::resource("/admin/reload").post(reload).default_service(only("POST")))
+        .service(web::resource("/admin/rollback").post(rollback).default_service(only("POST")))
+        .service(web::resource("/admin/confirm").post(confirm).default_service(only("POST")));
 }
 
 async fn reload(state: State, request: HttpRequest, query: Query<ReloadQuery>, body: Body) -> HttpResponse {

@@ -9,6 +9,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::{Stream, StreamExt};
+use net::Ended;
 use serde_json::{Value, json};
 use storage::PeerKey;
 
@@ -59,4 +60,13 @@ pub(super) fn message(id: u64, from: &PeerKey, content_type: Option<&str>, data:
 /// An event with a name.
 pub(super) fn named(name: &str, data: &Value) -> String {
     format!("event: {name}\ndata: {data}\n\n")
+}
+
+/// The last event of a stream whose reader is still there.
+pub(super) fn end(ended: Ended) -> String {
+    let reason = match ended {
+        Ended::Removed => "removed",
+        Ended::TooSlow => "too_slow",
+    };
+    named("end", &json!({"event": "end", "reason": reason, "message": ended.to_string()}))
 }

@@ -4,11 +4,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{self, Data, Path, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use net::{Ended, PublishError};
+use net::PublishError;
 use serde_json::json;
 
 use super::body::{self, Unread};
-use super::{AdminState, error, sse, wrong_method};
+use super::{AdminState, error, only, sse};
 
 type State = Data<AdminState>;
 
@@ -17,7 +17,7 @@ pub(super) fn configure(app: &mut ServiceConfig) {
         web::resource("/v1/topics/{topic:.+}/messages")
             .get(subscribe)
             .post(publish)
-            .default_service(web::to(wrong_method)),
+            .default_service(only("GET, POST")),
     );
 }
 
@@ -71,17 +71,8 @@ async fn subscribe(state: State, request: HttpRequest, topic: Path<String>) -> H
                 let content_type = message.content_type.as_deref();
                 (sse::message(message.id, &message.from, content_type, &message.data), Some(messages))
             }
-            Err(ended) => (end(ended), None),
+            Err(ended) => (sse::end(ended), None),
         })
     });
     sse::respond(&state, events)
-}
-
-/// The last event of a stream.
-fn end(ended: Ended) -> String {
-    let reason = match ended {
-        Ended::Removed => "removed",
-        Ended::TooSlow => "too_slow",
-    };
-    sse::named("end", &json!({"event": "end", "reason": reason, "message": ended.to_string()}))
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::plural::count;
 
-/// What is exposed and what is connected, a service a line.
+/// What is exposed and what is connected, a service a line; then what goes on of those that were removed.
 pub(crate) fn services(services: &Value) -> String {
     let rows = |key: &str| services[key].as_array().cloned().unwrap_or_default();
     let (exposed, connected) = (rows("expose"), rows("connect"));
@@ -23,14 +23,17 @@ pub(crate) fn services(services: &Value) -> String {
             Some(keys) => count(keys.len(), "member"),
         };
         let (name, target) = (text_of(row, "name"), text_of(row, "target"));
-        let _ = writeln!(text, "expose   {name:width$}  {target} for {whom}, {}", flow(row));
+        let what = if row["removed"] == true { "removed".to_owned() } else { format!("{target} for {whom}") };
+        let _ = writeln!(text, "expose   {name:width$}  {what}, {}", flow(row));
     }
     for row in &connected {
         let (name, listen) = (text_of(row, "name"), text_of(row, "listen"));
         let peer = row["peer_name"].as_str().map_or_else(|| text_of(row, "peer"), str::to_owned);
         // A key that is in no peers.yaml has no state.
         let state = row["peer_state"].as_str().unwrap_or("no member");
-        let _ = writeln!(text, "connect  {name:width$}  {listen} to {peer} ({state}), {}", flow(row));
+        let removed = if row["removed"] == true { "removed, " } else { "" };
+        let _ =
+            writeln!(text, "connect  {name:width$}  {removed}{listen} to {peer} ({state}), {}", flow(row));
     }
     text
 }
@@ -59,6 +62,7 @@ mod tests {
             "expose": [
                 flow(json!({"name": "rpc", "target": "h:1", "allow": null})),
                 flow(json!({"name": "web", "target": "h:2", "allow": ["a", "b"]})),
+                flow(json!({"name": "tag", "removed": true})),
             ],
             "connect": [
                 flow(json!({"name": "database", "listen": "127.0.0.1:5", "peer": "KEY", "peer_name": null, "peer_state": "connected"})),
@@ -68,6 +72,7 @@ mod tests {
             shown,
             "expose   rpc       h:1 for every member, 1 stream, 2 bytes sent, 3 received\n\
              expose   web       h:2 for 2 members, 1 stream, 2 bytes sent, 3 received\n\
+             expose   tag       removed, 1 stream, 2 bytes sent, 3 received\n\
              connect  database  127.0.0.1:5 to KEY (connected), 1 stream, 2 bytes sent, 3 received\n"
         );
     }
