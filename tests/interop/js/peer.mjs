@@ -15,6 +15,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 
 import { Inbox, Outbox, PROTOCOL } from './direct.mjs'
+import { gossip, open, seal } from './topics.mjs'
 
 // js-libp2p uses it; Node.js has it from 22 on.
 Promise.withResolvers ??= function () {
@@ -63,7 +64,7 @@ const commands = {
       transports: [tcp()],
       connectionEncrypters: [noise()],
       streamMuxers: [yamux()],
-      services: { identify: identify(), identifyPush: identifyPush(), ping: ping() },
+      services: { identify: identify(), identifyPush: identifyPush(), ping: ping(), pubsub: gossip },
       // Who calls whom is the test's to say.
       connectionManager: { reconnectRetries: 0 }
     })
@@ -74,6 +75,10 @@ const commands = {
       const [reason] = (await byteStream(stream).read({ bytes: 1 })).subarray()
       tell('goodbye', { peer: connection.remotePeer.toString(), reason: REASONS[reason] ?? `unknown (${reason})` })
       await stream.close()
+    })
+    node.services.pubsub.addEventListener('message', ({ detail: { topic, from, data } }) => {
+      const message = open(data)
+      if (message) tell('heard', { topic, from: from.toString(), content_type: message.contentType, text: message.text })
     })
     node.addEventListener('connection:open', ({ detail }) => tell('connected', { peer: detail.remotePeer.toString() }))
     node.addEventListener('connection:close', ({ detail }) => tell('disconnected', { peer: detail.remotePeer.toString() }))
@@ -116,6 +121,20 @@ const commands = {
   async stop () {
     stopped = true
     return {}
+  },
+
+  async subscribe ({ topic }) {
+    node.services.pubsub.subscribe(topic)
+    return {}
+  },
+
+  async publish ({ topic, content_type: contentType, text }) {
+    await node.services.pubsub.publish(topic, seal(contentType, text))
+    return {}
+  },
+
+  async subscribers ({ topic }) {
+    return { peers: node.services.pubsub.getSubscribers(topic).map(String) }
   },
 
   async ping ({ peer }) {

@@ -23,12 +23,15 @@ from libp2p.identity.identify.identify import ID as IDENTIFY, parse_identify_res
 from libp2p.io.utils import read_exactly
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE, Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX, Yamux
+from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_length_prefixed_protobuf
 from multiaddr import Multiaddr
 
 from direct import PROTOCOL, Inbox, Outbox
+from topics import gossip, seal, unseal
 
 # Messages that wait for their answer while the next ones are sent.
 AT_ONCE = 16
@@ -60,8 +63,9 @@ class Watch(INotifee):
 class Peer:
     """The commands."""
 
-    def __init__(self, host: IHost, nursery: trio.Nursery) -> None:
+    def __init__(self, host: IHost, pubsub: Pubsub, nursery: trio.Nursery) -> None:
         self.host = host
+        self.pubsub = pubsub
         self.nursery = nursery
         self.outboxes: dict[ID, Outbox] = {}
         self.stopped = trio.Event()
@@ -134,6 +138,27 @@ class Peer:
         self.stopped.set()
         return {}
 
+    async def subscribe(self, topic: str) -> dict[str, Any]:
+        subscription = await self.pubsub.subscribe(topic)
+
+        async def hear() -> None:
+            async for message in subscription:
+                author = ID(message.from_id)
+                # The library gives its own messages, too.
+                if author != self.host.get_id() and (known := unseal(message.data)) is not None:
+                    kind, text = known
+                    tell("heard", **{"from": str(author)}, topic=topic, content_type=kind, text=text)
+
+        self.nursery.start_soon(hear)
+        return {}
+
+    async def publish(self, topic: str, content_type: str, text: str) -> dict[str, Any]:
+        await self.pubsub.publish(topic, seal(content_type, text))
+        return {}
+
+    async def subscribers(self, topic: str) -> dict[str, Any]:
+        return {"peers": [str(peer) for peer in self.pubsub.peer_topics.get(topic, ())]}
+
     async def ping(self, peer: str) -> dict[str, Any]:
         stream = await self.host.new_stream(ID.from_string(peer), [PING])
         await perform_ping_roundtrip(stream)
@@ -165,8 +190,15 @@ async def main() -> None:
     keys = create_new_key_pair(base64.b64decode(start["private_key"])[:32])
     noise = NoiseTransport(keys, noise_privkey=create_new_x25519_key_pair().private_key)
     host = new_host(keys, sec_opt={NOISE: noise}, muxer_opt={YAMUX: Yamux}, listen_addrs=[LISTEN])
-    async with host.run([LISTEN]), trio.open_nursery() as nursery:
-        peer = Peer(host, nursery)
+    router, pubsub = gossip(host)
+    async with (
+        host.run([LISTEN]),
+        background_trio_service(router),
+        background_trio_service(pubsub),
+        trio.open_nursery() as nursery,
+    ):
+        await pubsub.wait_until_ready()
+        peer = Peer(host, pubsub, nursery)
         address = host.get_addrs()[0].decapsulate(Multiaddr(f"/p2p/{host.get_id()}"))
         tell("done", id=start["id"], peer=str(host.get_id()), address=str(address))
         async for line in lines:

@@ -1,4 +1,5 @@
-//! A node and a peer that somebody else's libp2p is: messages both ways, over reloads, under both kinds of membership.
+//! A node and a peer that somebody else's libp2p is: direct messages and topics both ways, over reloads, under both kinds of
+//! membership.
 //!
 //! `interop NAME COMMAND…` runs every scene with the peer that the command starts; `tests/interop/run` installs the peers and
 //! calls this for each. What a peer understands is in `tests/interop/README.md`.
@@ -7,6 +8,7 @@ mod exchange;
 mod peer;
 mod reloads;
 mod scenes;
+mod topics;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -36,6 +38,8 @@ async fn main() -> ExitCode {
         members_are_admitted_and_strangers_refused,
         a_connection_breaks_and_no_message_is_lost,
         one_that_stands_still_is_noticed_and_comes_back,
+        a_stranger_that_dials_in_is_on_topics_that_come_and_go,
+        a_member_that_is_dialled_is_on_topics_that_come_and_go,
     }
     println!("{name}: passed in {:.1?}", start.elapsed());
     ExitCode::SUCCESS

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use crate::exchange::Exchange;
 
-fn committed(outcome: &Value) {
+/// A reload was committed, and closed no connection.
+pub(crate) fn committed(outcome: &Value) {
     assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
     assert_eq!(outcome["connections"]["closed_by_reload"], 0, "{outcome:#}");
 }

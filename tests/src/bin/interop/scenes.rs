@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::exchange::Exchange;
 use crate::peer::{Peer, Program};
 use crate::reloads;
+use crate::topics::Topic;
 
 const PING: &str = "/ipfs/ping/1.0.0";
 const DIRECT: &str = "/fednode/direct/1.0.0";
@@ -203,4 +204,60 @@ pub(crate) async fn one_that_stands_still_is_noticed_and_comes_back(program: &Pr
     peer.signal(Signal::CONT);
     connected_anew(&node, &before).await;
     Exchange::start(&node, &id, &peer).await.finish().await;
+}
+
+pub(crate) async fn a_stranger_that_dials_in_is_on_topics_that_come_and_go(program: &Program) {
+    let mut spec = spec("open", &[]);
+    spec.conf["protocol"]["topics"] = json!([{"name": "blocks"}]);
+    let mut node = spec.start().await;
+    let (id, peer) = (peer_id(&node).await, Arc::new(Peer::start(program).await));
+    // Before there is a connection: what it is subscribed to is the first that it says.
+    subscribe(&peer).await;
+    let dialled = peer.dial(&node, &id).await;
+    assert_eq!(dialled["event"], "done", "{dialled}");
+    topics_come_and_go(&mut node, &id, &peer).await;
+}
+
+pub(crate) async fn a_member_that_is_dialled_is_on_topics_that_come_and_go(program: &Program) {
+    let peer = Arc::new(Peer::start(program).await);
+    let mut spec = spec("members", &[peer.entry(true)]);
+    spec.conf["protocol"]["topics"] = json!([{"name": "blocks"}]);
+    let mut node = spec.start().await;
+    let id = peer_id(&node).await;
+    node.wait_for_connections(1).await;
+    peer.wait_for("connected", 1).await;
+    subscribe(&peer).await;
+    topics_come_and_go(&mut node, &id, &peer).await;
+}
+
+/// To more than the node is configured with.
+async fn subscribe(peer: &Peer) {
+    for topic in ["blocks", "votes"] {
+        peer.ask(json!({"do": "subscribe", "topic": topic})).await;
+    }
+}
+
+/// Messages both ways on one topic while a reload adds another, on both, and on the first while a reload removes the second: all on
+/// one connection.
+async fn topics_come_and_go(node: &mut Node, id: &str, peer: &Arc<Peer>) {
+    let before = node.wait_for_connections(1).await;
+    let mut blocks = Topic::open(node, id, peer, "blocks").await;
+    blocks.round().await;
+
+    let both = json!([{"name": "blocks"}, {"name": "votes"}]);
+    let added = node.reload_with(|conf| conf["protocol"]["topics"] = both);
+    let (outcome, ()) = tokio::join!(added, blocks.round());
+    reloads::committed(&outcome);
+    let mut votes = Topic::open(node, id, peer, "votes").await;
+    tokio::join!(blocks.round(), votes.round());
+
+    let removed = node.reload_with(|conf| conf["protocol"]["topics"] = json!([{"name": "blocks"}]));
+    let (outcome, ()) = tokio::join!(removed, blocks.round());
+    reloads::committed(&outcome);
+    votes.ends().await;
+    blocks.round().await;
+
+    assert_eq!(node.connections().await, before);
+    assert_eq!(peer.events("connected").len(), 1);
+    assert_eq!(peer.events("disconnected"), Vec::<Value>::new());
 }
