@@ -69,7 +69,7 @@ fn config(max_data: usize) -> Result<Config, libp2p::gossipsub::ConfigBuilderErr
         .max_transmit_size(max_data.min(MAX_ENVELOPE).saturating_add(AROUND))
         .max_control_message_size(CONTROL)
         .max_control_messages_sent(GOSSIPED)
-        // As the specification and go-libp2p name messages, who then understand one another's gossip.
+        // As the specification and go-libp2p name messages: all then understand one another's gossip.
         .message_id_fn(|message| {
             let author = message.source.map(PeerId::to_bytes).unwrap_or_default();
             let number = message.sequence_number.unwrap_or_default().to_be_bytes();
