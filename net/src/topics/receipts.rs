@@ -1,5 +1,5 @@
 //! Receipts: on a stream of its own, each node tells each neighbour how far it has come with the messages that the neighbour
-//! wrote. What [`super::flow`] goes by.
+//! wrote. What the sender waits for goes by it.
 //!
 //! ```text
 //! receipts = number:u64 …        (big endian; the first is written at once, 0 if nothing was taken yet)

@@ -1,7 +1,7 @@
 //! `peers.yaml` changed on a person's order (contract: "peers.yaml"): what the order names is changed, every other byte stays
 //! as a person wrote it.
 //!
-//! The places are found by a syntax tree ([`places`]), and whatever the style of the file, the result is judged by what it says:
+//! The places are found by a syntax tree (`places`), and whatever the style of the file, the result is judged by what it says:
 //! a text that does not say exactly what the file said with the order carried out is never returned.
 
 mod places;
