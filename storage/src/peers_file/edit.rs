@@ -16,6 +16,9 @@ use crate::PeerKey;
 use crate::document::MAX_FILE;
 use places::Places;
 
+/// The longest file that is edited, in lines: beyond 32,767, tree-sitter's YAML loses its place.
+pub const MAX_LINES: usize = 32_000;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -76,6 +79,11 @@ pub enum EditError {
          edit it by hand"
     )]
     NoPlace,
+    /// The syntax tree counts lines in 16 bits.
+    #[error(
+        "the file has more than {MAX_LINES} lines, which only a person can edit; one address a line is not needed, as in addresses: [\"…\", \"…\"]"
+    )]
+    TooLong,
     /// It would be refused as too large.
     #[error("the file would be larger than {} MiB", MAX_FILE >> 20)]
     TooLarge,
@@ -99,6 +107,9 @@ pub fn edit(text: Option<&[u8]>, orders: &[Order]) -> Result<Edited, EditError> 
         Some(body) => ("\u{feff}", body),
         None => ("", text),
     };
+    if body.lines().count() > MAX_LINES {
+        return Err(EditError::TooLong);
+    }
     let before = parse(body).ok_or(EditError::Broken)?;
     let mut wanted = before.clone();
     let effects = orders.iter().map(|order| order.apply(&mut wanted)).collect::<Result<Vec<_>, _>>()?;

@@ -197,6 +197,12 @@ fn what_cannot_be_done_is_refused() {
 }
 
 #[test]
+fn a_file_of_too_many_lines_is_refused_in_words() {
+    let text = format!("peers:\n{}", "# who\n".repeat(MAX_LINES));
+    assert_eq!(edit(Some(text.as_bytes()), &[set('A', &[], None)]), Err(EditError::TooLong));
+}
+
+#[test]
 fn a_member_is_found_in_every_spelling_of_its_key() {
     let id = format!("peers:\n  - public_key: {}\n    name: a\n", key(b'A').peer_id());
     let after = edit(Some(id.as_bytes()), &[set('A', &[A], None)]).unwrap();

@@ -121,16 +121,12 @@ fn address(n: usize) -> String {
     format!("/ip4/198.51.{}.{}/tcp/9000", n / 250 % 250, n % 250 + 1)
 }
 
-/// As people write it, with a comment here and there.
+/// As the contract has it.
 fn written(entries: &[KnownEntry]) -> String {
     let mut text = "# The members\npeers:\n".to_owned();
     for KnownEntry { public_key, addresses, .. } in entries {
         let key: &PeerKey = public_key;
-        let _ = writeln!(
-            text,
-            "  # who\n  - public_key: \"{key}\"\n    addresses:\n      - \"{}\"",
-            addresses[0]
-        );
+        let _ = writeln!(text, "  - public_key: \"{key}\"\n    addresses: [\"{}\"]", addresses[0]);
     }
     text
 }
