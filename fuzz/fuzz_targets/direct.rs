@@ -2,45 +2,19 @@
 //! is kept stays within its bounds.
 #![no_main]
 
-use std::io;
-use std::pin::Pin;
+mod peer;
+
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::{AsyncRead, AsyncWrite, FutureExt};
+use futures::FutureExt;
 use net::wire::Frame;
 use net::{INBOX_BYTES, INBOX_MESSAGES, Identity, Post, RateLimit, Settings, View};
+use peer::Peer;
 
 const MAX_DATA: usize = 4096;
 
 static PEER: LazyLock<storage::PeerKey> = LazyLock::new(|| Identity::generate().public_key());
-
-/// What the peer sends, and what it is answered. Never waits: it ends.
-struct Peer<'a> {
-    sends: &'a [u8],
-    hears: Vec<u8>,
-}
-
-impl AsyncRead for Peer<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.sends).poll_read(cx, to)
-    }
-}
-
-impl AsyncWrite for Peer<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.hears).poll_write(cx, from)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// The sequence numbers of the messages in these bytes, as far as they are frames in turn.
 fn messages(mut bytes: &[u8]) -> Vec<u64> {

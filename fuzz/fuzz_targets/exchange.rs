@@ -2,45 +2,19 @@
 //! learned of it stays within its bounds.
 #![no_main]
 
-use std::io;
-use std::pin::Pin;
+mod peer;
+
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::{AsyncRead, AsyncWrite, FutureExt};
+use futures::FutureExt;
 use net::exchange::{MAX_MESSAGE, decode_all, receive};
 use net::{Identity, Post, RateLimit, Settings, View};
+use peer::Peer;
 
 const KNOWN: usize = 8;
 
 static PEER: LazyLock<Identity> = LazyLock::new(Identity::generate);
-
-/// What the peer sends, and the largest thing that it is told. Never waits: it ends.
-struct Peer<'a> {
-    sends: &'a [u8],
-    hears: Vec<u8>,
-}
-
-impl AsyncRead for Peer<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.sends).poll_read(cx, to)
-    }
-}
-
-impl AsyncWrite for Peer<'_> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.hears).poll_write(cx, from)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let settings = Settings {

@@ -3,6 +3,7 @@
 //! It is loaded beside the start, saved now and then and at the end. What a person has changed in the file meanwhile counts, from
 //! the next save on.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -84,8 +85,9 @@ impl Inner {
         };
         tell(&troubles);
         let Some(merged) = merged else { return };
+        let other: HashSet<_> = merged.taken.into_iter().collect();
         let taken: Vec<_> =
-            merged.entries.into_iter().filter(|entry| merged.taken.contains(&entry.public_key)).collect();
+            merged.entries.into_iter().filter(|entry| other.contains(&entry.public_key)).collect();
         tracing::info!(
             taken = taken.len(),
             forgotten = merged.forgotten.len(),

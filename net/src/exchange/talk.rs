@@ -133,6 +133,7 @@ where
             None => {
                 let next = tokio::time::Instant::from_std(schedule.next());
                 tokio::select! {
+                    // The clock of the schedule: what is due is looked at in the next round.
                     () = tokio::time::sleep_until(next) => {}
                     _ = own.changed() => schedule.own_changed(now(), rand::random()),
                     _ = changes.changed() => schedule.changed(now(), rand::random()),

@@ -57,6 +57,7 @@ impl Closed {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) {
         while let (false, Some(runtime)) = (self.ports.is_empty(), &self.runtime) {
             let _entered = runtime.enter();
+            // The system tells nobody when a port is free.
             let look = self.look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK)));
             if look.as_mut().poll(cx).is_pending() {
                 return;

@@ -214,6 +214,7 @@ async fn attend(listener: &TcpListener, mut orders: watch::Receiver<Order>, serv
                             let (service, listen) = (&route.service, route.listen);
                             tracing::warn!(%service, %listen, %error, "a service's listener could not accept");
                         }
+                        // Nobody tells when there are descriptors again; without a pause this would be a busy loop.
                         tokio::time::sleep(AFTER_ERROR).await;
                     }
                 }

@@ -75,6 +75,7 @@ impl Handler {
         let unanswered = Arc::new(Semaphore::new(UNANSWERED.min(places.0)));
         let first = next(Arc::clone(&line), Arc::clone(&outbound), Arc::clone(&unanswered));
         let next = async move {
+            // Of two connections that crossed, the other may be the one that stays: nobody tells when none came.
             tokio::time::sleep(pause).await;
             first.await
         }

@@ -211,6 +211,7 @@ async fn a_local_connection_waits_for_its_member() {
     // It is there before its member is.
     soon("the call", async {
         while nodes[1].services.by_name()["it"].open == 0 {
+            // A counter, which wakes nobody.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
@@ -244,6 +245,7 @@ async fn a_stop_waits_for_what_moves_and_cuts_what_does_not() {
             break;
         }
         moved = Instant::now();
+        // Between two pieces: something moves, and not all the time.
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     drop(busy);

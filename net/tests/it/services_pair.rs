@@ -181,6 +181,7 @@ impl Pair {
     pub(crate) async fn all_closed(&self) {
         soon("all streams end", async {
             while self.open() != (0, 0) {
+                // Counters, which wake nobody.
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         })

@@ -41,6 +41,7 @@ async fn until_it_arrives(from: &Node, topic: &str, reader: &mut TopicSubscripti
             publish(from, topic, b"are you there").await.unwrap();
             tokio::select! {
                 message = reader.recv() => break drop(message.unwrap()),
+                // Nobody tells when the mesh is made: it is tried until it is.
                 () = tokio::time::sleep(std::time::Duration::from_millis(20)) => {}
             }
         }

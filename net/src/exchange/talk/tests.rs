@@ -139,6 +139,7 @@ async fn who_was_refused_for_want_of_room_is_asked_for_again_when_there_is_some(
     let _streams = connect(&one, &other).await;
     let asked = async {
         while one.known.figures().asked() < 2 {
+            // A counter, which wakes nobody.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
