@@ -3,14 +3,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use fednode::client::Client;
 use futures::StreamExt as _;
 use serde_json::Value;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 use crate::process::Node;
 use crate::wait::{PATIENCE, eventually};
+
+/// The least time from one message to the next: half the rate that a node takes of one peer if its configuration does not say
+/// otherwise (1,000 per second). A machine that is fast enough would run into it, and a refused message is no lost one.
+const PACE: Duration = Duration::from_millis(2);
 
 /// A stream of numbered messages.
 #[derive(Debug)]
@@ -89,7 +95,10 @@ impl Traffic {
 
 async fn send(client: Client, to: String, sent: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Result<(), String> {
     let path = format!("/v1/peers/{}/messages", to.replace('+', "-").replace('/', "_"));
+    let mut pace = tokio::time::interval(PACE);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        pace.tick().await;
         let ended = stop.load(Ordering::SeqCst);
         let number = sent.load(Ordering::SeqCst);
         let text = if ended { "end".to_owned() } else { number.to_string() };
