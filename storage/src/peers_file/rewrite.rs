@@ -73,7 +73,7 @@ pub enum RewriteError {
         source: io::Error,
     },
     /// It cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), turn::read_remedy(source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -11,6 +11,7 @@ use reload::fault;
 
 use super::rewrite::RewriteError;
 use crate::atomic;
+use crate::document::ReadError;
 
 /// How long another writer is waited for. Each needs some milliseconds; one that needs a reload, its budget.
 pub const TURN_WITHIN: Duration = Duration::from_secs(40);
@@ -80,8 +81,11 @@ fn holder(file: &File) -> Option<String> {
     let place = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let pid = holder_in(&locks, &place)?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(if name.is_empty() { format!("pid {pid}") } else { format!("pid {pid}, {}", name.trim()) })
+    Some(match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("pid {pid}, {}", name.trim()),
+        // A lock is its open file's, which a child may have inherited.
+        Err(_) => format!("a child of pid {pid}, which has ended"),
+    })
 }
 
 /// As `1: FLOCK  ADVISORY  WRITE 4711 08:01:1234 0 EOF`. Whoever waits has an arrow in his line; one of another pid namespace is 0.
@@ -100,6 +104,11 @@ pub(super) fn shown(holder: Option<&str>) -> String {
 /// Shown in [`RewriteError::Lock`].
 pub(super) fn remedy(error: &io::Error) -> String {
     atomic::hint(error).map(|hint| format!(" ({hint})")).unwrap_or_default()
+}
+
+/// Shown in [`RewriteError::Read`].
+pub(super) fn read_remedy(error: &ReadError) -> String {
+    error.problem("").hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
 }
 
 #[cfg(test)]
