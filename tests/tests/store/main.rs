@@ -1,6 +1,7 @@
 //! The peer store under fire: `peers.yaml` with ten hands in it at once, killed writers, disks that refuse, and every way in which
 //! editors and tools save a file (N9).
 
+mod between;
 mod editors;
 mod kills;
 mod refusals;
