@@ -1,10 +1,10 @@
 //! `reload.watch: true` and every way in which a file is saved: each save is one reload with the right contents, and no more.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use fednode_tests::{Keys, Node, Spec, eventually};
 use serde_json::json;
@@ -136,23 +136,32 @@ fn vim_moved(path: &Path, text: &str) {
 }
 
 /// The program, where there is one; else what it does.
-fn by_vim(path: &Path, text: &str, settings: &str, instead: Save) {
+fn by_vim(path: &Path, text: &str, backupcopy: &str, instead: Save) {
     let source = beside(path, "text-for-vim");
     fs::write(&source, text).expect("it can be written");
-    let read = format!("%d|0r {}|$d|wq", source.display());
-    let run =
-        Command::new("vim").args(["-u", "NONE", "-N", "-es", "-c", settings, "-c", &read]).arg(path).status();
-    if !run.is_ok_and(|status| status.success()) || fs::read_to_string(path).is_ok_and(|now| now != text) {
-        instead(path, text);
+    // Below /tmp it makes no backups by itself.
+    let settings = format!("set backupskip= writebackup backupcopy={backupcopy}");
+    let read = format!("%!cat {}", source.display());
+    let mut vim = Command::new("vim");
+    vim.args(["-u", "NONE", "-N", "-es", "-c", &settings, "-c", &read, "-c", "wq"]).arg(path);
+    match vim.stdin(Stdio::null()).status() {
+        Ok(status) => {
+            assert!(status.success(), "vim: {status}");
+            assert_eq!(fs::read_to_string(path).expect("it is there"), text, "what vim saved");
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotFound, "vim: {error}");
+            instead(path, text);
+        }
     }
 }
 
 fn vim_itself(path: &Path, text: &str) {
-    by_vim(path, text, "set writebackup backupcopy=no", vim_moved);
+    by_vim(path, text, "no", vim_moved);
 }
 
 fn vim_itself_in_place(path: &Path, text: &str) {
-    by_vim(path, text, "set writebackup backupcopy=yes", vim_in_place);
+    by_vim(path, text, "yes", vim_in_place);
 }
 
 fn run(command: &mut Command) {
