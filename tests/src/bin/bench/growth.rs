@@ -79,7 +79,7 @@ fn curves(changed: &[Changed]) -> Vec<Curve> {
         curve(
             "memory of one connection",
             "KiB",
-            "buffers of noise, yamux and the protocols' streams: constant",
+            "buffers of noise, yamux and the protocols' streams; the first pay for what all share",
         ),
         curve("processor at rest", "ms/s", "pings and heartbeats: one each per connection and interval"),
         curve(
@@ -109,10 +109,9 @@ const fn title(changed: Changed) -> &'static str {
 const fn bound(changed: Changed) -> &'static str {
     match changed {
         Changed::Nothing => "two files that are read and compared as bytes",
-        Changed::Logging | Changed::Limits | Changed::Admin => {
-            "peers.yaml compared as bytes; connections are not visited"
-        }
-        Changed::Topics => "the subscription queued for each connection, before the answer",
+        Changed::Logging | Changed::Admin => "peers.yaml compared as bytes; no connection is visited",
+        Changed::Limits => "one look at each connection: may it stay",
+        Changed::Topics => "one word to each connection, queued before the answer",
         Changed::Listener => "the swarm's next poll, which opens the port",
         Changed::Member | Changed::Peers => {
             "the book, the dialler's list and the view of all members; of the file only what differs"
@@ -131,7 +130,7 @@ async fn scene(options: &Options, size: usize) -> Point {
         spec.peers["peers"].as_array_mut().expect("a list").extend(members.iter().cloned());
         spec.conf["logging"]["level"] = json!("warn");
         // What is said is said because of the change.
-        spec.conf["peers"] = json!({"exchange_interval": "24h"});
+        spec.conf["peers"] = json!({"connection_timeout": "10s", "exchange_interval": "24h"});
         spec.conf["admin"] = json!({"socket": "admin.sock"});
     }
     let mut files = Files::of(&specs[0], options.shape);

@@ -221,3 +221,40 @@ fn list<T>(text: &str, read: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T
 fn number(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number > 0).ok_or_else(|| format!("{text} is no number from 1"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Options {
+        // Any program that is there.
+        let words = line.split_whitespace().chain(["--node", "/proc/self/exe"]);
+        Options::read(words.map(str::to_owned)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn everything_is_measured_unless_something_is_named() {
+        assert_eq!(read("").subject, Subject::All);
+        assert_eq!(read("--quick --baseline b.json").subject, Subject::All);
+        assert_eq!(read("--members 4,8").subject, Subject::Reloads);
+        assert_eq!(read("--changed logging").changed, [Changed::Logging]);
+        assert_eq!(read("--growth 8,32").members, [8, 32]);
+        assert_eq!(read("--start 3 --members 5").subject, Subject::Start(3));
+    }
+
+    #[test]
+    fn json_may_go_into_a_file() {
+        assert!(read("--json --quick").json);
+        let options = read("--json figures.json --quick");
+        assert_eq!((options.json, options.json_file), (false, Some("figures.json".into())));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let error = |line: &str| Options::read(line.split(' ').map(str::to_owned)).unwrap_err();
+        assert!(error("--growth 8,none").contains("none is no number"));
+        assert!(error("--changed colour").contains("colour is none of nothing, logging"));
+        assert!(error("--fast").contains("unknown argument --fast"));
+        assert!(error("--baseline").contains("--baseline wants a value"));
+    }
+}

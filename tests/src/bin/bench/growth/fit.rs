@@ -1,12 +1,10 @@
 //! The power of a size that something grows with.
 
 /// The slope of a straight line through the points' logarithms, by least squares: 0 is constant, 1 is in proportion, 2 is by the square.
-/// `None` where there are no two sizes, or something is not positive.
+/// What was too little to be seen is no point. `None` where there are no two sizes.
 pub(super) fn exponent(points: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
-    let logs: Vec<(f64, f64)> = points.map(|(x, y)| (x.ln(), y.ln())).collect();
-    if logs.iter().any(|(x, y)| !x.is_finite() || !y.is_finite()) {
-        return None;
-    }
+    let seen = points.filter(|(_, y)| *y > 0.0);
+    let logs: Vec<(f64, f64)> = seen.map(|(x, y)| (x.ln(), y.ln())).collect();
     let count = logs.len() as f64;
     let sum = |value: fn(&(f64, f64)) -> f64| logs.iter().map(value).sum::<f64>() / count;
     let (x, y) = (sum(|log| log.0), sum(|log| log.1));
@@ -33,9 +31,11 @@ mod tests {
     }
 
     #[test]
-    fn a_point_is_no_curve_and_nothing_has_no_logarithm() {
+    fn a_point_is_no_curve_and_what_was_not_seen_is_no_point() {
         assert_eq!(exponent([(8.0, 1.0)].into_iter()), None);
         assert_eq!(exponent([(8.0, 1.0), (8.0, 2.0)].into_iter()), None);
         assert_eq!(exponent([(8.0, 0.0), (16.0, 2.0)].into_iter()), None);
+        let seen = exponent([(4.0, 0.0), (1.0, 2.0), (10.0, 20.0)].into_iter()).unwrap();
+        assert!((seen - 1.0).abs() < 1e-9, "{seen}");
     }
 }
