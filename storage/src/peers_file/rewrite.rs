@@ -121,17 +121,18 @@ impl Turn {
         let context = Context { own, ..Context::default() };
         for _ in 0..TRIES {
             let before = self.bytes()?;
-            let members = match &before {
-                Some(bytes) => {
-                    PeersFile::parse(&name, bytes.as_slice().into(), context)
-                        .map_err(RewriteError::Invalid)?
-                        .members
-                }
-                None => crate::Members::new(),
+            let read = match &before {
+                Some(bytes) => PeersFile::parse(&name, bytes.as_slice().into(), context)
+                    .map_err(RewriteError::Invalid)?,
+                None => PeersFile::none(),
             };
+            let members = &read.members;
             let failed = |source| RewriteError::Edit { path: self.path.clone(), source };
-            let Edited { text: after, effects } = edit::edit(before.as_deref(), orders).map_err(failed)?;
-            PeersFile::parse(&name, after.as_slice().into(), context).map_err(RewriteError::Invalid)?;
+            let plain = read.is_plain.then_some((members, context));
+            let Edited { text: after, effects } =
+                edit::edit_read(before.as_deref(), orders, plain).map_err(failed)?;
+            let known = Context { known: Some(members), plain_text: read.plain_text(), ..context };
+            PeersFile::parse(&name, after.as_slice().into(), known).map_err(RewriteError::Invalid)?;
             let rewritten = Rewritten { before, after, effects };
             if rewritten.before.as_ref() == Some(&rewritten.after) {
                 return Ok(rewritten);
