@@ -9,13 +9,14 @@ mod text;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::atomic::{self, Mode, WriteError};
-use crate::document::source::{self, ReadError};
+use crate::document::source::{self, FileBytes, ReadError};
 use crate::{Digest, PeerKey};
 use merge::{Common, Merged};
 pub use text::{Damage, Hand};
@@ -26,8 +27,11 @@ pub const KNOWN: &str = "known.yaml";
 /// The largest file that is read: a hundred thousand peers with all that they may sign.
 pub const MAX_KNOWN: u64 = 256 << 20;
 
-/// Damaged files that are kept, the newest.
-const MAX_DAMAGED: usize = 3;
+/// Files that are kept aside for one reason, the newest.
+const MAX_ASIDE: usize = 3;
+
+/// In a file's mode: its group or everybody.
+const OTHERS_MAY_WRITE: u32 = 0o022;
 
 /// What is known of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +75,7 @@ pub struct Opened {
     pub file: KnownFile,
     /// What it says, by key.
     pub entries: Vec<KnownEntry>,
-    /// Who wrote that last. What a person wrote has signatures that nobody has looked at.
+    /// Who wrote that last. What a person wrote, or could write, has signatures that nobody has looked at.
     pub hand: Hand,
     /// What was wrong, for the log.
     pub troubles: Vec<String>,
@@ -80,8 +84,9 @@ pub struct Opened {
 /// What a save has found and done.
 #[derive(Debug, Default)]
 pub struct Saved {
-    /// What a person has changed in the file since the node last looked; nothing if nobody has.
-    pub merged: Option<Merged>,
+    /// What another hand has changed in the file since the node last looked, and whose that was: [`Hand::Node`] is another
+    /// node's, or this one's of another time. Nothing if nobody has.
+    pub merged: Option<(Merged, Hand)>,
     /// What was wrong, for the log.
     pub troubles: Vec<String>,
     /// Whether there was anything to write.
@@ -102,7 +107,7 @@ impl KnownFile {
                 file.digest = Some(digest);
                 (entries, hand)
             }
-            Found::Nothing => (Vec::new(), Hand::Node),
+            Found::Same | Found::Nothing => (Vec::new(), Hand::Node),
             Found::Damaged => file.version_before(&mut troubles),
         };
         file.common = Common::of(&entries);
@@ -132,21 +137,24 @@ impl KnownFile {
         let mut saved = Saved::default();
         let before = self.read(&mut saved.troubles);
         let memory = match &before {
-            Found::Good(entries, _, digest) if Some(*digest) != self.digest => {
+            Found::Good(entries, hand, _) => {
                 let merged = merge::merge(&self.common, entries, &memory, now);
                 let entries = merged.entries.clone();
-                saved.merged = Some(merged);
+                saved.merged = Some((merged, *hand));
                 entries
             }
             _ => memory,
         };
-        let text = text::render(&memory);
-        let digest = Digest::of(&text);
+        let (text, digest) = text::render(&memory);
         // A file that a person has taken away is written anew: to know nobody, one says so in it.
-        let is_there = matches!(&before, Found::Good(_, _, there) if *there == digest);
+        let is_there = match &before {
+            Found::Good(_, _, there) => *there == digest,
+            Found::Same => self.digest == Some(digest),
+            _ => false,
+        };
         if !is_there {
             match before {
-                Found::Good(..) => self.keep_backup()?,
+                Found::Good(..) | Found::Same => self.keep_backup()?,
                 // There is no good version before: this one is its own.
                 Found::Nothing | Found::Damaged => atomic::write(&self.backup(), &text, Mode::OwnerOnly)?,
             }
@@ -159,18 +167,26 @@ impl KnownFile {
     }
 
     fn read(&self, troubles: &mut Vec<String>) -> Found {
-        let bytes = match read_bytes(&self.path) {
-            Ok(bytes) => bytes,
+        let FileBytes { bytes, metadata } = match source::read(&self.path, MAX_KNOWN) {
+            Ok(file) => file,
             Err(ReadError::Missing) => return Found::Nothing,
             Err(error) => {
                 troubles.push(format!("{}: {error}", self.path.display()));
                 return Found::Damaged;
             }
         };
+        let digest = Digest::of(&bytes);
+        if self.digest == Some(digest) {
+            return Found::Same;
+        }
         match text::parse(&bytes) {
-            Ok((entries, hand)) => Found::Good(entries, hand, Digest::of(&bytes)),
+            // Where others may write, a checksum proves nothing.
+            Ok((entries, _)) if metadata.mode() & OTHERS_MAY_WRITE != 0 => {
+                Found::Good(entries, Hand::Person, digest)
+            }
+            Ok((entries, hand)) => Found::Good(entries, hand, digest),
             Err(damage) => {
-                let kept = self.keep_damaged(&bytes);
+                let kept = self.keep_aside(&bytes, &damage);
                 let kept = match &kept {
                     Ok(kept) => format!("it is kept as {}", kept.display()),
                     Err(error) => format!("it could not be kept: {error}"),
@@ -212,13 +228,18 @@ impl KnownFile {
         }
     }
 
-    fn keep_damaged(&self, bytes: &[u8]) -> io::Result<PathBuf> {
+    /// What cannot be read is kept under a name that says why.
+    fn keep_aside(&self, bytes: &[u8], damage: &Damage) -> io::Result<PathBuf> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let kept = self.path.with_extension(format!("yaml.damaged-{}", since.as_secs()));
+        let name = match damage {
+            Damage::Version(version) => format!("{KNOWN}.version-{version}-"),
+            _ => format!("{KNOWN}.damaged-"),
+        };
+        let kept = self.path.with_file_name(format!("{name}{}", since.as_secs()));
         atomic::write(&kept, bytes, Mode::OwnerOnly).map_err(|error| error.source)?;
-        let mut all = damaged(&self.path)?;
+        let mut all = beside(&self.path, &name)?;
         all.sort();
-        for old in all.iter().rev().skip(MAX_DAMAGED) {
+        for old in all.iter().rev().skip(MAX_ASIDE) {
             fs::remove_file(old)?;
         }
         Ok(kept)
@@ -227,6 +248,8 @@ impl KnownFile {
 
 enum Found {
     Good(Vec<KnownEntry>, Hand, Digest),
+    /// What was read or written last.
+    Same,
     Nothing,
     Damaged,
 }
@@ -235,13 +258,13 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(source::read(path, MAX_KNOWN)?.bytes)
 }
 
-/// The damaged versions beside a file.
-fn damaged(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files beside a file whose names begin so.
+fn beside(path: &Path, begin: &str) -> io::Result<Vec<PathBuf>> {
     let folder = atomic::folder_of(path);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("known.yaml.damaged-") {
+        if name.to_string_lossy().starts_with(begin) {
             found.push(folder.join(name));
         }
     }
