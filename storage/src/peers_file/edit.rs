@@ -5,6 +5,7 @@
 //! the result is judged by what it says: a text that does not say exactly what the file said with the order carried out is never
 //! returned.
 
+mod carry;
 mod items;
 mod places;
 mod usual;
@@ -18,15 +19,12 @@ use serde_yaml::{Mapping, Value};
 use super::Context;
 use crate::document::MAX_FILE;
 use crate::{Members, PeerKey};
-use items::{Excerpt, Items};
-use places::{Places, applied};
+use carry::{Task, carried_out};
+use items::Items;
 
 /// The most lines of which a syntax tree is made: beyond 32,767, tree-sitter's YAML loses its place. Of a list in blocks
 /// the entries that an order does not name do not count.
 pub const MAX_LINES: usize = 32_000;
-
-/// So many lines of entries are looked at by one tree; what stands before and after the list has the others.
-const AT_ONCE: usize = MAX_LINES / 2;
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,11 +136,11 @@ pub(super) fn edit_read(
 fn general(body: &str, orders: &[Order]) -> Result<(String, Vec<Effect>), EditError> {
     let mut said = parse(body).ok_or(EditError::Broken)?;
     let peers = said.get_mut("peers").and_then(Value::as_sequence_mut).ok_or(EditError::Broken)?;
-    let (count, places) = (peers.len(), places_of(peers));
+    let (count, keys) = (peers.len(), Keys::of(peers));
     let mut tasks = Vec::with_capacity(orders.len());
     let mut removed = BTreeSet::new();
     for order in orders {
-        let at = position(&places, peers, order.key());
+        let at = keys.get(order.key());
         let entry = |at| peers.get(at).and_then(Value::as_mapping).cloned().ok_or(EditError::Broken);
         let was = at.map(|at| entry(at).map(|entry| (at, entry))).transpose()?;
         let (effect, is) = order.apply(was.as_ref().map(|(_, entry)| entry))?;
@@ -170,104 +168,6 @@ fn general(body: &str, orders: &[Order]) -> Result<(String, Vec<Effect>), EditEr
     if is_wanted(&text) { Ok((text, effects)) } else { Err(EditError::NoPlace) }
 }
 
-/// An order, what becomes of it, and the entry that is there with its place in the list.
-struct Task<'o> {
-    order: &'o Order,
-    effect: Effect,
-    was: Option<(usize, Mapping)>,
-}
-
-/// The text with orders carried out in it, of which `items` are the entries if they are known.
-fn carried_out(
-    body: &str,
-    items: Option<&Items>,
-    count: usize,
-    tasks: &[Task<'_>],
-) -> Result<String, EditError> {
-    let old: Vec<&Task<'_>> =
-        tasks.iter().filter(|task| matches!(task.effect, Effect::Changed | Effect::Removed)).collect();
-    let removed: BTreeSet<usize> =
-        old.iter().filter(|task| task.effect == Effect::Removed).filter_map(|task| task.place()).collect();
-    // One that stays: a list without any is written in another way.
-    let stays = (0..count).find(|at| !removed.contains(at));
-    let at_once = match items {
-        Some(items) => {
-            AT_ONCE / old.iter().filter_map(|task| items.length(body, task.place()?)).max().unwrap_or(1)
-        }
-        None => usize::MAX,
-    };
-    let mut edits = Vec::new();
-    for (round, some) in old.chunks(at_once.max(1)).enumerate() {
-        let named = some.iter().filter_map(|task| task.place());
-        let excerpt = excerpt(body, items, count, named.chain(stays).collect())?;
-        let mut places = Places::new(&excerpt.text).ok_or(EditError::NoPlace)?;
-        let empties = stays.is_none() && round == 0;
-        changed(&mut places, &excerpt, some, empties).ok_or(EditError::NoPlace)?;
-        for edit in places.into_edits() {
-            edits.push(excerpt.in_whole(edit).ok_or(EditError::NoPlace)?);
-        }
-    }
-    let body = applied(body, edits).ok_or(EditError::NoPlace)?;
-    // New entries come last, on a text that has the others' places no more.
-    let new: Vec<&Entry> = tasks
-        .iter()
-        .filter(|task| task.effect == Effect::Added)
-        .filter_map(|task| match task.order {
-            Order::Set(entry) => Some(entry),
-            Order::Remove(_) => None,
-        })
-        .collect();
-    if new.is_empty() { Ok(body) } else { extended(&body, items.is_some(), &new, count - removed.len()) }
-}
-
-/// The part of the text that a tree is made of.
-fn excerpt(
-    body: &str,
-    items: Option<&Items>,
-    count: usize,
-    which: BTreeSet<usize>,
-) -> Result<Excerpt, EditError> {
-    match items {
-        Some(items) => Excerpt::of(body, items, &which),
-        None => Excerpt::whole(body, count),
-    }
-    .ok_or(EditError::TooLong)
-}
-
-/// Gathers the edits that change and remove entries; `empties` the list, if nobody else does.
-fn changed(places: &mut Places<'_>, excerpt: &Excerpt, tasks: &[&Task<'_>], empties: bool) -> Option<()> {
-    let at = |task: &Task<'_>| excerpt.place(task.place()?);
-    let removed: Option<Vec<usize>> =
-        tasks.iter().filter(|task| task.effect == Effect::Removed).map(|task| at(task)).collect();
-    places.remove_entries(&removed?, excerpt.count(), empties)?;
-    for task in tasks {
-        let (Order::Set(entry), Some((_, was))) = (task.order, &task.was) else { continue };
-        let at = at(task)?;
-        if let Some(wanted) = &entry.addresses
-            && addresses(was) != Some(texts(wanted))
-        {
-            places.set_addresses(at, &addresses(was), wanted)?;
-        }
-        if let Some(name) = &entry.name
-            && was.get("name").and_then(Value::as_str) != Some(name)
-        {
-            places.set_name(at, name)?;
-        }
-    }
-    Some(())
-}
-
-/// The text with members added.
-fn extended(body: &str, by_lines: bool, entries: &[&Entry], count: usize) -> Result<String, EditError> {
-    // Without an entry there are no lines to go by, and few others.
-    let items = if by_lines { Items::scan(body).filter(|items| items.count() == count) } else { None };
-    let excerpt = excerpt(body, items.as_ref(), count, count.checked_sub(1).into_iter().collect())?;
-    let mut places = Places::new(&excerpt.text).ok_or(EditError::NoPlace)?;
-    places.add_entries(entries, excerpt.count()).ok_or(EditError::NoPlace)?;
-    let edits = places.into_edits().into_iter().map(|edit| excerpt.in_whole(edit)).collect::<Option<_>>();
-    edits.and_then(|edits| applied(body, edits)).ok_or(EditError::NoPlace)
-}
-
 fn parse(text: &str) -> Option<Value> {
     let mut value: Value = serde_yaml::from_str(text).ok()?;
     // No list and an empty one say the same.
@@ -278,20 +178,29 @@ fn parse(text: &str) -> Option<Value> {
     Some(value)
 }
 
-/// The entries by the bytes of their keys, the first of each: the usual spelling, without a look at the curve.
-fn places_of(peers: &[Value]) -> HashMap<Vec<u8>, usize> {
-    let keys = peers.iter().enumerate().rev();
-    keys.filter_map(|(at, entry)| Some((STANDARD.decode(key_of(entry)?).ok()?, at))).collect()
+/// Where the entries stand in the list, by key.
+struct Keys {
+    /// Those in base64, which is the usual spelling: their bytes, without a look at the curve.
+    usual: HashMap<Vec<u8>, usize>,
+    others: HashMap<PeerKey, usize>,
 }
 
-/// Which entry is this member's, in whatever spelling of its key.
-fn position(places: &HashMap<Vec<u8>, usize>, peers: &[Value], key: &PeerKey) -> Option<usize> {
-    let is_other =
-        |text: &str| STANDARD.decode(text).map_or(true, |bytes| bytes.len() != key.as_bytes().len());
-    places.get(key.as_bytes().as_slice()).copied().or_else(|| {
-        let mut keys = peers.iter().map(|entry| key_of(entry).filter(|text| is_other(text)));
-        keys.position(|text| text.is_some_and(|text| text.parse() == Ok(*key)))
-    })
+impl Keys {
+    /// The first of each.
+    fn of(peers: &[Value]) -> Self {
+        let mut keys = Self { usual: HashMap::with_capacity(peers.len()), others: HashMap::new() };
+        for (at, text) in peers.iter().enumerate().filter_map(|(at, entry)| Some((at, key_of(entry)?))) {
+            match STANDARD.decode(text) {
+                Ok(bytes) if bytes.len() == 32 => drop(keys.usual.entry(bytes).or_insert(at)),
+                _ => drop(text.parse().map(|key| keys.others.entry(key).or_insert(at))),
+            }
+        }
+        keys
+    }
+
+    fn get(&self, key: &PeerKey) -> Option<usize> {
+        self.usual.get(key.as_bytes().as_slice()).or_else(|| self.others.get(key)).copied()
+    }
 }
 
 fn key_of(entry: &Value) -> Option<&str> {
@@ -308,14 +217,6 @@ fn addresses(entry: &Mapping) -> Option<Vec<&str>> {
 
 fn texts(addresses: &[String]) -> Vec<&str> {
     addresses.iter().map(String::as_str).collect()
-}
-
-// === impl Task ===
-
-impl Task<'_> {
-    fn place(&self) -> Option<usize> {
-        self.was.as_ref().map(|(at, _)| *at)
-    }
 }
 
 // === impl Order ===

@@ -165,10 +165,15 @@ impl Excerpt {
 
     /// The same edit of the whole; `None` if it is about bytes that are not side by side there.
     pub(super) fn in_whole(&self, edit: Edit) -> Option<Edit> {
-        let piece = self.pieces.iter().find(|piece| {
-            // What is put between two pieces belongs to the first.
-            edit.from >= piece.at && edit.to <= piece.at + piece.length
-        })?;
+        let ends_before = |piece: &Piece| piece.at + piece.length < edit.from;
+        let first = self.pieces.partition_point(ends_before);
+        // What is put between two pieces belongs to the first of them.
+        let piece = self
+            .pieces
+            .iter()
+            .skip(first)
+            .take(2)
+            .find(|piece| edit.from >= piece.at && edit.to <= piece.at + piece.length)?;
         let shift = |at: usize| at - piece.at + piece.from;
         Some(Edit { from: shift(edit.from), to: shift(edit.to), with: edit.with })
     }

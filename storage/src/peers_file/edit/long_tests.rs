@@ -133,9 +133,9 @@ proptest! {
         let (after, effects) = general(&text, &orders).map_err(|error| TestCaseError::fail(format!("{error}: {text}")))?;
         let said = parse(&text).unwrap();
         let peers = said["peers"].as_sequence().unwrap();
-        let places = places_of(peers);
+        let keys = Keys::of(peers);
         let tasks: Vec<_> = orders.iter().zip(&effects).map(|(order, effect)| {
-            let at = position(&places, peers, order.key());
+            let at = keys.get(order.key());
             Task { order, effect: *effect, was: at.map(|at| (at, peers[at].as_mapping().unwrap().clone())) }
         }).collect();
         prop_assert_eq!(carried_out(&text, None, peers.len(), &tasks), Ok(after.clone()));

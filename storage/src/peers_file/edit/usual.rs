@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use serde_yaml::Mapping;
 
+use super::carry::{Task, carried_out};
 use super::items::Items;
-use super::{EditError, Effect, Entry, Order, Task, carried_out};
+use super::{EditError, Effect, Entry, Order};
 use crate::peers_file::{Context, plain};
 use crate::{Member, Members, address};
 
