@@ -7,15 +7,16 @@
 pub mod merge;
 mod text;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::atomic::{self, Mode, WriteError};
+use crate::atomic::{self, Action, Mode, WriteError};
 use crate::document::source::{self, FileBytes, ReadError};
 use crate::{Digest, PeerKey};
 use merge::{Common, Merged};
@@ -29,6 +30,9 @@ pub const MAX_KNOWN: u64 = 256 << 20;
 
 /// Files that are kept aside for one reason, the newest.
 const MAX_ASIDE: usize = 3;
+
+/// So many bytes of a file are hashed at once.
+const PIECE: usize = 64 << 10;
 
 /// In a file's mode: its group or everybody.
 const OTHERS_MAY_WRITE: u32 = 0o022;
@@ -167,6 +171,9 @@ impl KnownFile {
     }
 
     fn read(&self, troubles: &mut Vec<String>) -> Found {
+        if self.digest.is_some() && digest_of(&self.path).ok() == self.digest {
+            return Found::Same;
+        }
         let FileBytes { bytes, metadata } = match source::read(&self.path, MAX_KNOWN) {
             Ok(file) => file,
             Err(ReadError::Missing) => return Found::Nothing,
@@ -176,9 +183,6 @@ impl KnownFile {
             }
         };
         let digest = Digest::of(&bytes);
-        if self.digest == Some(digest) {
-            return Found::Same;
-        }
         match text::parse(&bytes) {
             // Where others may write, a checksum proves nothing.
             Ok((entries, _)) if metadata.mode() & OTHERS_MAY_WRITE != 0 => {
@@ -218,14 +222,15 @@ impl KnownFile {
         self.path.with_extension("yaml.backup")
     }
 
-    /// The file as it is becomes the version before.
+    /// The file as it is becomes the version before. The kernel copies it: its text is not held in memory for that.
     fn keep_backup(&self) -> Result<(), WriteError> {
         let backup = self.backup();
-        match read_bytes(&self.path) {
-            Ok(bytes) => atomic::write(&backup, &bytes, Mode::OwnerOnly),
-            // Gone in this very moment: what was the backup stays it.
-            Err(_) => Ok(()),
-        }
+        // Gone in this very moment: what was the backup stays it.
+        let Ok((file, _)) = source::open(&self.path, MAX_KNOWN) else { return Ok(()) };
+        atomic::place(&backup, &file)?;
+        // Before the file is replaced, so that one of the two is whole whatever happens.
+        let synced = File::open(&backup).and_then(|backup| backup.sync_all());
+        synced.map_err(|source| WriteError { path: backup, action: Action::Write, source })
     }
 
     /// What cannot be read is kept under a name that says why.
@@ -252,6 +257,22 @@ enum Found {
     Same,
     Nothing,
     Damaged,
+}
+
+/// The digest of a file's content, piece by piece.
+fn digest_of(path: &Path) -> Result<Digest, ReadError> {
+    let (file, _) = source::open(path, MAX_KNOWN)?;
+    let mut hash = Sha256::new();
+    let mut reader = BufReader::with_capacity(PIECE, file.take(MAX_KNOWN));
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(Digest(hash.finalize().into()));
+        }
+        hash.update(piece);
+        let read = piece.len();
+        reader.consume(read);
+    }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {

@@ -229,7 +229,7 @@ impl Book {
         self.marks.insert(mark(&record.bytes));
         let after = (peer.from, peer.last_seen);
         let slot = usize::from(record.reach.to_byte());
-        if let Some(old) = peer.records[slot].replace(record) {
+        if let Some(old) = peer.records[slot].replace(Box::new(record)) {
             self.marks.remove(&mark(&old.bytes));
         }
         self.moved(&key, before, after);
