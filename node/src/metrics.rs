@@ -4,8 +4,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use net::figures::UNRECORDED;
 use net::{Direction, MemberState, Services, View};
 use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -19,6 +21,8 @@ use reload::machine::State;
 use reload::outcome::Kind;
 
 use crate::engine::Current;
+use crate::history::History;
+use crate::logging::LoggingHandle;
 
 /// From a tenth of a millisecond to the longest budget.
 const RELOAD_BUCKETS: [f64; 14] =
@@ -28,6 +32,7 @@ const RELOAD_BUCKETS: [f64; 14] =
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    view: View,
     success: Counter,
     failure: Counter,
     failures: Family<ClassLabel, Counter>,
@@ -70,10 +75,11 @@ impl EncodeLabelValue for Label {
 impl Metrics {
     /// The registry with everything in it.
     #[must_use]
-    pub fn new(board: Arc<Board>, view: View, services: Services, current: Current) -> Self {
+    pub fn new(now: Now) -> Self {
         let histogram = || Histogram::new(RELOAD_BUCKETS);
         let mut metrics = Self {
             registry: Registry::default(),
+            view: now.view.clone(),
             success: Counter::default(),
             failure: Counter::default(),
             failures: Family::default(),
@@ -108,7 +114,7 @@ impl Metrics {
             "Connections that a new configuration forbade",
             metrics.closed.clone(),
         );
-        registry.register_collector(Box::new(Now { board, view, services, current }));
+        registry.register_collector(Box::new(now));
         metrics
     }
 
@@ -117,10 +123,19 @@ impl Metrics {
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub fn encode(&self, open_metrics: bool) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        let (mut text, mut libp2p) = (String::new(), String::new());
+        encode_registry(&mut text, &self.registry)?;
+        self.view.figures(|registry| encode_registry(&mut libp2p, registry))?;
+        text.extend(libp2p.split_inclusive('\n').filter(|line| is_recorded(line)));
+        encode_eof(&mut text)?;
         Ok(if open_metrics { text } else { plain(&text) })
     }
+}
+
+/// What libp2p declares and this node never fills would read as "none" where it means "not counted".
+fn is_recorded(line: &str) -> bool {
+    let declared = ["# HELP ", "# TYPE ", "# UNIT "].iter().find_map(|word| line.strip_prefix(word));
+    !declared.unwrap_or(line).starts_with(UNRECORDED)
 }
 
 /// OpenMetrics as Prometheus' text format 0.0.4: there a counter is declared by the name that its samples have, and the text
@@ -129,7 +144,7 @@ fn plain(text: &str) -> String {
     let counters: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut plain = String::with_capacity(text.len());
-    for line in text.lines().filter(|line| *line != "# EOF") {
+    for line in text.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
         let declared = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
         match declared.and_then(|rest| rest.split_once(' ')) {
             Some((name, rest)) if counters.contains(&name) => {
@@ -175,11 +190,19 @@ impl Sink for Metrics {
 }
 
 /// What is read when it is asked for.
-struct Now {
-    board: Arc<Board>,
-    view: View,
-    services: Services,
-    current: Current,
+pub struct Now {
+    /// The reload engine.
+    pub board: Arc<Board>,
+    /// The network.
+    pub view: View,
+    /// Figures of services.
+    pub services: Services,
+    /// The configuration that runs.
+    pub current: Current,
+    /// Generations and the audit log.
+    pub history: Arc<History>,
+    /// The log.
+    pub logging: LoggingHandle,
 }
 
 impl std::fmt::Debug for Now {
@@ -229,8 +252,23 @@ impl Now {
     }
 }
 
-/// What peer exchange is doing (N5).
 impl Now {
+    /// What a disk without room costs.
+    fn disk(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        Self::gauge(
+            encoder,
+            "fednode_record_durable",
+            "Whether generations and the audit log are on disk; 0 while the disk refuses them",
+            f64::from(u8::from(self.history.is_on_disk())),
+        )?;
+        Self::counters(
+            encoder,
+            ("fednode_log_lines_lost", "Log lines that no output took, a full disk or a reader that stopped"),
+            &[(&[], self.logging.lost_lines())],
+        )
+    }
+
+    /// What peer exchange is doing (N5).
     fn exchange(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), std::fmt::Error> {
         let (known, figures) = (view.known(), view.known().figures());
         #[expect(clippy::cast_precision_loss, reason = "no count of ours comes near 2^53")]
@@ -340,6 +378,7 @@ impl Collector for Now {
             ("fednode_peers_denied", "Connections that were refused"),
             &[(&[], counts.denied)],
         )?;
+        self.disk(encoder)?;
         Self::exchange(encoder, &self.view)
     }
 }

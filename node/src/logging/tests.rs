@@ -80,6 +80,12 @@ fn file(path: std::path::PathBuf, max_size: u64, max_backups: u32) -> LogFile {
     LogFile::at(path, max_size, max_backups)
 }
 
+/// Of some event.
+pub(super) fn metadata() -> &'static tracing::Metadata<'static> {
+    use tracing::Callsite as _;
+    tracing::callsite! { name: "test", kind: tracing::metadata::Kind::EVENT, fields: message }.metadata()
+}
+
 async fn step(logging: &Addr<Logging>, transaction: Transaction, step: Step<LoggingSection>) -> Ack {
     logging.send(Reconfigure::new(transaction, step)).await.unwrap()
 }
