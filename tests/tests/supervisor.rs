@@ -140,7 +140,8 @@ async fn a_watchdog_of_another_process_is_not_fed() {
 
 #[tokio::test]
 async fn a_watchdog_is_not_fed_for_a_node_that_cannot_be_changed_any_more() {
-    let (_folder, manager, mut node) = watched("$$", &[("FAILPOINTS", "coordinator::record=sleep(600000)")]).await;
+    let (_folder, manager, mut node) =
+        watched("$$", &[("FAILPOINTS", "coordinator::record=sleep(600000)")]).await;
     assert_eq!(manager.next().await, "WATCHDOG=1\n");
     node.edit(|conf| conf["logging"]["level"] = json!("warn"));
     node.signal(Signal::HUP);
