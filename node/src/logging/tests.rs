@@ -18,6 +18,7 @@ use crate::config::logging::{Level, LogFile, LogFormat};
 
 mod failing;
 mod files;
+mod storm;
 
 /// A log whose console is a file.
 struct Rig {
