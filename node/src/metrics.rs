@@ -246,6 +246,10 @@ impl Now {
         let mut encoder =
             encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
         for (labels, count) in values {
+            if labels.is_empty() {
+                // Alone: with braces around nothing, it would be read by few people's scripts.
+                return ConstCounter::new(*count).encode(encoder);
+            }
             ConstCounter::new(*count).encode(encoder.encode_family(labels)?)?;
         }
         Ok(())
