@@ -12,6 +12,7 @@ pub mod files;
 mod fresh;
 mod held;
 mod judge;
+pub mod keys;
 pub mod listen;
 pub mod load;
 pub mod logging;
