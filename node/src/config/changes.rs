@@ -171,8 +171,11 @@ fn reach(path: &str) -> (&'static [&'static str], Strategy) {
     row_of(path).unwrap_or((&["reload"], Strategy::Restart))
 }
 
-/// The row of the table that a key stands in, itself or with a key above it.
+/// The row of the table that a key stands in, itself or with a key above it. Whatever a member has is a row of its own.
 pub(super) fn row_of(path: &str) -> Option<(&'static [&'static str], Strategy)> {
+    if path.starts_with("peers[") {
+        return Some((MEMBER, Strategy::InPlace));
+    }
     let row = KEYS.iter().find(|(key, ..)| {
         path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     });
