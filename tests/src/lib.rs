@@ -12,6 +12,7 @@ pub mod process;
 pub mod scene;
 pub mod stage;
 pub mod stranger;
+pub mod terminal;
 pub mod traffic;
 pub mod wait;
 
@@ -25,5 +26,6 @@ pub use port::Port;
 pub use process::{Keys, Node, Spec};
 pub use stage::{Side, Stage};
 pub use stranger::Stranger;
+pub use terminal::Terminal;
 pub use traffic::Traffic;
 pub use wait::eventually;

@@ -113,7 +113,7 @@ fn report(common: &Common, problems: &[Problem], warnings: &[Problem], tried: Op
     show("warning: ", warnings);
     show("", problems);
     if problems.is_empty() {
-        let tried = tried.map(|tried| format!(" ({} tried)", count(tried, "target or address")));
+        let tried = tried.map(|tried| format!(" ({tried} tried)"));
         print(&format!("{} is valid{}\n", common.config().display(), tried.unwrap_or_default()));
     } else {
         eprintln!("{} found", count(problems.len(), "problem"));

@@ -254,6 +254,60 @@ mod tests {
         assert_eq!((&claims["role"], &claims["n"]), (&json!("guest"), &json!([1])));
     }
 
+    /// Key pairs that openssl made for this test.
+    const ED25519: (&str, &str) = (
+        "MC4CAQAwBQYDK2VwBCIEIKbQVBOPH11iPrEEVXGcNyIIpkrjk6Ja11lfI69kkx10",
+        "MCowBQYDK2VwAyEAmMvUsUfLkL2D4k8QUBCMhsWUAEZXHfaQ1z8c8MZ+gM4=",
+    );
+    const P256: (&str, &str) = (
+        "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg3uG7vkHR0hleYDKnP99MoMaAxLag8cNiogmFTjJ5wDehRANCAAS1fj8FwdZc9F1PUYXX\
+         QOU0+sgsuGdQUvw2ijA7guhiNA6Wlz+Bg4+JHgh2hPKK1JWM/w8xN7FTBvIIy4v74qhf",
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEtX4/BcHWXPRdT1GF10DlNPrILLhnUFL8NoowO4LoYjQOlpc/gYOPiR4IdoTyitSVjP8PMTexUwbyCMuL\
+         ++KoXw==",
+    );
+    /// RFC 8032's first test vector.
+    const OTHER: &str = "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+
+    fn pem(label: &str, body: &str) -> String {
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    }
+
+    #[test]
+    fn a_private_key_signs_if_it_is_the_other_half() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("private.pem");
+        let minted = |algorithm, private: &str, public: &str| {
+            std::fs::write(&path, private).unwrap();
+            let content: std::sync::Arc<[u8]> = pem("PUBLIC KEY", public).into_bytes().into();
+            let file = crate::config::sections::NamedFile {
+                path: "public.pem".into(),
+                digest: storage::Digest::of(&content),
+                content: reload::Secret::new(content),
+            };
+            let section = JwtSection { algorithm, key: JwtKey::PublicKey(file), ..section(vec![]) };
+            let without = mint(&section, &[], Duration::from_secs(60), 1, None).err().unwrap().to_string();
+            assert!(without.contains("--key FILE"), "{without}");
+            mint(&section, &[], Duration::from_secs(60), 1, Some(&path)).map_err(|error| error.to_string())
+        };
+        let (ed, ec) = (pem("PRIVATE KEY", ED25519.0), pem("PRIVATE KEY", P256.0));
+        // The signature was checked with the public half.
+        assert_eq!(minted(JwtAlgorithm::EdDsa, &ed, ED25519.1).unwrap().token.split('.').count(), 3);
+        assert_eq!(minted(JwtAlgorithm::Es256, &ec, P256.1).unwrap().token.split('.').count(), 3);
+        let refused = [
+            (minted(JwtAlgorithm::EdDsa, &ed, OTHER), "not the private half of public.pem"),
+            (minted(JwtAlgorithm::EdDsa, &ec, ED25519.1), "no private key for EdDSA"),
+            (minted(JwtAlgorithm::Es256, "nonsense", P256.1), "PKCS #8"),
+        ];
+        for (refused, piece) in refused {
+            let error = refused.err().unwrap();
+            assert!(error.contains(piece), "{error}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let section = JwtSection { algorithm: JwtAlgorithm::Es256, ..section(vec![]) };
+        let error = mint(&section, &[], Duration::from_secs(60), 1, Some(&path)).err().unwrap().to_string();
+        assert!(error.contains("private.pem"), "{error}");
+    }
+
     #[test]
     fn what_makes_no_token_is_told() {
         let hour = Duration::from_secs(3600);
