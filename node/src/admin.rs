@@ -3,6 +3,7 @@
 //! A change of its address binds the new socket first, swaps, and lets the old server end in its own time: the request that
 //! asked for the reload may have come in through it.
 
+mod page;
 pub mod routes;
 pub mod state;
 
