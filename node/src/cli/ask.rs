@@ -97,10 +97,10 @@ fn told(common: &Common, answer: &Answer, found: Vec<Problem>) -> Result<ExitCod
     if common.json {
         print_json(&outcome);
     } else if outcome.outcome.is_success() {
-        check::show("warning: ", &outcome.warnings);
+        check::show_told("warning: ", &outcome.warnings);
         print(&render::outcome(&outcome));
     } else {
-        check::show("", &outcome.errors);
+        check::show_told("", &outcome.errors);
         print(&render::outcome(&outcome));
     }
     Ok(ExitCode::from(match outcome.outcome {

@@ -121,8 +121,16 @@ fn report(common: &Common, problems: &[Problem], warnings: &[Problem], tried: Op
 }
 
 /// Problems on stderr, one line each; on a terminal with the line of the file below.
-pub(super) fn show(kind: &str, problems: &[Problem]) {
-    let mut excerpts = Excerpts::for_stderr();
+fn show(kind: &str, problems: &[Problem]) {
+    show_with(Excerpts::for_stderr(false), kind, problems);
+}
+
+/// The same, of problems that the node tells.
+pub(super) fn show_told(kind: &str, problems: &[Problem]) {
+    show_with(Excerpts::for_stderr(true), kind, problems);
+}
+
+fn show_with(mut excerpts: Option<Excerpts>, kind: &str, problems: &[Problem]) {
     for problem in problems {
         let excerpt = excerpts.as_mut().map(|excerpts| excerpts.of(problem)).unwrap_or_default();
         eprint!("{kind}{problem}\n{excerpt}");

@@ -5,9 +5,12 @@
 
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
+use std::path::Path;
 
 use reload::Problem;
 use storage::document::{MAX_FILE, source};
+
+use crate::config::keys::{CONF, Key, PEERS};
 
 /// The most characters of a line that are shown.
 const WIDTH: usize = 100;
@@ -23,21 +26,27 @@ const SECRETS: [&str; 5] = ["private_key", "secret", "passw", "token", "-----"];
 pub(super) struct Excerpts {
     files: HashMap<String, Option<Vec<String>>>,
     is_coloured: bool,
+    /// Relative names are the node's, which runs in another folder.
+    only_absolute: bool,
 }
 
 // === impl Excerpts ===
 
 impl Excerpts {
     /// `None` where stderr is no terminal: there each problem is its one line.
-    pub(super) fn for_stderr() -> Option<Self> {
-        let is_terminal = std::io::stderr().is_terminal();
-        is_terminal.then(|| Self { files: HashMap::new(), is_coloured: has_colours() })
+    pub(super) fn for_stderr(told_by_node: bool) -> Option<Self> {
+        std::io::stderr().is_terminal().then(|| Self {
+            files: HashMap::new(),
+            is_coloured: has_colours(),
+            only_absolute: told_by_node,
+        })
     }
 
     /// The excerpt of a problem, with a line end; empty where there is none to be shown.
     pub(super) fn of(&mut self, problem: &Problem) -> String {
         let (Some(file), Some(line)) = (&problem.file, problem.line) else { return String::new() };
-        if names_secret(problem.path.as_deref().unwrap_or_default()) {
+        let is_elsewhere = self.only_absolute && !Path::new(file).is_absolute();
+        if is_elsewhere || names_secret(problem.path.as_deref().unwrap_or_default()) {
             return String::new();
         }
         let lines = self.files.entry(file.clone()).or_insert_with(|| lines(file));
@@ -46,6 +55,10 @@ impl Excerpts {
         else {
             return String::new();
         };
+        // Where the text is no YAML, a line may be anything, and in the middle of a secret: only one that begins with a key is shown.
+        if problem.path.is_none() && !begins_with_known_key(text) {
+            return String::new();
+        }
         let column = problem.column.and_then(|column| usize::try_from(column).ok()).unwrap_or(1);
         let Some(piece) = Piece::of(text, column, problem.message.starts_with("unknown key")) else {
             return String::new();
@@ -66,7 +79,7 @@ pub(super) fn has_colours() -> bool {
 }
 
 fn lines(file: &str) -> Option<Vec<String>> {
-    let bytes = source::read(std::path::Path::new(file), MAX_FILE).ok()?.bytes;
+    let bytes = source::read(Path::new(file), MAX_FILE).ok()?.bytes;
     let text = String::from_utf8(bytes).ok()?;
     Some(text.trim_start_matches('\u{feff}').lines().map(str::to_owned).collect())
 }
@@ -141,6 +154,12 @@ fn name(rest: &[char]) -> Option<usize> {
     is_plain.then_some(length)
 }
 
+fn begins_with_known_key(line: &str) -> bool {
+    let line = line.trim_start().trim_start_matches("- ").trim_start();
+    let mut known = CONF.iter().chain(PEERS).map(Key::name);
+    line.split_once(':').is_some_and(|(name, _)| known.any(|key| key == name))
+}
+
 fn names_secret(text: &str) -> bool {
     let text = text.to_lowercase();
     // A file that holds one is no secret.
@@ -212,6 +231,15 @@ mod tests {
         assert_eq!(Excerpts::default().of(&problem), "  2 |   level: inof\n    |          ^^^^\n");
         let coloured = Excerpts { is_coloured: true, ..Excerpts::default() }.of(&problem);
         assert!(coloured.contains("\x1b[31m^^^^\x1b[0m"), "{coloured:?}");
+        let told = Excerpts { only_absolute: true, ..Excerpts::default() }
+            .of(&Problem { file: Some("a".into()), ..problem.clone() });
+        assert_eq!(told, "");
+        // No YAML: a line that begins with a key, and one that may be of a secret.
+        std::fs::write(&path, "logging:\n  level: [inof\n   hunter: 2\n").unwrap();
+        problem.path = None;
+        assert!(Excerpts::default().of(&problem).contains("level: [ …"));
+        problem.line = Some(3);
+        assert_eq!(Excerpts::default().of(&problem), "");
         problem.line = Some(9);
         assert_eq!(Excerpts::default().of(&problem), "");
     }
