@@ -30,7 +30,7 @@ impl Probe {
     /// Reads the system's resolver configuration.
     #[must_use]
     pub fn new() -> Self {
-        let system = read_system_conf().map_err(Into::into);
+        let system = read_system_conf();
         let (servers, options) = resolver::or_without_servers(system);
         let transport = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true));
         Self(dns::tokio::Transport::custom(transport, servers, options))

@@ -10,6 +10,7 @@ pub mod intruder;
 pub mod port;
 pub mod process;
 pub mod scene;
+pub mod screenshot;
 pub mod stage;
 pub mod stranger;
 pub mod terminal;

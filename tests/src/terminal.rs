@@ -66,10 +66,15 @@ impl Terminal {
     /// What stands on the screen of a program that draws whole frames from the top left corner; empty before the first one.
     #[must_use]
     pub fn frame(&self) -> String {
+        without_codes(&self.coloured_frame()).replace('\r', "")
+    }
+
+    /// The same with its control sequences.
+    #[must_use]
+    pub fn coloured_frame(&self) -> String {
         let text = self.text();
-        let frames: Vec<&str> = text.split("\x1b[H").skip(1).collect();
-        let whole = frames.iter().rev().find(|frame| frame.contains("\x1b[J"));
-        whole.map(|frame| without_codes(frame).replace('\r', "")).unwrap_or_default()
+        let whole = text.split("\x1b[H").skip(1).filter(|frame| frame.contains("\x1b[J")).last();
+        whole.unwrap_or_default().to_owned()
     }
 
     /// Waits until the screen shows a text.
