@@ -34,6 +34,7 @@ mod parting;
 mod ping;
 pub mod pool;
 pub mod post;
+pub mod probe;
 pub mod protocol;
 mod quic;
 mod resolver;
@@ -57,6 +58,7 @@ pub use messages::Messages;
 pub use network::{Network, Shutdown, StartError, StartNetwork};
 pub use outbox::SendError;
 pub use post::{Post, Settings};
+pub use probe::{Probe, Unreachable};
 pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,
