@@ -35,6 +35,7 @@ pub mod pool;
 pub mod post;
 pub mod protocol;
 mod quic;
+pub mod reserve;
 mod resolver;
 pub mod section;
 pub mod services;

@@ -5,6 +5,7 @@
 //! written out in full is [`Config::canonical`].
 
 mod admin;
+mod certificates;
 pub mod changes;
 mod decode;
 mod default;
@@ -17,7 +18,6 @@ pub mod load;
 pub mod logging;
 mod loose;
 mod own_files;
-mod pending;
 mod protocol;
 pub mod resources;
 pub mod sections;
