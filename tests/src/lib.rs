@@ -14,6 +14,7 @@ pub mod stage;
 pub mod stranger;
 pub mod traffic;
 pub mod wait;
+pub mod web;
 
 pub use arms::Arms;
 pub use broadcast::{Flood, Restless};

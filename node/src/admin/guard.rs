@@ -36,7 +36,7 @@ const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 const MAX_HEAD: usize = 32 << 10;
 
 /// How long the body of a request may take.
-const BODY_WITHIN: Duration = Duration::from_secs(30);
+const BODY_WITHIN: Duration = Duration::from_secs(15);
 
 /// The longest subject that is written into the audit log, in characters.
 const MAX_SUBJECT: usize = 64;
