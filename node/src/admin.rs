@@ -6,6 +6,7 @@
 pub mod connections;
 pub mod gate;
 mod guard;
+mod page;
 pub mod routes;
 pub mod servers;
 pub mod socket;

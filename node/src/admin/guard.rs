@@ -15,18 +15,20 @@ use actix_http::ConnectionType;
 use actix_http::error::PayloadError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpMessage as _, HttpResponse};
 use futures::{Stream, StreamExt};
 use serde_json::{Map, Value};
 
+use super::AdminState;
 use super::connections::{Answering, Connection};
 use super::gate::{Gate, Tokens};
-use super::routes::error;
+use super::routes::{error, page};
 use super::token::{self, Misplaced};
+use crate::config::sections::TokenSource;
 use crate::jwt::TokenError;
 
 /// Paths that need no token (contract: "Admin HTTP").
@@ -45,9 +47,13 @@ const MAX_SUBJECT: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Actor(pub String);
 
-/// A refusal, and what the log says of it.
+/// Who asks, and where the node looks for tokens first: the page sends its own there.
+type Admitted = (Actor, Option<TokenSource>);
+
+/// A refusal.
 struct Refused {
     answer: HttpResponse,
+    why: String,
 }
 
 /// Lets a request through, or answers it.
@@ -64,9 +70,11 @@ pub(super) async fn guard(
     let answering = connection.begin();
     let late = Rc::new(Cell::new(false));
     let mut answer = match admit(&mut request, &gate, connection.peer) {
-        Ok(actor) => {
-            if let Some(actor) = actor {
-                request.extensions_mut().insert(actor);
+        Ok(None) => next.call(request).await?,
+        Ok(Some((actor, source))) => {
+            request.extensions_mut().insert(actor);
+            if let Some(source) = source {
+                request.extensions_mut().insert(source);
             }
             let payload = request.take_payload();
             request.set_payload(in_time(payload, Rc::clone(&late)));
@@ -78,7 +86,8 @@ pub(super) async fn guard(
                 answer
             }
         }
-        Err(Refused { answer }) => {
+        Err(refused) => {
+            let answer = for_people(&request, &gate, refused).await;
             let has_body = !matches!(request.take_payload(), Payload::None);
             let mut answer = request.into_response(answer);
             if has_body {
@@ -98,17 +107,34 @@ fn close(answer: &mut ServiceResponse) {
     answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
 }
 
+/// A refusal in the form that a browser shows, where the page is asked for: with the same code, and a field for a token.
+async fn for_people(request: &ServiceRequest, gate: &Gate, refused: Refused) -> HttpResponse {
+    let Refused { answer, why } = refused;
+    let status = answer.status();
+    let is_page = request.method() == Method::GET && request.head().uri.path() == "/";
+    let state = request.app_data::<Data<AdminState>>().filter(|_| is_page);
+    let (Some(state), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = (state, status) else {
+        return answer;
+    };
+    let rules = gate.rules();
+    let source = rules.tokens.as_ref().and_then(|tokens| tokens.sources.first());
+    let mut page = page::closed(state, status, &why, source).await;
+    if let Some(challenge) = answer.headers().get(WWW_AUTHENTICATE) {
+        page.headers_mut().insert(WWW_AUTHENTICATE, challenge.clone());
+    }
+    page
+}
+
 /// Who it is, where that matters.
-fn admit(request: &mut ServiceRequest, gate: &Gate, peer: SocketAddr) -> Result<Option<Actor>, Refused> {
+fn admit(request: &mut ServiceRequest, gate: &Gate, peer: SocketAddr) -> Result<Option<Admitted>, Refused> {
     let head = request.head();
     let line = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
     let size =
         head.headers.iter().fold(line, |size, (name, value)| size + name.as_str().len() + value.len() + 4);
     if size > MAX_HEAD {
         let text = format!("the request's head has {size} bytes; at most {MAX_HEAD} are read");
-        return Err(Refused {
-            answer: error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large", &text),
-        });
+        let answer = error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large", &text);
+        return Err(Refused { answer, why: text });
     }
     if OPEN.contains(&head.uri.path()) {
         return Ok(None);
@@ -130,11 +156,12 @@ fn admit(request: &mut ServiceRequest, gate: &Gate, peer: SocketAddr) -> Result<
         Err(Misplaced(reason)) => return Err(bad(gate, peer.ip(), reason)),
     };
     match verifier.check(&token) {
-        Ok(claims) => Ok(Some(Actor(format!("jwt:{} {peer}", subject(&claims))))),
+        Ok(claims) => Ok(Some((Actor(format!("jwt:{} {peer}", subject(&claims))), sources.first().cloned()))),
         Err(TokenError::Bad(reason)) => Err(bad(gate, peer.ip(), reason)),
         Err(refused @ TokenError::Claim(_)) => {
             tracing::warn!(ip = %peer.ip(), reason = %refused, "admin_denied");
-            Err(Refused { answer: error(StatusCode::FORBIDDEN, "Not allowed", &refused.to_string()) })
+            let why = refused.to_string();
+            Err(Refused { answer: error(StatusCode::FORBIDDEN, "Not allowed", &why), why })
         }
     }
 }
@@ -153,13 +180,13 @@ fn bad(gate: &Gate, from: IpAddr, reason: &str) -> Refused {
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         answer.headers_mut().insert(RETRY_AFTER, value);
     }
-    Refused { answer }
+    Refused { answer, why: text }
 }
 
 fn unauthorized(reason: &str, challenge: &'static str) -> Refused {
     let mut answer = error(StatusCode::UNAUTHORIZED, "Not authorized", reason);
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    Refused { answer }
+    Refused { answer, why: reason.to_owned() }
 }
 
 /// `sub`, fit for one line of a log: short, and no character that could pretend to be another field.

@@ -3,6 +3,7 @@
 mod body;
 mod events;
 mod messages;
+pub(super) mod page;
 mod peers;
 mod reloads;
 mod services;
@@ -54,6 +55,7 @@ pub fn configure(app: &mut ServiceConfig) {
         .configure(services::configure)
         .configure(topics::configure)
         .configure(events::configure)
+        .configure(page::configure)
         .default_service(web::to(|request: HttpRequest| async move {
             error(StatusCode::NOT_FOUND, "Not found", &format!("there is no {}", request.path()))
         }));

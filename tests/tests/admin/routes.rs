@@ -111,7 +111,8 @@ const ROWS: &[Row] = &[
     post("POST /v1/topics/nothing/messages", "hi", 404, ERROR),
     row("GET /v1/topics/nothing/messages", 404, ERROR),
     row("GET /nowhere", 404, ERROR),
-    row("GET /", 404, ERROR),
+    Row { header: "content-type: text/html", ..row("GET /", 200, &[]) },
+    Row { header: "allow: GET", ..row("POST /", 405, ERROR) },
     Row { header: "allow: GET", ..row("POST /healthz", 405, ERROR) },
     Row { header: "allow: GET", ..row("DELETE /readyz", 405, ERROR) },
     Row { header: "allow: GET", ..row("PUT /metrics", 405, ERROR) },
@@ -186,6 +187,13 @@ async fn nothing_without_token(way: &Way) {
         }
         assert_eq!(reply.status, 401, "{ask}: {reply:?}");
         assert_eq!(reply.header("www-authenticate"), Some("Bearer"), "{ask}");
+        if ask == "GET /" {
+            // For people: the same, and a field for a token.
+            let page = String::from_utf8_lossy(&reply.body).into_owned();
+            assert!(page.contains("data-open=\"false\""), "{page}");
+            assert!(reply.header("content-security-policy").is_some(), "{reply:?}");
+            continue;
+        }
         assert_eq!(reply.json()["status"], "error", "{ask}");
     }
 }
