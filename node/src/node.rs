@@ -211,6 +211,7 @@ impl Node {
                 view: view.clone(),
                 services: services.clone(),
                 history: Arc::clone(&history),
+                servers: servers.clone(),
             }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view: view.clone() }),

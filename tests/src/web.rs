@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -276,8 +277,18 @@ impl Authority {
     /// Never: everything is given.
     #[must_use]
     pub fn pair(&self) -> Pair {
+        self.pair_until(SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60))
+    }
+
+    /// The same, valid until then.
+    ///
+    /// # Panics
+    /// Never: everything is given.
+    #[must_use]
+    pub fn pair_until(&self, end: SystemTime) -> Pair {
         let key = KeyPair::generate().expect("a key can be made");
-        let params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        params.not_after = end.into();
         let certificate = params.signed_by(&key, &self.certificate, &self.key).expect("it can be signed");
         Pair {
             certificate: certificate.pem(),

@@ -70,7 +70,15 @@ pub(super) async fn guard(
     let answering = connection.begin();
     let late = Rc::new(Cell::new(false));
     let mut answer = match admit(&mut request, &gate, connection.peer) {
-        Ok(None) => next.call(request).await?,
+        Ok(None) => {
+            // What is open to everybody reads no body of anybody.
+            let has_body = !matches!(request.take_payload(), Payload::None);
+            let mut answer = next.call(request).await?;
+            if has_body {
+                close(&mut answer);
+            }
+            answer
+        }
         Ok(Some((actor, source))) => {
             request.extensions_mut().insert(actor);
             if let Some(source) = source {

@@ -90,8 +90,13 @@ impl Servers {
     /// # Errors
     /// If it cannot be had.
     pub fn reserve(&self, address: SocketAddr) -> io::Result<Reserved> {
-        let ours: Vec<_> = self.with(|shared| shared.by_address.keys().copied().collect());
-        Reserved::new(address, &ours)
+        Reserved::new(address, &self.addresses())
+    }
+
+    /// Where it is listened.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.with(|shared| shared.by_address.keys().copied().collect())
     }
 
     /// Serves a socket, for whoever starts the node.

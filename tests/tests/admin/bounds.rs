@@ -103,6 +103,11 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
     let reply = line.hear().await.expect("an answer");
     assert_eq!((reply.status, reply.is_last()), (401, true), "{reply:?}");
     line.hear_the_end().await.expect("it is closed");
+    let mut line = way.connect().await.expect("a connection");
+    line.say("POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000000\r\n\r\nx").await.expect("sent");
+    let reply = line.hear().await.expect("an answer");
+    assert_eq!((reply.status, reply.is_last()), (405, true), "{reply:?}");
+    line.hear_the_end().await.expect("it is closed");
     let topic = format!("POST /v1/topics/none/messages\n{token}");
     assert_eq!(way.ask(&topic, &"x".repeat(2 << 20)).await.status, 404);
     eventually("it still answers", async || {

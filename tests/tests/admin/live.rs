@@ -1,9 +1,10 @@
 //! Every key of `admin` for TCP, changed on a live node: seen from outside, in both directions; and a change that fails.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::{Duration, SystemTime};
 
 use fednode_tests::web::{Authority, Way};
-use fednode_tests::{Port, Spec};
+use fednode_tests::{Port, Spec, eventually};
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
@@ -248,4 +249,37 @@ async fn files_that_do_not_fit_are_refused_and_the_old_ones_serve_on() {
     assert_eq!(way.connect().await.expect("a connection").certificate, Some(one.der));
     let ready = way.ask("GET /readyz", "").await;
     assert_eq!(ready.json()["checks"]["certificates"]["status"], "pass");
+}
+
+#[tokio::test]
+async fn a_certificate_that_expires_while_it_is_served() {
+    let mut scene = Scene::secured().await;
+    let socket = scene.socket();
+    // One with a few seconds left; on a slow machine more than one is needed until one gets in in time.
+    eventually("a certificate that is about to expire gets in", async || {
+        put(scene.node.spec(), &scene.authority.pair_until(SystemTime::now() + Duration::from_secs(4)));
+        let outcome = scene.node.hangup().await;
+        let warned = outcome["warnings"].to_string().contains("expires on");
+        (outcome["outcome"] == "committed" && warned).then_some(())
+    })
+    .await;
+    let checked = eventually("the node is not ready any more", async || {
+        let reply = socket.ask("GET /readyz", "").await;
+        (reply.status == 503).then(|| reply.json())
+    })
+    .await;
+    assert_eq!(checked["checks"]["certificates"]["status"], "fail", "{checked:#}");
+    let error = checked["checks"]["certificates"]["error"].as_str().unwrap_or_default();
+    assert!(error.contains("has expired on"), "{checked:#}");
+    // What runs is no reason to refuse another change, and is spoken of.
+    let outcome = scene.node.reload_with(|conf| conf["logging"]["level"] = json!("debug")).await;
+    assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+    assert!(outcome["warnings"].to_string().contains("has expired on"), "{outcome:#}");
+    // Another one that is too old is.
+    put(scene.node.spec(), &scene.authority.pair_until(SystemTime::now() - Duration::from_secs(4)));
+    let outcome = scene.reload("rejected", |_| {}).await;
+    assert_eq!(outcome["errors"][0]["path"], "admin.tls.certificate", "{outcome:#}");
+    put(scene.node.spec(), &scene.authority.pair());
+    scene.reload("committed", |_| {}).await;
+    assert_eq!(socket.ask("GET /readyz", "").await.status, 200);
 }
