@@ -95,7 +95,7 @@ pub(super) async fn guard(
             }
         }
         Err(refused) => {
-            let answer = for_people(&request, &gate, refused).await;
+            let answer = for_people(&request, &gate, *refused).await;
             let has_body = !matches!(request.take_payload(), Payload::None);
             let mut answer = request.into_response(answer);
             if has_body {
@@ -134,7 +134,11 @@ async fn for_people(request: &ServiceRequest, gate: &Gate, refused: Refused) -> 
 }
 
 /// Who it is, where that matters.
-fn admit(request: &mut ServiceRequest, gate: &Gate, peer: SocketAddr) -> Result<Option<Admitted>, Refused> {
+fn admit(
+    request: &mut ServiceRequest,
+    gate: &Gate,
+    peer: SocketAddr,
+) -> Result<Option<Admitted>, Box<Refused>> {
     let head = request.head();
     let line = head.uri.path_and_query().map_or(0, |text| text.as_str().len());
     let size =
@@ -142,7 +146,7 @@ fn admit(request: &mut ServiceRequest, gate: &Gate, peer: SocketAddr) -> Result<
     if size > MAX_HEAD {
         let text = format!("the request's head has {size} bytes; at most {MAX_HEAD} are read");
         let answer = error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Head too large", &text);
-        return Err(Refused { answer, why: text });
+        return Err(Box::new(Refused { answer, why: text }));
     }
     if OPEN.contains(&head.uri.path()) {
         return Ok(None);
@@ -169,13 +173,14 @@ fn admit(request: &mut ServiceRequest, gate: &Gate, peer: SocketAddr) -> Result<
         Err(refused @ TokenError::Claim(_)) => {
             tracing::warn!(ip = %peer.ip(), reason = %refused, "admin_denied");
             let why = refused.to_string();
-            Err(Refused { answer: error(StatusCode::FORBIDDEN, "Not allowed", &why), why })
+            let answer = error(StatusCode::FORBIDDEN, "Not allowed", &why);
+            Err(Box::new(Refused { answer, why }))
         }
     }
 }
 
 /// 401, or 429 from the address that sends too many.
-fn bad(gate: &Gate, from: IpAddr, reason: &str) -> Refused {
+fn bad(gate: &Gate, from: IpAddr, reason: &str) -> Box<Refused> {
     let Err(wait) = gate.throttle.bad(from, Instant::now()) else {
         // As many as the throttle lets pass.
         tracing::warn!(ip = %from, reason, "admin_denied");
@@ -188,13 +193,13 @@ fn bad(gate: &Gate, from: IpAddr, reason: &str) -> Refused {
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         answer.headers_mut().insert(RETRY_AFTER, value);
     }
-    Refused { answer, why: text }
+    Box::new(Refused { answer, why: text })
 }
 
-fn unauthorized(reason: &str, challenge: &'static str) -> Refused {
+fn unauthorized(reason: &str, challenge: &'static str) -> Box<Refused> {
     let mut answer = error(StatusCode::UNAUTHORIZED, "Not authorized", reason);
     answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-    Refused { answer, why: reason.to_owned() }
+    Box::new(Refused { answer, why: reason.to_owned() })
 }
 
 /// `sub`, fit for one line of a log: short, and no character that could pretend to be another field.
