@@ -26,6 +26,8 @@ struct Inner {
     board: Arc<Board>,
     /// Nothing until it was loaded: before that, memory knows too little to be written.
     file: Mutex<Option<KnownFile>>,
+    /// What went wrong at the last save: told once, not at every one.
+    trouble: Mutex<Option<String>>,
 }
 
 // === impl Keep ===
@@ -33,7 +35,13 @@ struct Inner {
 impl Keep {
     /// Loads the file of the data folder, then saves to it now and then. To be called inside an actix system.
     pub(crate) fn start(known: Known, current: Current, board: Arc<Board>) -> Self {
-        let keep = Self(Arc::new(Inner { known, current, board, file: Mutex::new(None) }));
+        let keep = Self(Arc::new(Inner {
+            known,
+            current,
+            board,
+            file: Mutex::new(None),
+            trouble: Mutex::new(None),
+        }));
         actix::spawn(keep.clone().run());
         keep
     }
@@ -46,7 +54,7 @@ impl Keep {
             return tracing::error!(%error, "what was known is not loaded, and nothing that is learned is kept");
         }
         loop {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(reload::fault::patience(EVERY)).await;
             // A reload may be about to take the folder elsewhere.
             if self.0.board.read().running.is_none() {
                 self.save().await;
@@ -81,8 +89,9 @@ impl Inner {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let Saved { merged, troubles, .. } = match file.save(self.known.snapshot(), now) {
             Ok(saved) => saved,
-            Err(error) => return tracing::warn!(%error, "what is known is not kept; it is tried again"),
+            Err(error) => return self.failed(error.to_string()),
         };
+        self.is_well();
         tell(&troubles);
         let Some(merged) = merged else { return };
         let other: HashSet<_> = merged.taken.into_iter().collect();
@@ -96,6 +105,24 @@ impl Inner {
         );
         self.known.forget(&merged.forgotten);
         self.known.load(taken);
+    }
+}
+
+impl Inner {
+    /// Another reason is told again.
+    fn failed(&self, error: String) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.as_ref() != Some(&error) {
+            let every = EVERY.as_secs();
+            tracing::warn!(%error, every, "what is known is not kept; it is tried again, and told when it is");
+        }
+        *trouble = Some(error);
+    }
+
+    fn is_well(&self) {
+        if self.trouble.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            tracing::info!("what is known is kept again");
+        }
     }
 }
 

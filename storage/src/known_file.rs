@@ -12,9 +12,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use reload::fault;
 use serde::{Deserialize, Serialize};
 
-use crate::atomic::{self, Mode, WriteError};
+use crate::atomic::{self, Action, Mode, WriteError};
 use crate::document::source::{self, ReadError};
 use crate::{Digest, PeerKey};
 use merge::{Common, Merged};
@@ -22,6 +23,9 @@ pub use text::{Damage, Hand};
 
 /// The file's name in the data folder.
 pub const KNOWN: &str = "known.yaml";
+
+/// The version before, beside it.
+pub const BACKUP: &str = "known.yaml.backup";
 
 /// The largest file that is read: a hundred thousand peers with all that they may sign.
 pub const MAX_KNOWN: u64 = 256 << 20;
@@ -103,7 +107,7 @@ impl KnownFile {
                 (entries, hand)
             }
             Found::Nothing => (Vec::new(), Hand::Node),
-            Found::Damaged => file.version_before(&mut troubles),
+            Found::Damaged | Found::Unread => file.version_before(&mut troubles),
         };
         file.common = Common::of(&entries);
         Opened { file, entries, hand, troubles }
@@ -145,13 +149,23 @@ impl KnownFile {
         // A file that a person has taken away is written anew: to know nobody, one says so in it.
         let is_there = matches!(&before, Found::Good(_, _, there) if *there == digest);
         if !is_there {
+            let failed =
+                |path: &Path, source| WriteError { path: path.to_owned(), action: Action::Write, source };
+            fault::io("known::backup").map_err(|error| failed(&self.backup(), error))?;
             match before {
                 Found::Good(..) => self.keep_backup()?,
                 // There is no good version before: this one is its own.
-                Found::Nothing | Found::Damaged => atomic::write(&self.backup(), &text, Mode::OwnerOnly)?,
+                Found::Nothing | Found::Damaged | Found::Unread => {
+                    atomic::write(&self.backup(), &text, Mode::OwnerOnly)?;
+                }
             }
+            if matches!(before, Found::Unread) {
+                self.put_aside(&mut saved.troubles)?;
+            }
+            fault::io("known::write").map_err(|error| failed(&self.path, error))?;
             atomic::write(&self.path, &text, Mode::OwnerOnly)?;
             saved.written = true;
+            fault::io("known::written").map_err(|error| failed(&self.path, error))?;
         }
         self.digest = Some(digest);
         self.common = Common::of(&memory);
@@ -159,12 +173,13 @@ impl KnownFile {
     }
 
     fn read(&self, troubles: &mut Vec<String>) -> Found {
-        let bytes = match read_bytes(&self.path) {
+        let read = fault::io("known::read").map_err(Into::into).and_then(|()| read_bytes(&self.path));
+        let bytes = match read {
             Ok(bytes) => bytes,
             Err(ReadError::Missing) => return Found::Nothing,
             Err(error) => {
                 troubles.push(format!("{}: {error}", self.path.display()));
-                return Found::Damaged;
+                return Found::Unread;
             }
         };
         match text::parse(&bytes) {
@@ -199,7 +214,7 @@ impl KnownFile {
     }
 
     fn backup(&self) -> PathBuf {
-        self.path.with_extension("yaml.backup")
+        self.path.with_file_name(BACKUP)
     }
 
     /// The file as it is becomes the version before.
@@ -213,15 +228,36 @@ impl KnownFile {
     }
 
     fn keep_damaged(&self, bytes: &[u8]) -> io::Result<PathBuf> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let kept = self.path.with_extension(format!("yaml.damaged-{}", since.as_secs()));
+        // Where the file cannot be replaced, it is found again with every save.
+        let newest = damaged(&self.path)?.pop();
+        if let Some(same) = newest.filter(|newest| read_bytes(newest).is_ok_and(|kept| kept == bytes)) {
+            return Ok(same);
+        }
+        let kept = self.aside();
         atomic::write(&kept, bytes, Mode::OwnerOnly).map_err(|error| error.source)?;
-        let mut all = damaged(&self.path)?;
-        all.sort();
-        for old in all.iter().rev().skip(MAX_DAMAGED) {
+        for old in damaged(&self.path)?.iter().rev().skip(MAX_DAMAGED) {
             fs::remove_file(old)?;
         }
         Ok(kept)
+    }
+
+    /// A file that cannot be read is not replaced, but moved: a person may be able to read it.
+    fn put_aside(&self, troubles: &mut Vec<String>) -> Result<(), WriteError> {
+        let aside = self.aside();
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => troubles.push(format!("{}: it is kept as {}", self.path.display(), aside.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(WriteError { path: self.path.clone(), action: Action::Rename, source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a bad version is kept.
+    fn aside(&self) -> PathBuf {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.path.with_extension(format!("yaml.damaged-{}", since.as_secs()))
     }
 }
 
@@ -229,13 +265,15 @@ enum Found {
     Good(Vec<KnownEntry>, Hand, Digest),
     Nothing,
     Damaged,
+    /// The system does not let it be read.
+    Unread,
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(source::read(path, MAX_KNOWN)?.bytes)
 }
 
-/// The damaged versions beside a file.
+/// The damaged versions beside a file, the newest last.
 fn damaged(path: &Path) -> io::Result<Vec<PathBuf>> {
     let folder = atomic::folder_of(path);
     let mut found = Vec::new();
@@ -245,6 +283,7 @@ fn damaged(path: &Path) -> io::Result<Vec<PathBuf>> {
             found.push(folder.join(name));
         }
     }
+    found.sort();
     Ok(found)
 }
 

@@ -4,6 +4,7 @@ pub mod edit;
 mod edited;
 mod plain;
 pub mod rewrite;
+mod turn;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
