@@ -37,6 +37,7 @@ pub mod post;
 pub mod probe;
 pub mod protocol;
 mod quic;
+pub mod reserve;
 mod resolver;
 pub mod section;
 pub mod services;

@@ -5,6 +5,7 @@
 //! written out in full is [`Config::canonical`].
 
 mod admin;
+mod certificates;
 pub mod changes;
 mod decode;
 mod default;
@@ -18,7 +19,6 @@ pub mod load;
 pub mod logging;
 mod loose;
 mod own_files;
-mod pending;
 mod protocol;
 pub mod resources;
 pub mod sections;

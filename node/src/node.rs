@@ -17,7 +17,7 @@ use storage::PeerStore;
 use tokio::sync::watch;
 
 use crate::admin::state::Check;
-use crate::admin::{self, Admin, AdminState, Bound, Requests, Servers};
+use crate::admin::{self, Admin, AdminState, Bound, Requests};
 use crate::config::{Config, LoggingSection};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, Keeper};
@@ -67,6 +67,9 @@ pub enum StartError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The address of the API cannot be listened on, or not served by the files that it names. Has key and remedy.
+    #[error("{0}")]
+    Listen(Box<Problem>),
     /// The address of a connected service cannot be listened on. Has key and remedy.
     #[error("{0}")]
     Services(Box<Problem>),
@@ -138,6 +141,8 @@ impl Node {
         // Bound, and served only when the start's own line is written: nobody sees a node that has no history yet.
         let socket = Bound::new(config.admin.socket.clone())
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        let (servers, tcp) = admin::settle(&config.admin)
+            .map_err(|error| StartError::Listen(Box::new(error.into_problem("admin"))))?;
         let began = Began { at: started, read: loaded.read, validate: loaded.validate, warnings, from };
         let Begun { generation, outcome, degraded } = startup::begin(&history, &config, began).await;
         let board = Board::new(outcome, degraded);
@@ -152,7 +157,7 @@ impl Node {
         }));
         let (stopping, stopped) = watch::channel(false);
         let reloads = Reloads::default();
-        let (servers, requests) = (Servers::default(), Requests::default());
+        let requests = Requests::default();
         let state = Arc::new(AdminState {
             key,
             started,
@@ -173,6 +178,7 @@ impl Node {
                 ("logging", check(&logging)),
             ],
             requests: requests.clone(),
+            gate: Arc::clone(servers.gate()),
             stopping: stopped,
         });
         let admin = Link::new(Admin::first(Arc::clone(&config.admin), Arc::clone(&state), servers.clone()));
@@ -211,6 +217,7 @@ impl Node {
                 view: view.clone(),
                 services: services.clone(),
                 history: Arc::clone(&history),
+                servers: servers.clone(),
             }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view: view.clone() }),
@@ -226,6 +233,10 @@ impl Node {
         servers
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        if let Some(tcp) = tcp {
+            admin::open(&servers, tcp, &state)
+                .map_err(|error| StartError::Listen(Box::new(error.into_problem("admin"))))?;
+        }
         watching.start(Arc::clone(&current), coordinator.clone());
         let known = Keep::start(view.known().clone(), Arc::clone(&current), Arc::clone(&board));
         tracing::info!(generation = generation.get(), "Node started successfully");

@@ -16,6 +16,7 @@ pub mod stranger;
 pub mod terminal;
 pub mod traffic;
 pub mod wait;
+pub mod web;
 
 pub use arms::Arms;
 pub use broadcast::{Flood, Restless};
