@@ -12,6 +12,7 @@ pub mod files;
 mod fresh;
 mod held;
 mod judge;
+pub mod keys;
 pub mod listen;
 pub mod load;
 pub mod logging;
@@ -155,6 +156,7 @@ impl std::fmt::Debug for Snapshot {
 
 /// `peers.yaml` as `init` writes it.
 pub const DEFAULT_PEERS: &str = "\
+# yaml-language-server: $schema=peers.schema.json
 # The members of the federation. One file may serve all of them: a node passes its own entry over.
 #   - public_key: \"<what `fednode id` prints there>\"
 #     addresses: [\"/ip4/192.0.2.1/tcp/9000\", \"/dns4/node1.example.com/tcp/9000\"]

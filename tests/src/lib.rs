@@ -10,8 +10,10 @@ pub mod intruder;
 pub mod port;
 pub mod process;
 pub mod scene;
+pub mod screenshot;
 pub mod stage;
 pub mod stranger;
+pub mod terminal;
 pub mod traffic;
 pub mod wait;
 
@@ -25,5 +27,6 @@ pub use port::Port;
 pub use process::{Keys, Node, Spec};
 pub use stage::{Side, Stage};
 pub use stranger::Stranger;
+pub use terminal::Terminal;
 pub use traffic::Traffic;
 pub use wait::eventually;

@@ -3,6 +3,7 @@
 mod canonical;
 mod changes;
 mod external;
+mod keys;
 mod loading;
 mod own_files;
 mod rules;
