@@ -91,6 +91,12 @@ impl PeersFile {
         Self { members: Members::new(), warnings: Vec::new(), text: None, is_plain: false }
     }
 
+    /// The text, if the next version of the file can be read by its difference to it: [`Context::plain_text`].
+    #[must_use]
+    pub fn plain_text(&self) -> Option<&str> {
+        self.text.as_deref().filter(|_| self.is_plain).and_then(|bytes| std::str::from_utf8(bytes).ok())
+    }
+
     /// Parses the bytes of a file; see [`PeersFile::read`].
     ///
     /// # Errors

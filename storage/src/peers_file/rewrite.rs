@@ -11,9 +11,9 @@ use reload::fault;
 use super::edit::{self, EditError, Edited, Effect, Order};
 use super::turn;
 use super::{Context, PeersFile, PeersFileError};
+use crate::PeerKey;
 use crate::atomic::{self, Action, Mode, Placed, WriteError};
 use crate::document::{MAX_FILE, ReadError, source};
-use crate::{Members, PeerKey};
 
 pub use turn::{TURN_WITHIN, Turn};
 
@@ -111,10 +111,14 @@ impl Turn {
         let name = self.path.display().to_string();
         let context = Context { own, ..Context::default() };
         for _ in 0..TRIES {
-            let (before, members) = self.standing(&name, context)?;
+            let (before, read) = self.standing(&name, context)?;
+            let members = &read.members;
             let failed = |source| RewriteError::Edit { path: self.path.clone(), source };
-            let Edited { text: after, effects } = edit::edit(before.as_deref(), orders).map_err(failed)?;
-            PeersFile::parse(&name, after.as_slice().into(), context).map_err(RewriteError::Invalid)?;
+            let plain = read.is_plain.then_some((members, context));
+            let Edited { text: after, effects } =
+                edit::edit_read(before.as_deref(), orders, plain).map_err(failed)?;
+            let known = Context { known: Some(members), plain_text: read.plain_text(), ..context };
+            PeersFile::parse(&name, after.as_slice().into(), known).map_err(RewriteError::Invalid)?;
             let rewritten = Rewritten { before, after, effects };
             if rewritten.before.as_ref() == Some(&rewritten.after) {
                 return Ok(rewritten);
@@ -147,20 +151,24 @@ impl Turn {
     }
 
     /// What the file holds and says. One that is wrong or gone is looked at until it stands still.
-    fn standing(&self, name: &str, context: Context<'_>) -> Result<(Option<Vec<u8>>, Members), RewriteError> {
+    fn standing(
+        &self,
+        name: &str,
+        context: Context<'_>,
+    ) -> Result<(Option<Vec<u8>>, PeersFile), RewriteError> {
         let (mut last, mut since) = (self.bytes()?, Instant::now());
         loop {
             let refused = match &last {
                 None => None,
                 Some(bytes) => match PeersFile::parse(name, bytes.as_slice().into(), context) {
-                    Ok(file) => return Ok((last, file.members)),
+                    Ok(file) => return Ok((last, file)),
                     Err(error) => Some(error),
                 },
             };
             let bytes = loop {
                 if since.elapsed() >= STANDS_STILL {
                     return refused
-                        .map_or(Ok((None, Members::new())), |error| Err(RewriteError::Invalid(error)));
+                        .map_or(Ok((None, PeersFile::none())), |error| Err(RewriteError::Invalid(error)));
                 }
                 thread::sleep(LOOK_AGAIN);
                 let bytes = self.bytes()?;

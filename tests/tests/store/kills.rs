@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fednode_tests::{Arms, Keys, Node, Spec, eventually};
 use rand::rngs::SmallRng;
@@ -106,6 +106,8 @@ struct Victim {
     unsure: Vec<String>,
     gone: Vec<String>,
     acknowledged: usize,
+    /// How long an order takes on this machine now: kills come within a few of them.
+    pace: Duration,
 }
 
 // === impl Victim ===
@@ -126,6 +128,7 @@ impl Victim {
             unsure: Vec::new(),
             gone: Vec::new(),
             acknowledged: 0,
+            pace: Duration::from_millis(20),
         }
     }
 
@@ -134,7 +137,7 @@ impl Victim {
         node.wait_until_it_serves().await;
         assert_clean(node.spec(), &self.what);
         self.judge(node.spec());
-        let after = Duration::from_micros(self.random.random_range(0..120_000));
+        let after = self.pace.mul_f64(self.random.random_range(0.0..6.0));
         if self.random.random_bool(0.5) {
             tokio::select! {
                 () = self.order_for_ever(&node) => {}
@@ -158,9 +161,12 @@ impl Victim {
             }
             // The node goes on with what the dead one held.
             let key = Keys::generate().public_key;
+            let began = Instant::now();
             let (status, answer) = add(&node, &key).await;
             assert_eq!(status, 201, "{}: {answer:#}", self.what);
+            self.pace = began.elapsed();
             self.there.push(key);
+            self.acknowledged += 1;
         }
         let spec = node.kill().await;
         self.judge(&spec);

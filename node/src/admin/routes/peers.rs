@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use reload::{Aim, Outcome, Refusal, Reload};
 use serde::Deserialize;
+use serde_json::json;
 use storage::PeerKey;
 use storage::peers_file::edit::{self, EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
@@ -70,8 +71,9 @@ pub(super) fn configure(app: &mut ServiceConfig) {
     .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(only("DELETE")));
 }
 
+/// Members, and whom the node has learned of besides.
 async fn list(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(state.view.members())
+    HttpResponse::Ok().json(json!({"members": state.view.members(), "known": state.view.known().list()}))
 }
 
 async fn add(

@@ -172,6 +172,10 @@ impl Options {
 
     fn complete(&mut self) -> Result<(), String> {
         self.fill();
+        // No node has a part in it.
+        if self.subject == Subject::Store {
+            return Ok(());
+        }
         if self.node.as_os_str().is_empty() {
             self.node = match self.subject {
                 Subject::Hang(_) | Subject::Rollback(_) => fednode_tests::process::binary(),
