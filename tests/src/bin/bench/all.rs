@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &Options) -> (Value, String, bool) {
         None => !figures.iter().any(Figure::misses_its_goal),
     };
     if let Some(file) = &options.save_baseline
-        && let Err(error) = Baseline::of(&figures).write(file)
+        && let Err(error) = Baseline::of(&figures, scene.to_string()).write(file)
     {
         table += &format!("\n{}: {error}", file.display());
         is_good = false;

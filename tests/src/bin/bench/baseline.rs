@@ -31,6 +31,8 @@ const IF_QUICK: f64 = 2.0;
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Baseline {
+    /// Where and when: for whoever wonders about a ratio.
+    measured: String,
     tolerances: BTreeMap<String, f64>,
     ratios: BTreeMap<String, f64>,
 }
@@ -59,8 +61,9 @@ struct Worse {
 // === impl Baseline ===
 
 impl Baseline {
-    pub(crate) fn of(figures: &[Figure]) -> Self {
+    pub(crate) fn of(figures: &[Figure], measured: String) -> Self {
         Self {
+            measured,
             tolerances: TOLERANCES
                 .iter()
                 .map(|(group, tolerance)| ((*group).to_owned(), *tolerance))
@@ -84,12 +87,17 @@ impl Baseline {
             };
             entries.iter().map(number).collect::<Result<BTreeMap<_, _>, _>>()
         };
-        Ok(Self { tolerances: numbers("tolerances")?, ratios: numbers("ratios")? })
+        Ok(Self {
+            measured: value["measured"].as_str().unwrap_or_default().to_owned(),
+            tolerances: numbers("tolerances")?,
+            ratios: numbers("ratios")?,
+        })
     }
 
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let value = json!({
             "about": "ratios of bench --all, each to its floor or peer of the same run; docs/bench.md",
+            "measured": self.measured,
             "tolerances": self.tolerances,
             "ratios": self.ratios,
         });
@@ -188,7 +196,7 @@ mod tests {
     }
 
     fn worse(before: &[Figure], now: &[Figure], quick: bool) -> Vec<String> {
-        let verdict = Baseline::of(before).judge(now, quick);
+        let verdict = Baseline::of(before, String::new()).judge(now, quick);
         assert_eq!(verdict.compared + verdict.new.len(), now.len());
         verdict.worse.into_iter().map(|worse| worse.id).collect()
     }
@@ -213,7 +221,7 @@ mod tests {
 
     #[test]
     fn new_and_missing_figures_are_told() {
-        let verdict = Baseline::of(&[figure("data.old", 1.0, Better::Less)])
+        let verdict = Baseline::of(&[figure("data.old", 1.0, Better::Less)], String::new())
             .judge(&[figure("data.new", 1.0, Better::Less)], false);
         assert_eq!(
             (verdict.new, verdict.missing),
@@ -225,7 +233,7 @@ mod tests {
     fn a_baseline_is_read_as_it_was_written_and_a_wrong_one_says_where() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baseline.json");
-        let baseline = Baseline::of(&[figure("data.time", 10.0, Better::Less)]);
+        let baseline = Baseline::of(&[figure("data.time", 10.0, Better::Less)], "here, now".to_owned());
         baseline.write(&path).unwrap();
         assert_eq!(Baseline::read(&path), Ok(baseline));
         fs::write(&path, r#"{"tolerances": {}, "ratios": {"data.time": "fast"}}"#).unwrap();

@@ -22,8 +22,10 @@ const PHASES: [&str; 9] =
 #[derive(Default)]
 pub(crate) struct Measured {
     effect: Samples,
-    pub(crate) outcome: Samples,
+    outcome: Samples,
     inside: Samples,
+    /// The same without `record`, which is the disk's.
+    pub(crate) work: Samples,
     phases: [Samples; PHASES.len()],
 }
 
@@ -101,7 +103,9 @@ impl Measured {
             self.effect.add_ms(effect);
         }
         self.outcome.add_ms(outcome);
-        self.inside.add_value(line["duration_ms"].as_f64().unwrap_or_default());
+        let inside = line["duration_ms"].as_f64().unwrap_or_default();
+        self.inside.add_value(inside);
+        self.work.add_value(inside - line["phases"]["record_ms"].as_f64().unwrap_or_default());
         for (name, samples) in PHASES.iter().zip(&mut self.phases) {
             samples.add_value(line["phases"][format!("{name}_ms")].as_f64().unwrap_or_default());
         }
