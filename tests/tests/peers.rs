@@ -121,6 +121,8 @@ async fn the_command_line_needs_no_running_node() {
     let mut node = spec.spawn_as_it_is();
     node.wait_until_it_serves().await;
     assert_eq!(members(&node).await, std::slice::from_ref(&key));
+    let listed: Value = serde_json::from_slice(&node.spec().cli(&["peers", "--json"]).stdout).unwrap();
+    assert_eq!((&listed["members"][0]["name"], &listed["known"]), (&json!("ACME"), &json!([])), "{listed}");
     let removed = node.spec().cli(&["peers", "remove", &key, "--json"]);
     let outcome: Value = serde_json::from_slice(&removed.stdout).unwrap();
     assert_eq!(
