@@ -13,6 +13,7 @@ pub mod direct;
 mod documented;
 pub mod exchange;
 mod farewell;
+pub mod figures;
 #[cfg(test)]
 mod fixtures;
 pub mod goodbye;

@@ -10,8 +10,8 @@ use futures::{Stream, StreamExt};
 use net::{Messages, Network, Post, Protocol, Services, Settings, StartNetwork, Topics, View};
 use reload::signal::Signal;
 use reload::{
-    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Reconfigure, Reload, StepError,
-    Stop, Trigger, fault,
+    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Pulse, Reconfigure, Reload,
+    StepError, Stop, Trigger, fault,
 };
 use storage::PeerStore;
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ use crate::history::{History, Keeper};
 use crate::known::Keep;
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Now};
 use crate::notify::{Notice, notify, watchdog_interval};
 use crate::reloads::Reloads;
 use crate::start_from::StartFrom;
@@ -142,8 +142,14 @@ impl Node {
         let Begun { generation, outcome, degraded } = startup::begin(&history, &config, began).await;
         let board = Board::new(outcome, degraded);
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
-        let metrics =
-            Arc::new(Metrics::new(Arc::clone(&board), view.clone(), services.clone(), Arc::clone(&current)));
+        let metrics = Arc::new(Metrics::new(Now {
+            board: Arc::clone(&board),
+            view: view.clone(),
+            services: services.clone(),
+            current: Arc::clone(&current),
+            history: Arc::clone(&history),
+            logging: handle.clone(),
+        }));
         let (stopping, stopped) = watch::channel(false);
         let reloads = Reloads::default();
         let (servers, requests) = (Servers::default(), Requests::default());
@@ -248,7 +254,7 @@ impl Node {
                 signal = signals.next() => signal,
                 () = tick(&mut watchdog) => {
                     // Not awaited: a signal must not wait for a network that does not answer.
-                    actix::spawn(feed_watchdog(self.network.clone()));
+                    actix::spawn(feed_watchdog(self.coordinator.clone(), self.network.clone()));
                     continue;
                 }
             };
@@ -292,6 +298,7 @@ impl Node {
         exit_after(timeout);
         tokio::select! {
             () = self.close() => tracing::info!("Shutdown complete"),
+            () = keep_feeding() => {}
             sender = second => tracing::warn!(%sender, "a second signal: stopping at once"),
         }
         self.history.sync();
@@ -319,10 +326,20 @@ impl Node {
     }
 }
 
-/// A supervisor's watchdog is fed while the network answers: it is the one component that only a restart can mend.
-async fn feed_watchdog(network: Link<Network>) {
-    let answer = network.addr().send(Reconfigure::health());
-    if let Ok(Ok(Ok(()))) = tokio::time::timeout(CLOSE_WITHIN, answer).await {
+/// A supervisor's watchdog is fed while the two answer that only a restart can mend: the network, and the coordinator, without
+/// which the node cannot be changed or stopped in order any more.
+async fn feed_watchdog(coordinator: Addr<Coordinator<Config>>, network: Link<Network>) {
+    let answers = futures::future::join(coordinator.send(Pulse), network.addr().send(Reconfigure::health()));
+    if let Ok((Ok(()), Ok(Ok(())))) = tokio::time::timeout(CLOSE_WITHIN, answers).await {
+        notify(&Notice::Watchdog);
+    }
+}
+
+/// A stop may take longer than the watchdog is patient; that it ends is seen to by [`exit_after`]. Never returns.
+async fn keep_feeding() {
+    let mut watchdog = watchdog_interval().map(tokio::time::interval);
+    loop {
+        tick(&mut watchdog).await;
         notify(&Notice::Watchdog);
     }
 }

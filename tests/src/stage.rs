@@ -1,6 +1,8 @@
 //! A node that goes to and fro between two configurations that differ in something of every component, with faults on
 //! command.
 
+mod orders;
+
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
