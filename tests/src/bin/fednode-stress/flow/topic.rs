@@ -1,0 +1,203 @@
+//! Numbered messages on a topic: what was acknowledged arrives once at everybody who was connected to its author all the time.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fednode_tests::hum::HUM;
+use serde_json::Value;
+
+use super::{Sent, Tally, UNDER_WAY, pace, parse, post, read};
+use crate::finding::Rule;
+use crate::world::{Phase, World, locked};
+
+/// A pair that hears nothing for so long although nothing is between them has lost something.
+const SILENCE: u64 = 30_000;
+
+/// All that is published and heard.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    /// By author.
+    sent: Vec<Mutex<Vec<Sent>>>,
+    /// By author and reader: the numbers as they came.
+    heard: Vec<Vec<Mutex<Vec<usize>>>>,
+    acknowledged: AtomicU64,
+}
+
+// === impl Topic ===
+
+impl Topic {
+    fn new(world: &World) -> Self {
+        let authors = world.scenario.traffic.publishers;
+        let heard = || (0..world.places.len()).map(|_| Mutex::default()).collect();
+        Self {
+            sent: (0..authors).map(|_| Mutex::default()).collect(),
+            heard: (0..authors).map(|_| heard()).collect(),
+            acknowledged: AtomicU64::new(0),
+        }
+    }
+
+    async fn publish(&self, world: &World, author: usize) {
+        let (client, path) = (world.places[author].client(), path());
+        let mut every = pace(world.scenario.traffic.topic_per_second);
+        while world.phase() < Phase::Ends {
+            every.tick().await;
+            if !world.places[author].serves() {
+                continue;
+            }
+            let message = {
+                let mut sent = locked(&self.sent[author]);
+                sent.push(Sent { at: world.now(), acked: None });
+                sent.len() - 1
+            };
+            let acked = post(world, &client, &path, format!("t{author}:{message}")).await;
+            self.acknowledged.fetch_add(u64::from(acked.is_some()), Ordering::SeqCst);
+            locked(&self.sent[author])[message].acked = acked;
+        }
+    }
+
+    fn take(&self, world: &World, reader: usize, event: &Value) {
+        let text = event["data"].as_str().unwrap_or_default();
+        match parse(text) {
+            Some(('t', author, number))
+                if world.places.get(author).is_some_and(|place| event["from"] == place.key.as_str()) =>
+            {
+                if let Some(heard) = self.heard.get(author) {
+                    locked(&heard[reader]).push(number);
+                }
+            }
+            _ => world.found(Rule::Messages, Some(reader), format!("a message of nobody: {event}")),
+        }
+    }
+
+    /// How many were acknowledged until now.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Whether everybody has heard something of every author that was sent after this moment.
+    pub(crate) fn flows_since(&self, since: u64) -> Result<(), String> {
+        for (author, readers) in self.heard.iter().enumerate() {
+            let sent = locked(&self.sent[author]);
+            for (reader, heard) in readers.iter().enumerate() {
+                let is_new = |number: &usize| sent.get(*number).is_some_and(|sent| sent.at > since);
+                if !locked(heard).last().is_some_and(is_new) {
+                    return Err(format!("messages of node {author} on the topic, at node {reader}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who lost what, until now; told if it is the end.
+    pub(crate) fn judge(&self, world: &World, is_end: bool) -> Tally {
+        let mut all = Tally::default();
+        let end = world.now();
+        for (author, readers) in self.heard.iter().enumerate() {
+            let sent = locked(&self.sent[author]);
+            all.sent += sent.len() as u64;
+            all.acknowledged += sent.iter().filter(|one| one.acked.is_some()).count() as u64;
+            for (reader, heard) in readers.iter().enumerate() {
+                let quiet = world.troubles.quiet_between(author, reader, 0, end);
+                let (tally, wrongs) = tell(&sent, &locked(heard), &quiet);
+                all.add(tally);
+                for (at, text) in wrongs.into_iter().filter(|_| is_end) {
+                    let text = format!("topic, node {author} at node {reader}: {text}");
+                    world.findings.add(at, Rule::Messages, Some(reader), text);
+                }
+            }
+        }
+        all
+    }
+}
+
+fn path() -> String {
+    format!("/v1/topics/{HUM}/messages")
+}
+
+/// Compares what one author sent with what one reader heard. In each quiet time, all from the first that was heard of it to its
+/// end must be there: before it, the author did not know yet that anybody listens.
+fn tell(sent: &[Sent], heard: &[usize], quiet: &[(u64, u64)]) -> (Tally, Vec<(u64, String)>) {
+    let (mut tally, mut wrongs, mut seen) = (Tally::default(), Vec::new(), HashSet::new());
+    for &number in heard {
+        if !seen.insert(number) {
+            tally.repeated += 1;
+            let at = sent.get(number).map_or(0, |sent| sent.at);
+            wrongs.push((at, format!("message {number} came twice")));
+        }
+    }
+    tally.arrived = seen.len() as u64;
+    let mut due = 0;
+    for &(from, to) in quiet {
+        let is_of_it = |sent: &Sent| sent.at > from && sent.acked.is_some_and(|acked| acked + UNDER_WAY < to);
+        let mut acked = sent.iter().enumerate().filter(|(_, sent)| is_of_it(sent)).peekable();
+        let Some(began) = acked.peek().map(|(_, sent)| sent.at) else { continue };
+        let mut heard_one = false;
+        for (number, one) in acked {
+            if seen.contains(&number) {
+                heard_one = true;
+            } else if heard_one {
+                due += 1;
+                tally.lost += 1;
+                wrongs.push((one.at, format!("message {number} was acknowledged, and did not come")));
+            } else if one.at > began + SILENCE {
+                due += 1;
+                tally.lost += 1;
+                wrongs.push((one.at, format!("nothing came for {} s", SILENCE / 1000)));
+                break;
+            }
+        }
+    }
+    let acked = sent.iter().filter(|one| one.acked.is_some()).count() as u64;
+    let came = seen.iter().filter(|number| sent.get(**number).is_some_and(|one| one.acked.is_some())).count();
+    tally.excused = (acked - came as u64).saturating_sub(due);
+    (tally, wrongs)
+}
+
+/// Starts everything.
+pub(crate) fn start(world: &Arc<World>) -> Arc<Topic> {
+    let topic = Arc::new(Topic::new(world));
+    for reader in 0..world.places.len() {
+        let (world, topic) = (Arc::clone(world), Arc::clone(&topic));
+        tokio::spawn(async move {
+            read(&world, reader, &path(), |event| topic.take(&world, reader, event)).await;
+        });
+    }
+    for author in 0..topic.sent.len() {
+        let (world, topic) = (Arc::clone(world), Arc::clone(&topic));
+        tokio::spawn(async move { topic.publish(&world, author).await });
+    }
+    topic
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One message a second.
+    fn sent(count: u64) -> Vec<Sent> {
+        (0..count).map(|number| Sent { at: number * 1000, acked: Some(number * 1000 + 1) }).collect()
+    }
+
+    #[test]
+    fn from_the_first_that_was_heard_everything_is_due_until_something_breaks() {
+        let sent = sent(60);
+        let quiet = [(0, 30_000), (40_000, 70_000)];
+        // Heard from 3 on until the kill at 30, and from 45 on after it.
+        let heard: Vec<usize> = (3..25).chain(45..60).collect();
+        let (tally, wrongs) = tell(&sent, &heard, &quiet);
+        assert_eq!((tally.lost, wrongs.len(), tally.excused), (0, 0, 60 - 22 - 15));
+        let gap: Vec<usize> = heard.into_iter().filter(|number| *number != 50).collect();
+        let (tally, wrongs) = tell(&sent, &gap, &quiet);
+        assert_eq!((tally.lost, wrongs.len()), (1, 1));
+        assert!(wrongs[0].0 == 50_000 && wrongs[0].1.contains("message 50"));
+    }
+
+    #[test]
+    fn what_comes_twice_and_what_never_comes_is_found() {
+        let (tally, wrongs) = tell(&sent(10), &[1, 2, 2, 3], &[]);
+        assert_eq!((tally.repeated, wrongs.len()), (1, 1));
+        let (tally, wrongs) = tell(&sent(60), &[], &[(0, 99_000)]);
+        assert_eq!((tally.lost, wrongs.len()), (1, 1));
+    }
+}
