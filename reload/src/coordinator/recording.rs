@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::oneshot;
 
 use super::Coordinator;
 use crate::events;
@@ -107,14 +108,27 @@ impl<C: Configuration> Coordinator<C> {
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
-        let work = tokio::task::spawn_blocking(move || {
-            fault::pass("coordinator::audit");
-            if is_confirmed {
-                recorder.confirmed();
+        // One after the other: two threads that wait for one disk are let on in any order, and the next transaction may be over
+        // by then.
+        let (line_is_written, is_next) = oneshot::channel::<()>();
+        let before = self.audited.replace(is_next);
+        let work = async move {
+            if let Some(before) = before {
+                // Also when whoever wrote it panicked.
+                let _ = before.await;
             }
-            recorder.audit(&audited);
-            recorder.is_written()
-        });
+            let written = tokio::task::spawn_blocking(move || {
+                fault::pass("coordinator::audit");
+                if is_confirmed {
+                    recorder.confirmed();
+                }
+                recorder.audit(&audited);
+                recorder.is_written()
+            })
+            .await;
+            drop(line_is_written);
+            written
+        };
         ctx.spawn(work.into_actor(self).map(move |written, act, ctx| {
             fault::pass("coordinator::answer");
             if !written.unwrap_or(false) {

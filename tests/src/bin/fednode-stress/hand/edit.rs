@@ -58,14 +58,18 @@ impl Hand {
         self.write();
     }
 
-    /// Writes what stands in the spec, without the members that are to be forgotten.
+    /// Writes what stands in the spec, without the members that are to be forgotten and the services that are reached at them.
     pub(super) fn write(&mut self) {
         let gone: Vec<&str> =
             self.removed.keys().map(|index| self.world.places[*index].key.as_str()).collect();
+        let is_there = |key: &Value| !gone.iter().any(|gone| *key == *gone);
         let Some(node) = &mut self.node else { return };
         let spec = node.spec_mut();
         if let Some(peers) = spec.peers["peers"].as_array_mut() {
-            peers.retain(|peer| !gone.iter().any(|key| peer["public_key"] == *key));
+            peers.retain(|peer| is_there(&peer["public_key"]));
+        }
+        if let Some(connect) = spec.conf["protocol"]["services"]["connect"].as_array_mut() {
+            connect.retain(|service| is_there(&service["peer"]));
         }
         spec.write();
     }

@@ -104,9 +104,12 @@ impl Hand {
             not_durable: true,
         });
         let lasting = self.world.troubles.begin(kind, Who::Node(self.index), self.world.now());
+        // Only what stands above it may be taken away for good: the hard limit stays.
+        let process = format!("/proc/{}/limits", pid.as_raw_nonzero());
+        let maximum = hard(&fs::read_to_string(process).unwrap_or_default(), what);
+        let limit = Some(limit.min(maximum.unwrap_or(u64::MAX)));
         // Setting it tells what it was.
-        let before = prlimit(Some(pid), what, Rlimit { current: Some(limit), maximum: None });
-        let before = match before {
+        let before = match prlimit(Some(pid), what, Rlimit { current: limit, maximum }) {
             Ok(before) => before,
             Err(error) => {
                 self.found(Rule::Outcomes, format!("the harness cannot set a limit: {error}"));
@@ -147,5 +150,24 @@ impl Hand {
             let _ = thread.join();
         }
         self.world.troubles.end(lasting, self.world.now());
+    }
+}
+
+/// The hard limit, as proc_pid_limits(5) tells; `None` where there is none.
+fn hard(limits: &str, what: Resource) -> Option<u64> {
+    let name = if what == Resource::Nofile { "Max open files" } else { "Max address space" };
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_limits_are_read() {
+        let limits = "Limit   Soft Limit  Hard Limit  Units\nMax open files  1024  4096  files\n\
+                      Max address space  unlimited  unlimited  bytes\n";
+        assert_eq!((hard(limits, Resource::Nofile), hard(limits, Resource::As)), (Some(4096), None));
     }
 }

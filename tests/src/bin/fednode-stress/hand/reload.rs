@@ -229,7 +229,8 @@ impl Hand {
     /// A member goes, or comes back.
     async fn churn(&mut self, other: usize, trigger: Trigger) {
         let key = self.world.places[other].key.clone();
-        let by_api = matches!(trigger, Trigger::Api | Trigger::Cli);
+        // A member at whom a service is reached goes with that, and so by the files.
+        let by_api = matches!(trigger, Trigger::Api | Trigger::Cli) && !self.reaches_a_service_at(&key);
         if let Some(lasting) = self.removed.remove(&other) {
             let entry = self.entry_of(&key);
             if let Some(node) = &mut self.node
@@ -276,6 +277,12 @@ impl Hand {
             Ok(code) => self.found(Rule::Outcomes, format!("{what} by the API: answered {code}")),
             Err(error) => self.found(Rule::Outcomes, format!("{what} by the API: {error}")),
         }
+    }
+
+    fn reaches_a_service_at(&self, key: &str) -> bool {
+        let services = self.conf().map(|conf| &conf["protocol"]["services"]["connect"]);
+        let mut services = services.and_then(Value::as_array).into_iter().flatten();
+        services.any(|service| service["peer"] == key)
     }
 
     /// The member as the first file had it.
