@@ -59,8 +59,7 @@ pub(crate) struct Tally {
 // === impl Connections ===
 
 impl Connections {
-    fn new(world: &World) -> Self {
-        let nodes = world.places.len();
+    pub(crate) fn new(nodes: usize) -> Self {
         Self {
             of: (0..nodes).map(|_| Mutex::default()).collect(),
             open: (0..nodes).map(|_| Mutex::default()).collect(),
@@ -174,6 +173,33 @@ impl Connections {
         tally
     }
 
+    /// The times in which both hold a connection to each other, until now.
+    pub(crate) fn joined(&self, one: usize, other: usize, now: u64) -> Vec<(u64, u64)> {
+        both(&self.held(one, other, now), &self.held(other, one, now))
+    }
+
+    /// Whether both do now.
+    pub(crate) fn are_joined_now(&self, one: usize, other: usize, now: u64) -> bool {
+        self.joined(one, other, now).last().is_some_and(|(_, to)| *to == now)
+    }
+
+    /// The times in which the one holds a connection to the other.
+    fn held(&self, of: usize, to: usize, now: u64) -> Vec<(u64, u64)> {
+        let all = locked(&self.of[of]);
+        let mine = all.values().filter(|connection| connection.peer == Some(to));
+        let mut spans: Vec<(u64, u64)> =
+            mine.map(|one| (one.opened, one.closed.as_ref().map_or(now, |(closed, _)| *closed))).collect();
+        spans.sort_unstable();
+        let mut joined: Vec<(u64, u64)> = Vec::new();
+        for (from, to) in spans {
+            match joined.last_mut() {
+                Some(last) if last.1 >= from => last.1 = last.1.max(to),
+                _ => joined.push((from, to)),
+            }
+        }
+        joined
+    }
+
     /// Nodes that hold other than one connection to each of the others.
     pub(crate) fn are_joined(&self, world: &World) -> Result<(), String> {
         for place in &world.places {
@@ -187,6 +213,13 @@ impl Connections {
         }
         Ok(())
     }
+}
+
+/// The times that lie in both.
+pub(crate) fn both(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let pairs = some.iter().flat_map(|one| others.iter().map(move |other| (one, other)));
+    let meet = pairs.map(|(one, other)| (one.0.max(other.0), one.1.min(other.1)));
+    meet.filter(|(from, to)| from < to).collect()
 }
 
 /// Whether another connection to the same peer, made at about the same time, was there when this one closed.
@@ -203,18 +236,36 @@ fn is_crossed<'a>(connection: &Connection, at: u64, all: impl IntoIterator<Item 
 }
 
 /// Starts watching.
-pub(crate) fn start(world: &Arc<World>) -> Arc<Connections> {
-    let connections = Arc::new(Connections::new(world));
+pub(crate) fn start(world: &Arc<World>) {
     for index in 0..world.places.len() {
-        let (world, connections) = (Arc::clone(world), Arc::clone(&connections));
-        tokio::spawn(async move { connections.watch(&world, index).await });
+        let world = Arc::clone(world);
+        tokio::spawn(async move { world.connections.watch(&world, index).await });
     }
-    connections
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_in_common_are_cut_at_both_ends() {
+        assert_eq!(both(&[(0, 10), (20, 30)], &[(5, 25), (28, 99)]), [(5, 10), (20, 25), (28, 30)]);
+        assert_eq!(both(&[(0, 10)], &[]), []);
+    }
+
+    #[test]
+    fn two_are_joined_while_both_hold_one_of_perhaps_several() {
+        let connections = Connections::new(4);
+        let add = |of: usize, mut connection: Connection, peer| {
+            connection.peer = Some(peer);
+            locked(&connections.of[of]).insert((1, connection.id.clone()), connection);
+        };
+        add(0, one("1", 10, Some(50)), 3);
+        add(0, one("2", 40, None), 3);
+        add(3, one("1", 12, None), 0);
+        assert_eq!(connections.joined(0, 3, 100), [(12, 100)]);
+        assert!(connections.are_joined_now(3, 0, 100) && !connections.are_joined_now(3, 1, 100));
+    }
 
     fn one(id: &str, opened: u64, closed: Option<u64>) -> Connection {
         let closed = closed.map(|at| (at, String::new()));

@@ -5,7 +5,7 @@ mod fault;
 mod life;
 mod reload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,8 @@ const LATE: u64 = 5_000;
 /// How long a node may need to start, and to come to rest: a deadline, no measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Until members that were parted hold a connection again and use it.
-const REUNION: Duration = Duration::from_secs(20);
+/// Until members that were parted must hold a connection again.
+const REUNION: u64 = 60_000;
 
 /// Does things to one node.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) struct Hand {
     /// Members that it was told to forget, and what that excuses.
     removed: BTreeMap<usize, Lasting>,
     /// Members that it ever forgot: an older generation may know or forget them again.
-    parted: Vec<usize>,
+    parted: BTreeSet<usize>,
     rotations: u64,
     pub(crate) done: Done,
 }
@@ -105,7 +105,7 @@ impl Hand {
             arms,
             taken: Arc::clone(taken),
             removed: BTreeMap::new(),
-            parted: Vec::new(),
+            parted: BTreeSet::new(),
             rotations: 0,
             done: Done::default(),
         }
@@ -169,11 +169,12 @@ impl Hand {
         if !self.runs() {
             self.revive().await;
         }
-        for (_, lasting) in std::mem::take(&mut self.removed) {
-            self.reunite(lasting);
-        }
+        let removed = std::mem::take(&mut self.removed);
         self.write_valid(0);
         self.ask(Trigger::Signal, Expected::Good).await;
+        for (other, lasting) in removed {
+            self.reunite(other, lasting);
+        }
     }
 
     /// Ends the process as an operator does.
@@ -253,11 +254,17 @@ impl Hand {
         self.place().book.is_up_to_date(PATIENCE).await;
     }
 
-    /// Ends what excuses a pair, when the two have had time to find each other.
-    fn reunite(&self, lasting: Lasting) {
-        let world = Arc::clone(&self.world);
+    /// Ends what excuses a pair, when the two have found each other again, or should have.
+    fn reunite(&self, other: usize, lasting: Lasting) {
+        let (world, index) = (Arc::clone(&self.world), self.index);
         tokio::spawn(async move {
-            world.wait(REUNION, Phase::Over).await;
+            let deadline = world.now() + REUNION;
+            while world.wait(Duration::from_millis(50), Phase::Over).await {
+                let now = world.now();
+                if now > deadline || world.connections.are_joined_now(index, other, now) {
+                    break;
+                }
+            }
             world.troubles.end(lasting, world.now());
         });
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::action::Entry;
 use crate::book::Line;
-use crate::connections::{self, Connections};
+use crate::connections;
 use crate::finding::{Finding, Rule};
 use crate::flow::{self, tunnel};
 use crate::growth::Sample;
@@ -89,7 +89,6 @@ pub(crate) struct Beat {
 /// What besides the world a report is made of.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
-    pub(crate) connections: &'a Connections,
     pub(crate) flows: &'a Flows,
     pub(crate) done: Done,
     pub(crate) beats: Vec<Beat>,
@@ -118,7 +117,7 @@ impl Report {
     pub(crate) fn of(plan: &Plan, world: &World, parts: Parts<'_>) -> Self {
         let direct = parts.flows.direct.judge(world, true);
         let topic = parts.flows.topic.judge(world, true);
-        let connections = parts.connections.judge(world);
+        let connections = world.connections.judge(world);
         let nodes: Vec<Told> = world
             .places
             .iter()
@@ -126,7 +125,7 @@ impl Report {
                 lives: place.life(),
                 generation: place.book.generation(),
                 samples: locked(&place.samples).clone(),
-                connections: locked(&parts.connections.open[place.index]).clone(),
+                connections: locked(&world.connections.open[place.index]).clone(),
                 reloads: place.book.lines(),
             })
             .collect();

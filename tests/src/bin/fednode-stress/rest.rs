@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use fednode_tests::Ground;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::files::look_closely;
 use crate::book::Allowed;
-use crate::connections::Connections;
 use crate::finding::Rule;
 use crate::flow::direct::Direct;
 use crate::flow::topic::Topic;
@@ -27,6 +27,8 @@ pub(crate) struct Flows {
     pub(crate) direct: std::sync::Arc<Direct>,
     pub(crate) topic: std::sync::Arc<Topic>,
     pub(crate) tunnels: std::sync::Arc<Tunnels>,
+    /// Those who send messages, until the last one is answered.
+    pub(crate) senders: Vec<JoinHandle<()>>,
 }
 
 // === impl Flows ===
@@ -40,11 +42,11 @@ impl Flows {
 }
 
 /// Everybody is connected to everybody, and everything flows. `false` if it did not come to that.
-pub(crate) async fn all_is_well(world: &World, connections: &Connections, flows: &Flows) -> bool {
+pub(crate) async fn all_is_well(world: &World, flows: &Flows) -> bool {
     let since = world.now();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let missing = connections.are_joined(world).and_then(|()| flows.since(since));
+        let missing = world.connections.are_joined(world).and_then(|()| flows.since(since));
         let Err(missing) = missing else { return true };
         if tokio::time::Instant::now() > deadline {
             let text = format!("within {PATIENCE:?} of rest: {missing}");
@@ -56,7 +58,13 @@ pub(crate) async fn all_is_well(world: &World, connections: &Connections, flows:
 }
 
 /// Waits until everything that was acknowledged has arrived, for as long as that may take.
-pub(crate) async fn all_arrives(world: &World, flows: &Flows) {
+pub(crate) async fn all_arrives(world: &World, flows: &mut Flows) {
+    for sender in std::mem::take(&mut flows.senders) {
+        // Every request has an end.
+        if let Err(error) = sender.await {
+            world.found(Rule::Messages, None, format!("a sender of the harness ended: {error}"));
+        }
+    }
     let deadline = tokio::time::Instant::now() + UNDER_WAY;
     while tokio::time::Instant::now() < deadline {
         if flows.direct.judge(world, false).lost + flows.topic.judge(world, false).lost == 0 {

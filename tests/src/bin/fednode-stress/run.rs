@@ -63,13 +63,14 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
     });
 
     let hands = begin(&world, specs).await;
-    let connections = connections::start(&world);
+    connections::start(&world);
     let tails: Vec<_> =
         (0..hands.len()).map(|index| tokio::spawn(tail::follow(Arc::clone(&world), index))).collect();
-    let flows =
-        Flows { direct: direct::start(&world), topic: topic::start(&world), tunnels: tunnels.start(&world) };
+    let ((direct, mut senders), (topic, authors)) = (direct::start(&world), topic::start(&world));
+    senders.extend(authors);
+    let mut flows = Flows { direct, topic, tunnels: tunnels.start(&world), senders };
     let progress = Progress::start(&world, &flows);
-    let is_ready = all_is_well(&world, &connections, &flows).await;
+    let is_ready = all_is_well(&world, &flows).await;
     let began = world.now();
     let mut watchers = vec![tokio::spawn(files::watch(Arc::clone(&world)))];
     watchers.extend((0..hands.len()).map(|index| tokio::spawn(growth::watch(Arc::clone(&world), index))));
@@ -82,9 +83,9 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
     let played = world.now() - began;
     world.enter(Phase::Rests);
     let hands = conclude(hands).await;
-    all_is_well(&world, &connections, &flows).await;
+    all_is_well(&world, &flows).await;
     world.enter(Phase::Ends);
-    all_arrives(&world, &flows).await;
+    all_arrives(&world, &mut flows).await;
     world.enter(Phase::Over);
     for task in watchers.into_iter().chain(tails) {
         // One that panicked has told so; the others' findings stand.
@@ -99,7 +100,7 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
     for hand in &hands {
         done.add(hand.done);
     }
-    let parts = Parts { connections: &connections, flows: &flows, done, beats, began, played, interrupted };
+    let parts = Parts { flows: &flows, done, beats, began, played, interrupted };
     let mut report = Report::of(&plan, &world, parts);
     report.keep_folders(&world, &plan.out);
     for hand in hands {

@@ -9,6 +9,7 @@ use fednode::client::Client;
 use tokio::sync::watch;
 
 use crate::book::Book;
+use crate::connections::Connections;
 use crate::finding::{Findings, Rule};
 use crate::growth::Sample;
 use crate::scenario::Scenario;
@@ -34,6 +35,7 @@ pub(crate) enum Phase {
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) places: Vec<Place>,
+    pub(crate) connections: Connections,
     pub(crate) troubles: Troubles,
     pub(crate) findings: Findings,
     began: Instant,
@@ -71,6 +73,7 @@ impl World {
     pub(crate) fn new(scenario: Scenario, places: Vec<Place>) -> Self {
         Self {
             scenario,
+            connections: Connections::new(places.len()),
             places,
             troubles: Troubles::default(),
             findings: Findings::default(),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
+use tokio::task::JoinHandle;
 
 use super::{Sent, Tally, UNDER_WAY, pace, parse, post, read};
 use crate::finding::Rule;
@@ -166,8 +167,8 @@ fn tell(
     (tally, wrongs)
 }
 
-/// Starts everything.
-pub(crate) fn start(world: &Arc<World>) -> Arc<Direct> {
+/// Starts everything; gives those who send, too.
+pub(crate) fn start(world: &Arc<World>) -> (Arc<Direct>, Vec<JoinHandle<()>>) {
     let direct = Arc::new(Direct::new(world));
     for reader in 0..world.places.len() {
         let (world, direct) = (Arc::clone(world), Arc::clone(&direct));
@@ -175,11 +176,12 @@ pub(crate) fn start(world: &Arc<World>) -> Arc<Direct> {
             read(&world, reader, "/v1/messages", |event| direct.take(&world, reader, event)).await;
         });
     }
-    for number in 0..direct.lanes.len() {
+    let senders = (0..direct.lanes.len()).map(|number| {
         let (world, direct) = (Arc::clone(world), Arc::clone(&direct));
-        tokio::spawn(async move { direct.send(&world, number).await });
-    }
-    direct
+        tokio::spawn(async move { direct.send(&world, number).await })
+    });
+    let senders = senders.collect();
+    (direct, senders)
 }
 
 #[cfg(test)]

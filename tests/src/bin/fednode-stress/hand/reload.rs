@@ -248,13 +248,13 @@ impl Hand {
                 self.write();
                 self.ask(trigger, Expected::Good).await;
             }
-            self.reunite(lasting);
+            self.reunite(other, lasting);
             return;
         }
         let pair = Who::Pair(self.index, other);
         let lasting = self.world.troubles.begin(Kind::Removed, pair, self.world.now());
         self.removed.insert(other, lasting);
-        self.parted.push(other);
+        self.parted.insert(other);
         if by_api {
             let path = format!("/admin/peers/{}", key.replace('+', "-").replace('/', "_"));
             let answer = self.place().client().delete(&path, &[]).await;
@@ -293,13 +293,12 @@ impl Hand {
 
     /// Back to the generation before, and forward again.
     async fn roll_back(&mut self) {
-        let parted: Vec<_> = std::mem::take(&mut self.parted);
         let now = self.world.now();
-        let lasting: Vec<_> = parted
-            .iter()
-            .map(|other| self.world.troubles.begin(Kind::Removed, Who::Pair(self.index, *other), now))
-            .collect();
-        self.parted = parted;
+        let part = |other: &usize| {
+            let pair = Who::Pair(self.index, *other);
+            (*other, self.world.troubles.begin(Kind::Removed, pair, now))
+        };
+        let parted: Vec<_> = self.parted.iter().map(part).collect();
         let from = self.place().book.len();
         match self.place().client().post("/admin/rollback", &[], Vec::new()).await {
             // 404: there is none with other contents.
@@ -319,8 +318,8 @@ impl Hand {
         self.rests().await;
         self.write();
         self.ask(Trigger::Api, Expected::Good).await;
-        for lasting in lasting {
-            self.reunite(lasting);
+        for (other, lasting) in parted {
+            self.reunite(other, lasting);
         }
     }
 }
