@@ -14,16 +14,16 @@ const BETWEEN: Duration = Duration::from_millis(500);
 /// What a process takes until its caches and pools are full is no leak: this part of its life is left out.
 const WARM_UP: f64 = 0.3;
 
-/// Fewer reloads in one life than this say nothing.
-const MIN_RELOADS: u64 = 20;
+/// Fewer reloads between the first quarter and the last of what is left say nothing.
+const MIN_RELOADS: f64 = 10.0;
 
 /// Descriptors come and go with connections, listeners, and pools of threads that live as long as a connection on them: a leak is
 /// what has added more than this, at more than [`DESCRIPTORS_PER_RELOAD`].
 const DESCRIPTORS: f64 = 12.0;
 const DESCRIPTORS_PER_RELOAD: f64 = 0.5;
 
-/// Memory is judged only of a life of at least this many milliseconds after its warm-up, ...
-const MEMORY_AFTER: u64 = 180_000;
+/// Memory is judged only where there are so many milliseconds between these, ...
+const MEMORY_AFTER: f64 = 180_000.0;
 /// ... and may grow in that time by this part of what it was.
 const MEMORY_PART: f64 = 0.15;
 
@@ -36,7 +36,6 @@ pub(crate) struct Sample {
     pub(crate) reloads: u64,
     pub(crate) rss_kib: u64,
     pub(crate) descriptors: u64,
-    pub(crate) connections: u64,
 }
 
 /// Samples one node to the end.
@@ -61,7 +60,6 @@ fn sample(world: &World, place: &Place) -> Option<Sample> {
         reloads: place.book.len() as u64,
         rss_kib: resident.split_whitespace().next()?.parse().ok()?,
         descriptors: fs::read_dir(format!("{process}/fd")).ok()?.count() as u64,
-        connections: 0,
     };
     // Not of one process before and of another after.
     (sample.life == place.life()).then_some(sample)
@@ -83,47 +81,41 @@ pub(crate) fn judge(world: &World) {
 /// What grows in one life.
 fn grown(life: &[Sample]) -> Vec<String> {
     let skip = (life.len() as f64 * WARM_UP) as usize;
-    let Some([first, .., last]) = life.get(skip..) else { return Vec::new() };
     let kept = &life[skip..];
-    let reloads = last.reloads - first.reloads;
-    let mut found = Vec::new();
-    if reloads >= MIN_RELOADS {
-        let per_reload = slope(kept, |sample| sample.reloads as f64, |sample| sample.descriptors as f64);
-        let added = per_reload * reloads as f64;
-        if per_reload > DESCRIPTORS_PER_RELOAD && added > DESCRIPTORS {
-            found.push(format!(
-                "{per_reload:.2} descriptors more with each reload: from {} to {} over {reloads} reloads of one process",
-                first.descriptors, last.descriptors
-            ));
-        }
+    let quarter = kept.len() / 4;
+    if quarter == 0 {
+        return Vec::new();
     }
-    let ms = last.at - first.at;
-    if ms >= MEMORY_AFTER {
-        let per_ms = slope(kept, |sample| sample.at as f64, |sample| sample.rss_kib as f64);
-        let added = per_ms * ms as f64;
-        if added > first.rss_kib as f64 * MEMORY_PART {
-            found.push(format!(
-                "{:.0} KiB of memory more per minute: from {} to {} KiB in {:.1} minutes and {reloads} reloads",
-                per_ms * 60_000.0,
-                first.rss_kib,
-                last.rss_kib,
-                ms as f64 / 60_000.0
-            ));
-        }
+    let (first, last) = (&kept[..quarter], &kept[kept.len() - quarter..]);
+    // What comes and goes does not move the middle of a quarter.
+    let added = |of: fn(&Sample) -> u64| middle(last, of) as f64 - middle(first, of) as f64;
+    let reloads = added(|sample| sample.reloads);
+    let descriptors = added(|sample| sample.descriptors);
+    let mut found = Vec::new();
+    if reloads >= MIN_RELOADS && descriptors > DESCRIPTORS && descriptors / reloads > DESCRIPTORS_PER_RELOAD {
+        found.push(format!(
+            "{:.2} descriptors more with each reload: from {} to {} over {reloads} reloads of one process",
+            descriptors / reloads,
+            middle(first, |sample| sample.descriptors),
+            middle(last, |sample| sample.descriptors),
+        ));
+    }
+    let (ms, before) = (added(|sample| sample.at), middle(first, |sample| sample.rss_kib));
+    let kib = added(|sample| sample.rss_kib);
+    if ms >= MEMORY_AFTER && kib > before as f64 * MEMORY_PART {
+        found.push(format!(
+            "{:.0} KiB of memory more per minute: from {before} KiB on, in {:.1} minutes and {reloads} reloads",
+            kib / ms * 60_000.0,
+            ms / 60_000.0
+        ));
     }
     found
 }
 
-/// The median of the slopes between points that are half of the series apart: single peaks do not move it.
-fn slope(samples: &[Sample], x: impl Fn(&Sample) -> f64, y: impl Fn(&Sample) -> f64) -> f64 {
-    let half = samples.len() / 2;
-    let pairs = samples.iter().zip(&samples[half..]);
-    let mut slopes: Vec<f64> = pairs
-        .filter(|(one, other)| x(other) > x(one))
-        .map(|(one, other)| (y(other) - y(one)) / (x(other) - x(one)))
-        .collect();
-    slopes.sort_by(f64::total_cmp);
-    slopes.get(slopes.len() / 2).copied().unwrap_or(0.0)
+fn middle(samples: &[Sample], of: fn(&Sample) -> u64) -> u64 {
+    let mut values: Vec<u64> = samples.iter().map(of).collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -138,7 +130,6 @@ mod tests {
                 reloads: number / 3,
                 rss_kib: rss_kib(number),
                 descriptors: descriptors(number),
-                connections: 0,
             })
             .collect()
     }
@@ -153,8 +144,8 @@ mod tests {
     fn one_descriptor_for_each_reload_is_seen_through_the_noise() {
         let leak = |number: u64| 60 + (number * 7919) % 23 + number / 3;
         assert!(grown(&life(leak, |_| 40_000))[0].contains("descriptors"));
-        let short: Vec<_> = life(leak, |_| 40_000).into_iter().take(140).collect();
-        assert!(grown(&short)[0].contains("descriptors"), "in the 70 s of a smoke test too");
+        let short: Vec<_> = life(leak, |_| 40_000).into_iter().take(150).collect();
+        assert!(grown(&short)[0].contains("descriptors"), "in the 75 s of a smoke test too");
     }
 
     #[test]

@@ -24,6 +24,19 @@ pub(crate) fn around(world: &World, node: usize, at: u64) -> Vec<String> {
     lines
 }
 
+/// What a process has open, and every socket of the machine: who holds the port that another could not have?
+pub(crate) fn sockets(pid: i32) -> String {
+    let mut text = String::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default();
+        text.push_str(&format!("{} {}\n", entry.file_name().display(), target.display()));
+    }
+    for table in ["tcp", "tcp6", "udp"] {
+        text.push_str(&fs::read_to_string(format!("/proc/net/{table}")).unwrap_or_default());
+    }
+    text
+}
+
 /// The time that a line tells, in either format.
 fn time(line: &str) -> Option<SystemTime> {
     if let Ok(event) = serde_json::from_str::<Value>(line) {

@@ -182,7 +182,9 @@ impl Report {
             self.findings.iter().filter_map(|finding| finding.node).collect();
         for node in nodes {
             let to = out.join(format!("node-{node}"));
-            if let Err(error) = copy(&world.places[node].folder, &to) {
+            let kept = copy(&world.places[node].folder, &to);
+            let sockets = world.places[node].pid().map_or(String::new(), logs::sockets);
+            if let Err(error) = kept.and_then(|()| fs::write(to.join("sockets.txt"), sockets)) {
                 eprintln!("{}: not all was kept: {error}", to.display());
             }
         }
