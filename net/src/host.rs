@@ -16,6 +16,7 @@ use crate::denial::Denials;
 use crate::direct::Direct;
 use crate::exchange::Exchange;
 use crate::farewell::Brief;
+use crate::figures::{Figures, Unbuilt};
 use crate::goodbye::Goodbye;
 use crate::home::Homed;
 use crate::hush::Hush;
@@ -58,6 +59,7 @@ pub(crate) struct Built {
     pub(crate) swarm: Swarm<Host>,
     pub(crate) rules: LiveRules,
     pub(crate) hush: Hush,
+    pub(crate) figures: Figures,
 }
 
 /// Builds a swarm that listens nowhere yet.
@@ -74,6 +76,8 @@ pub(crate) fn build(
     let hush = Hush::new(pool.clone());
     let denials = Denials::new(view.clone(), hush.clone());
     let doorstep = Doorstep::default();
+    let mut counting = Unbuilt::new();
+    let figures = counting.figures();
     let keypair = identity.keypair();
     let identify = identify::Config::new(SPEAKS.to_owned(), keypair.public())
         .with_agent_version(concat!("fednode/", env!("CARGO_PKG_VERSION")).to_owned())
@@ -87,7 +91,7 @@ pub(crate) fn build(
         identify: identify::Behaviour::new(identify),
         direct: Direct::new(post.clone(), view.clone(), hush.clone()),
         services: Tunnels::new(services.clone(), Arc::clone(&rules), identity.peer_id()),
-        topics: Gossip::new(&keypair, topics.clone(), Arc::clone(&rules))?,
+        topics: Gossip::new(&keypair, topics.clone(), Arc::clone(&rules), &mut counting)?,
         receipts: Receipts::new(topics.clone()),
         goodbye: Goodbye::default(),
         exchange: Exchange::new(identity, post.clone(), view.clone(), hush.clone()),
@@ -104,7 +108,9 @@ pub(crate) fn build(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     let transport = Homed::new(quic.or_transport(tcp).map(|either, _| either.into_inner()), pool.clone());
-    let transport = transport.map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    // Inside of the names' transport: what it counts by are the addresses of sockets.
+    let transport = counting.meter(transport).map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    view.set_figures(counting.into_registry());
     // Outside of the handshake: a name's next address is tried after one that answers, but not as libp2p does.
     let (servers, options) = resolver::or_without_servers(read_system_conf());
     let transport = dns::tokio::Transport::custom(transport, servers, options);
@@ -116,5 +122,5 @@ pub(crate) fn build(
         // in several connections, of which `crossed` has to let the dialling end choose one.
         .with_smart_dial();
     let swarm = Swarm::new(transport.boxed(), host, identity.peer_id(), config);
-    Ok(Built { swarm, rules, hush })
+    Ok(Built { swarm, rules, hush, figures })
 }

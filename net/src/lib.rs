@@ -13,6 +13,7 @@ pub mod direct;
 mod documented;
 pub mod exchange;
 mod farewell;
+pub mod figures;
 #[cfg(test)]
 mod fixtures;
 pub mod goodbye;
@@ -33,8 +34,10 @@ mod parting;
 mod ping;
 pub mod pool;
 pub mod post;
+pub mod probe;
 pub mod protocol;
 mod quic;
+pub mod reserve;
 mod resolver;
 pub mod section;
 pub mod services;
@@ -56,6 +59,7 @@ pub use messages::Messages;
 pub use network::{Network, Shutdown, StartError, StartNetwork};
 pub use outbox::SendError;
 pub use post::{Post, Settings};
+pub use probe::{Probe, Unreachable};
 pub use protocol::Protocol;
 pub use section::{
     ConnectedService, ExposedService, Limits, Membership, NetworkSection, ProtocolSection, RateLimit,

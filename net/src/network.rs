@@ -32,6 +32,7 @@ use tokio::time::Sleep;
 use crate::address::{Block, ip_of};
 use crate::dialer::Dialer;
 use crate::exchange::Moved;
+use crate::figures::Figures;
 use crate::goodbye::{Heard, Reason};
 use crate::host::{Host, HostEvent};
 use crate::hush::{Hush, Kind};
@@ -50,6 +51,7 @@ pub struct Network {
     pool: Pool,
     rules: LiveRules,
     hush: Hush,
+    figures: Figures,
     post: Post,
     view: View,
     listeners: Listeners,
@@ -224,6 +226,7 @@ impl Network {
     }
 
     fn on_event(&mut self, event: SwarmEvent<HostEvent>) {
+        self.figures.swarm(&event);
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);

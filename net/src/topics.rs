@@ -39,6 +39,7 @@ use line::{Line, Outgoing};
 pub(crate) use receipts::Receipts;
 use rooms::{CaughtUp, Rooms};
 pub use rooms::{Ended, TopicMessage, TopicSubscription};
+pub(crate) use terms::{Gossipsub, TOPICS as MAX_TOPICS};
 
 /// How long an author waits for its message to be accepted: longer than this node is patient with a peer or reader that is slow.
 const ACCEPTED: Duration = Duration::from_secs(10);

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
+use libp2p::metrics::Registry;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 use storage::PeerKey;
@@ -154,6 +155,8 @@ struct Inner {
     known: Known,
     version: watch::Sender<u64>,
     feed: Feed,
+    /// Of the swarm that was built last.
+    figures: RwLock<Registry>,
 }
 
 #[derive(Debug, Default)]
@@ -255,6 +258,11 @@ impl View {
         self.0.counters.counted()
     }
 
+    /// Reads what libp2p itself counts; see [`figures`](crate::figures) for what of it is recorded.
+    pub fn figures<T>(&self, read: impl FnOnce(&Registry) -> T) -> T {
+        read(&self.0.figures.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What happens from now on.
     #[must_use]
     pub fn happenings(&self) -> Happenings {
@@ -280,6 +288,10 @@ impl View {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    pub(crate) fn set_figures(&self, registry: Registry) {
+        *self.0.figures.write().unwrap_or_else(PoisonError::into_inner) = registry;
     }
 
     pub(crate) fn counters(&self) -> &Counters {

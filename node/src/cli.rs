@@ -2,10 +2,17 @@
 
 mod ask;
 mod check;
+mod examples;
+mod excerpt;
 mod files;
+mod generate;
 mod peers;
+mod probe;
+mod progress;
 mod render;
 mod run;
+mod token;
+mod watch;
 
 use std::collections::HashSet;
 use std::io::Write as _;
@@ -33,7 +40,7 @@ const NO_NODE: u8 = 5;
 
 /// A federation node that never restarts to change its mind.
 #[derive(Debug, Parser)]
-#[command(name = "fednode", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "fednode", version, max_term_width = 100, after_help = examples::FEDNODE)]
 struct Cli {
     /// The configuration [env: FEDNODE_CONFIG] [default: conf.yaml]
     #[arg(short, long, global = true, value_name = "FILE")]
@@ -48,38 +55,33 @@ struct Cli {
     command: Option<Command>,
 }
 
-const EXAMPLES: &str = "Examples:
-  fednode init                 write conf.yaml with a new key, and an empty peers.yaml
-  fednode                      run the node in this folder
-  fednode check                judge conf.yaml and peers.yaml
-  fednode check --against running
-                               what would change, and which connections would close
-  fednode reload               make the running node take the edited files over, and wait
-  fednode reload --confirm 5m  the same, and go back by itself unless `fednode confirm` comes in time
-  fednode rollback             make the generation before current again
-  fednode peers add KEY /dns4/node1.example.com/tcp/9000
-                               write a member into peers.yaml and take it over
-  fednode demo                 see a federation reload";
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the node in the foreground (also without any subcommand)
+    #[command(after_help = examples::RUN)]
     Run {
         /// Where the files are refused: start from the newest generation that runs, degraded
         #[arg(long)]
         last_known_good: bool,
     },
     /// Write conf.yaml with a new key, and peers.yaml; never overwrites
+    #[command(after_help = examples::INIT)]
     Init,
     /// Judge the configuration: every error at once
+    #[command(after_help = examples::CHECK)]
     Check {
         /// Show what would change against this file, or against what the node runs
         #[arg(long, value_name = "FILE|running")]
         against: Option<String>,
+        /// Also try from here what the files name: services' targets, members' names and addresses. What fails is a warning
+        #[arg(long)]
+        probe: bool,
     },
     /// Show what runs against what the files say
+    #[command(after_help = examples::DIFF)]
     Diff,
     /// Make the running node take its files over, and wait for the outcome
+    #[command(after_help = examples::RELOAD)]
     Reload {
         /// Only show what would happen
         #[arg(long)]
@@ -92,12 +94,14 @@ enum Command {
         message: Option<String>,
     },
     /// Keep what `reload --confirm` made current
+    #[command(after_help = examples::CONFIRM)]
     Confirm {
         /// Why, for the audit log
         #[arg(short, long, value_name = "WHY")]
         message: Option<String>,
     },
     /// Make an older generation current, and the files say what it said
+    #[command(after_help = examples::ROLLBACK)]
     Rollback {
         /// Which one [default: the newest before this one with other contents]
         #[arg(value_name = "N")]
@@ -110,25 +114,69 @@ enum Command {
         message: Option<String>,
     },
     /// Show the generations that ran
+    #[command(after_help = examples::HISTORY)]
     History {
         /// How many
         #[arg(value_name = "N", default_value_t = 20)]
         limit: usize,
     },
     /// Show what the node does
-    Status,
+    #[command(after_help = examples::STATUS)]
+    Status {
+        /// Live, until Ctrl-C
+        #[arg(short, long)]
+        watch: bool,
+    },
     /// Show, add and remove members: in peers.yaml and in the running node, if there is one
+    #[command(after_help = examples::PEERS)]
     Peers {
         #[command(subcommand)]
         command: Option<peers::Peers>,
     },
     /// Show which services are exposed and connected, and what goes through them
+    #[command(after_help = examples::SERVICES)]
     Services,
     /// Show who this node is
+    #[command(after_help = examples::ID)]
     Id,
     /// Make a new key pair
+    #[command(after_help = examples::KEYGEN)]
     Keygen,
+    /// Mint a token (JWT) for the HTTP API, with the key of admin.jwt
+    #[command(after_help = examples::TOKEN)]
+    Token {
+        /// What it says, besides what admin.jwt.claims demands; repeat for more
+        #[arg(long, value_name = "NAME=VALUE", value_parser = token::given)]
+        claim: Vec<token::Given>,
+        /// How long it is good
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = token::ttl)]
+        ttl: Span,
+        /// The private key (PEM), where admin.jwt has only the public one: RS256, ES256, EdDSA
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of a file, for editors
+    #[command(after_help = examples::SCHEMA)]
+    Schema {
+        /// Of which file
+        #[arg(value_enum, default_value = "conf")]
+        file: generate::Described,
+    },
+    /// Print completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, docs/man/fednode.1
+    #[command(hide = true)]
+    Man,
+    /// Print the configuration reference, docs/configuration.md
+    #[command(hide = true)]
+    Reference,
     /// Four members, some edits, and what becomes of their connections
+    #[command(after_help = examples::DEMO)]
     Demo,
 }
 
@@ -153,11 +201,13 @@ pub fn main() -> ExitCode {
         Command::Init => files::init(&common),
         Command::Id => files::id(&common),
         Command::Keygen => files::keygen(&common),
-        Command::Check { against: None } => check::check(&common),
-        Command::Check { against: Some(other) } if other == "running" => {
-            on_runtime(check::against_running(&common))
+        Command::Check { against: None, probe } => check::check(&common, probe),
+        Command::Check { against: Some(other), probe } if other == "running" => {
+            on_runtime(check::against_running(&common, probe))
         }
-        Command::Check { against: Some(other) } => check::against_file(&common, Path::new(&other)),
+        Command::Check { against: Some(other), probe } => {
+            check::against_file(&common, Path::new(&other), probe)
+        }
         Command::Diff => on_runtime(ask::diff(&common)),
         Command::Reload { dry_run, confirm, message } => {
             on_runtime(ask::reload(&common, dry_run, confirm, message))
@@ -167,9 +217,15 @@ pub fn main() -> ExitCode {
             on_runtime(ask::rollback(&common, generation, dry_run, message))
         }
         Command::History { limit } => on_runtime(ask::history(&common, limit)),
-        Command::Status => on_runtime(ask::status(&common)),
+        Command::Status { watch: false } => on_runtime(ask::status(&common)),
+        Command::Status { watch: true } => on_runtime(watch::watch(&common)),
         Command::Peers { command } => on_runtime(peers::run(&common, command.unwrap_or(peers::Peers::List))),
         Command::Services => on_runtime(ask::services(&common)),
+        Command::Token { claim, ttl, key } => token::token(&common, &claim, ttl, key.as_deref()),
+        Command::Schema { file } => generate::schema(file),
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man => generate::manual(),
+        Command::Reference => generate::reference(),
         Command::Demo => on_runtime(crate::demo::run(common.json)),
     }
 }
@@ -189,11 +245,16 @@ fn from_environment(name: &str) -> Option<PathBuf> {
 }
 
 fn on_runtime(command: impl Future<Output = ExitCode>) -> ExitCode {
+    on_runtime_of(command).unwrap_or(ExitCode::from(INTERNAL))
+}
+
+/// What comes of it; nothing, and said on stderr, where the machine has no room for a runtime.
+fn on_runtime_of<T>(command: impl Future<Output = T>) -> Option<T> {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => Some(runtime.block_on(command)),
         Err(error) => {
             eprintln!("Error: cannot start: {error}");
-            ExitCode::from(INTERNAL)
+            None
         }
     }
 }

@@ -5,6 +5,7 @@
 //! written out in full is [`Config::canonical`].
 
 mod admin;
+mod certificates;
 pub mod changes;
 mod decode;
 mod default;
@@ -12,12 +13,12 @@ pub mod files;
 mod fresh;
 mod held;
 mod judge;
+pub mod keys;
 pub mod listen;
 pub mod load;
 pub mod logging;
 mod loose;
 mod own_files;
-mod pending;
 mod protocol;
 pub mod resources;
 pub mod sections;
@@ -155,6 +156,7 @@ impl std::fmt::Debug for Snapshot {
 
 /// `peers.yaml` as `init` writes it.
 pub const DEFAULT_PEERS: &str = "\
+# yaml-language-server: $schema=peers.schema.json
 # The members of the federation. One file may serve all of them: a node passes its own entry over.
 #   - public_key: \"<what `fednode id` prints there>\"
 #     addresses: [\"/ip4/192.0.2.1/tcp/9000\", \"/dns4/node1.example.com/tcp/9000\"]

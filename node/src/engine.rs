@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use net::{Services, View};
+use net::{Endpoint, Held, Services, View};
 use reload::events::{Event, Sink};
 use reload::machine::State;
 use reload::plan::{Change, Closing};
 use reload::source::{Candidate, Configuration, Rejection, Site, Source, Which};
 use reload::{Class, Problem};
 
+use crate::admin::Servers;
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -45,6 +46,8 @@ pub struct Files {
     pub services: Services,
     /// What older generations said, and which files are held.
     pub history: Arc<History>,
+    /// Tells where the API is served, also where a reload that could not be finished has left it open.
+    pub servers: Servers,
 }
 
 impl Source<Config> for Files {
@@ -62,7 +65,11 @@ impl Source<Config> for Files {
             validate: rejection.validate,
         })?;
         let began = Instant::now();
-        let mut problems = config::resources(&loaded.config, Some(current), &self.view.held());
+        let mut ports = self.view.held();
+        ports.extend(
+            self.servers.addresses().into_iter().map(|address| Held::listening(Endpoint::tcp(address))),
+        );
+        let mut problems = config::resources(&loaded.config, Some(current), &ports);
         if !problems.is_empty() {
             loaded.config.locate(&mut problems);
         }

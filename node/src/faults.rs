@@ -25,6 +25,8 @@ pub const POINTS: &[Point] = &[
     Point::io("log::reopen"),
     Point::io("log::sync"),
     Point::io("log::probe"),
+    Point::io("admin::bind"),
+    Point::io("admin::listen"),
     Point::io("admin::serve"),
     Point::pass("admin::close"),
     Point::io("admin::unlink"),

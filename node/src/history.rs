@@ -7,7 +7,7 @@ mod keeper;
 mod moving;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use reload::{Class, ConfirmChange, Generation, Outcome, Problem, Record, Recorded, Recorder, Unconfirmed};
@@ -177,6 +177,16 @@ impl History {
     pub fn sync(&self) {
         if let Err(error) = self.lock().shelf.audit.sync() {
             tracing::warn!(%error, "the audit log's last lines may not survive a power cut");
+        }
+    }
+
+    /// Whether everything is written, without waiting for a disk: while it is being written it is not.
+    #[must_use]
+    pub fn is_on_disk(&self) -> bool {
+        match self.books.try_lock() {
+            Ok(books) => books.is_written(),
+            Err(TryLockError::Poisoned(books)) => books.into_inner().is_written(),
+            Err(TryLockError::WouldBlock) => false,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod diff;
 pub mod engine;
 pub mod faults;
 pub mod history;
+pub mod jwt;
 mod known;
 pub mod limits;
 mod lingering;

@@ -25,6 +25,7 @@ mod filter;
 mod layer;
 mod line;
 mod output;
+mod repeats;
 mod rotate;
 
 pub use actor::{Logging, Reopen};

@@ -1,24 +1,20 @@
 //! The node's figures in Prometheus' text (R21, O1). Reload figures follow from the engine's events; what others can tell at
 //! any time (connections, peers) is read when it is asked for.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
-use net::{Direction, MemberState, Services, View};
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use net::View;
+use net::figures::UNRECORDED;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use reload::Board;
-
 use reload::events::{Event, Sink};
-use reload::machine::State;
 use reload::outcome::Kind;
 
-use crate::engine::Current;
+mod now;
+
+pub use now::Now;
 
 /// From a tenth of a millisecond to the longest budget.
 const RELOAD_BUCKETS: [f64; 14] =
@@ -28,6 +24,7 @@ const RELOAD_BUCKETS: [f64; 14] =
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    view: View,
     success: Counter,
     failure: Counter,
     failures: Family<ClassLabel, Counter>,
@@ -70,10 +67,11 @@ impl EncodeLabelValue for Label {
 impl Metrics {
     /// The registry with everything in it.
     #[must_use]
-    pub fn new(board: Arc<Board>, view: View, services: Services, current: Current) -> Self {
+    pub fn new(now: Now) -> Self {
         let histogram = || Histogram::new(RELOAD_BUCKETS);
         let mut metrics = Self {
             registry: Registry::default(),
+            view: now.view.clone(),
             success: Counter::default(),
             failure: Counter::default(),
             failures: Family::default(),
@@ -108,7 +106,7 @@ impl Metrics {
             "Connections that a new configuration forbade",
             metrics.closed.clone(),
         );
-        registry.register_collector(Box::new(Now { board, view, services, current }));
+        registry.register_collector(Box::new(now));
         metrics
     }
 
@@ -117,10 +115,19 @@ impl Metrics {
     /// # Errors
     /// Never in practice: writing to a string does not fail.
     pub fn encode(&self, open_metrics: bool) -> Result<String, std::fmt::Error> {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        let (mut text, mut libp2p) = (String::new(), String::new());
+        encode_registry(&mut text, &self.registry)?;
+        self.view.figures(|registry| encode_registry(&mut libp2p, registry))?;
+        text.extend(libp2p.split_inclusive('\n').filter(|line| is_recorded(line)));
+        encode_eof(&mut text)?;
         Ok(if open_metrics { text } else { plain(&text) })
     }
+}
+
+/// What libp2p declares and this node never fills would read as "none" where it means "not counted".
+fn is_recorded(line: &str) -> bool {
+    let declared = ["# HELP ", "# TYPE ", "# UNIT "].iter().find_map(|word| line.strip_prefix(word));
+    !declared.unwrap_or(line).starts_with(UNRECORDED)
 }
 
 /// OpenMetrics as Prometheus' text format 0.0.4: there a counter is declared by the name that its samples have, and the text
@@ -129,7 +136,7 @@ fn plain(text: &str) -> String {
     let counters: Vec<&str> =
         text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
     let mut plain = String::with_capacity(text.len());
-    for line in text.lines().filter(|line| *line != "# EOF") {
+    for line in text.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
         let declared = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
         match declared.and_then(|rest| rest.split_once(' ')) {
             Some((name, rest)) if counters.contains(&name) => {
@@ -171,176 +178,6 @@ impl Sink for Metrics {
                 }
             }
         }
-    }
-}
-
-/// What is read when it is asked for.
-struct Now {
-    board: Arc<Board>,
-    view: View,
-    services: Services,
-    current: Current,
-}
-
-impl std::fmt::Debug for Now {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Now").finish_non_exhaustive()
-    }
-}
-
-impl Now {
-    fn gauge(
-        encoder: &mut DescriptorEncoder<'_>,
-        name: &str,
-        help: &str,
-        value: f64,
-    ) -> Result<(), std::fmt::Error> {
-        let gauge = ConstGauge::new(value);
-        let encoder = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-        gauge.encode(encoder)
-    }
-
-    fn gauges(
-        encoder: &mut DescriptorEncoder<'_>,
-        (name, help, label): (&str, &str, &str),
-        values: &[(&str, u64)],
-    ) -> Result<(), std::fmt::Error> {
-        let family: Family<Vec<(String, String)>, Gauge<f64, AtomicU64>> = Family::default();
-        for (value, count) in values {
-            let labels = vec![(label.to_owned(), (*value).to_owned())];
-            #[expect(clippy::cast_precision_loss, reason = "no count of ours comes near 2^53")]
-            family.get_or_create(&labels).set(*count as f64);
-        }
-        let encoder = encoder.encode_descriptor(name, help, None, family.metric_type())?;
-        family.encode(encoder)
-    }
-
-    fn counters(
-        encoder: &mut DescriptorEncoder<'_>,
-        (name, help): (&str, &str),
-        values: &[(&[(&str, &str)], u64)],
-    ) -> Result<(), std::fmt::Error> {
-        let mut encoder =
-            encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
-        for (labels, count) in values {
-            ConstCounter::new(*count).encode(encoder.encode_family(labels)?)?;
-        }
-        Ok(())
-    }
-}
-
-/// What peer exchange is doing (N5).
-impl Now {
-    fn exchange(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), std::fmt::Error> {
-        let (known, figures) = (view.known(), view.known().figures());
-        #[expect(clippy::cast_precision_loss, reason = "no count of ours comes near 2^53")]
-        Self::gauge(encoder, "fednode_known_peers", "Peers that are known", known.count() as f64)?;
-        Self::counters(
-            encoder,
-            ("fednode_exchanges", "Peer exchanges that were answered to their end, by who asked"),
-            &[(&[("role", "asked")], figures.asked()), (&[("role", "answered")], figures.answered())],
-        )?;
-        let traffic = figures.traffic();
-        let labels = traffic.map(|kind| {
-            [[("kind", kind.kind), ("direction", "sent")], [("kind", kind.kind), ("direction", "received")]]
-        });
-        let values: Vec<(&[(&str, &str)], u64)> = labels
-            .iter()
-            .zip(traffic)
-            .flat_map(|([sent, received], kind)| [(&sent[..], kind.sent), (&received[..], kind.received)])
-            .collect();
-        Self::counters(encoder, ("fednode_exchange_bytes", "Bytes of peer exchange"), &values)
-    }
-}
-
-impl Collector for Now {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let board = self.board.read();
-        let encoder = &mut encoder;
-        #[expect(clippy::cast_precision_loss, reason = "no generation and no second of ours comes near 2^53")]
-        {
-            let generation = board.generation.get() as f64;
-            Self::gauge(encoder, "config_generation", "The generation that runs", generation)?;
-            Self::gauge(
-                encoder,
-                "fednode_config_last_reload_success_timestamp_seconds",
-                "When the file was last found to be what runs",
-                board.last_success as f64,
-            )?;
-        }
-        Self::gauge(
-            encoder,
-            "fednode_config_last_reload_successful",
-            "Whether the file was what runs when it was last read",
-            f64::from(u8::from(board.successful)),
-        )?;
-        Self::gauge(
-            encoder,
-            "fednode_config_file_differs",
-            "Whether a file holds something else than what it was when it was read last",
-            f64::from(u8::from(!self.current.load().files_are_unchanged())),
-        )?;
-        Self::gauge(
-            encoder,
-            "fednode_degraded",
-            "Whether a person is needed",
-            f64::from(u8::from(board.degraded.is_some())),
-        )?;
-        let states = State::ALL.map(|state| (state.as_str(), u64::from(state == board.state)));
-        Self::gauges(
-            encoder,
-            ("fednode_reload_state", "The state of the reload's machine", "state"),
-            &states,
-        )?;
-        let counts = self.view.counted();
-        let connections = self.view.connections();
-        let open = |direction| connections.iter().filter(|c| c.direction == direction).count() as u64;
-        Self::gauges(
-            encoder,
-            ("fednode_connections", "Open connections", "direction"),
-            &[("inbound", open(Direction::Inbound)), ("outbound", open(Direction::Outbound))],
-        )?;
-        let members = self.view.members_by_state();
-        let states =
-            MemberState::ALL.map(|state| (state.as_str(), members.get(&state).copied().unwrap_or(0) as u64));
-        Self::gauges(encoder, ("fednode_peers", "Members by state", "state"), &states)?;
-        Self::counters(
-            encoder,
-            ("fednode_messages", "Messages that were sent, and messages of others that were accepted"),
-            &[
-                (&[("kind", "direct"), ("direction", "sent")], counts.messages_sent),
-                (&[("kind", "direct"), ("direction", "received")], counts.messages_received),
-                (&[("kind", "topic"), ("direction", "sent")], counts.topics_sent),
-                (&[("kind", "topic"), ("direction", "received")], counts.topics_received),
-            ],
-        )?;
-        Self::counters(
-            encoder,
-            ("fednode_bytes", "Bytes of messages"),
-            &[
-                (&[("direction", "sent")], counts.bytes_sent),
-                (&[("direction", "received")], counts.bytes_received),
-            ],
-        )?;
-        // Labelled by names that the configuration has, or had while a stream of it is open.
-        let services = self.services.by_name();
-        let open: Vec<_> = services.iter().map(|(name, metered)| (name.as_str(), metered.open)).collect();
-        Self::gauges(encoder, ("fednode_service_streams", "Open streams of services", "service"), &open)?;
-        let labels: Vec<_> = services
-            .iter()
-            .flat_map(|(name, metered)| {
-                let label = |direction| [("service", name.as_str()), ("direction", direction)];
-                [(label("sent"), metered.sent), (label("received"), metered.received)]
-            })
-            .collect();
-        let bytes: Vec<_> = labels.iter().map(|(labels, bytes)| (&labels[..], *bytes)).collect();
-        Self::counters(encoder, ("fednode_service_bytes", "Bytes through streams of services"), &bytes)?;
-        Self::counters(
-            encoder,
-            ("fednode_peers_denied", "Connections that were refused"),
-            &[(&[], counts.denied)],
-        )?;
-        Self::exchange(encoder, &self.view)
     }
 }
 

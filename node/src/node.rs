@@ -10,21 +10,21 @@ use futures::{Stream, StreamExt};
 use net::{Messages, Network, Post, Protocol, Services, Settings, StartNetwork, Topics, View};
 use reload::signal::Signal;
 use reload::{
-    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Reconfigure, Reload, StepError,
-    Stop, Trigger, fault,
+    ActorComponent, Board, Coordinator, Link, Live, Origin, Parts, Problem, Pulse, Reconfigure, Reload,
+    StepError, Stop, Trigger, fault,
 };
 use storage::PeerStore;
 use tokio::sync::watch;
 
 use crate::admin::state::Check;
-use crate::admin::{self, Admin, AdminState, Bound, Requests, Servers};
+use crate::admin::{self, Admin, AdminState, Bound, Requests};
 use crate::config::{Config, LoggingSection};
 use crate::engine::{Connections, Current, Files, Listeners};
 use crate::history::{History, Keeper};
 use crate::known::Keep;
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Now};
 use crate::notify::{Notice, notify, watchdog_interval};
 use crate::reloads::Reloads;
 use crate::start_from::StartFrom;
@@ -67,6 +67,9 @@ pub enum StartError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The address of the API cannot be listened on, or not served by the files that it names. Has key and remedy.
+    #[error("{0}")]
+    Listen(Box<Problem>),
     /// The address of a connected service cannot be listened on. Has key and remedy.
     #[error("{0}")]
     Services(Box<Problem>),
@@ -138,15 +141,23 @@ impl Node {
         // Bound, and served only when the start's own line is written: nobody sees a node that has no history yet.
         let socket = Bound::new(config.admin.socket.clone())
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        let (servers, tcp) = admin::settle(&config.admin)
+            .map_err(|error| StartError::Listen(Box::new(error.into_problem("admin"))))?;
         let began = Began { at: started, read: loaded.read, validate: loaded.validate, warnings, from };
         let Begun { generation, outcome, degraded } = startup::begin(&history, &config, began).await;
         let board = Board::new(outcome, degraded);
         let current: Current = Arc::new(ArcSwap::new(Arc::clone(&config)));
-        let metrics =
-            Arc::new(Metrics::new(Arc::clone(&board), view.clone(), services.clone(), Arc::clone(&current)));
+        let metrics = Arc::new(Metrics::new(Now {
+            board: Arc::clone(&board),
+            view: view.clone(),
+            services: services.clone(),
+            current: Arc::clone(&current),
+            history: Arc::clone(&history),
+            logging: handle.clone(),
+        }));
         let (stopping, stopped) = watch::channel(false);
         let reloads = Reloads::default();
-        let (servers, requests) = (Servers::default(), Requests::default());
+        let requests = Requests::default();
         let state = Arc::new(AdminState {
             key,
             started,
@@ -167,6 +178,7 @@ impl Node {
                 ("logging", check(&logging)),
             ],
             requests: requests.clone(),
+            gate: Arc::clone(servers.gate()),
             stopping: stopped,
         });
         let admin = Link::new(Admin::first(Arc::clone(&config.admin), Arc::clone(&state), servers.clone()));
@@ -205,6 +217,7 @@ impl Node {
                 view: view.clone(),
                 services: services.clone(),
                 history: Arc::clone(&history),
+                servers: servers.clone(),
             }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view: view.clone() }),
@@ -220,6 +233,10 @@ impl Node {
         servers
             .serve(socket, &state)
             .map_err(|source| StartError::Admin { path: config.admin.socket.clone(), source })?;
+        if let Some(tcp) = tcp {
+            admin::open(&servers, tcp, &state)
+                .map_err(|error| StartError::Listen(Box::new(error.into_problem("admin"))))?;
+        }
         watching.start(Arc::clone(&current), coordinator.clone());
         let known = Keep::start(view.known().clone(), Arc::clone(&current), Arc::clone(&board));
         tracing::info!(generation = generation.get(), "Node started successfully");
@@ -248,7 +265,7 @@ impl Node {
                 signal = signals.next() => signal,
                 () = tick(&mut watchdog) => {
                     // Not awaited: a signal must not wait for a network that does not answer.
-                    actix::spawn(feed_watchdog(self.network.clone()));
+                    actix::spawn(feed_watchdog(self.coordinator.clone(), self.network.clone()));
                     continue;
                 }
             };
@@ -292,6 +309,7 @@ impl Node {
         exit_after(timeout);
         tokio::select! {
             () = self.close() => tracing::info!("Shutdown complete"),
+            () = keep_feeding() => {}
             sender = second => tracing::warn!(%sender, "a second signal: stopping at once"),
         }
         self.history.sync();
@@ -319,10 +337,20 @@ impl Node {
     }
 }
 
-/// A supervisor's watchdog is fed while the network answers: it is the one component that only a restart can mend.
-async fn feed_watchdog(network: Link<Network>) {
-    let answer = network.addr().send(Reconfigure::health());
-    if let Ok(Ok(Ok(()))) = tokio::time::timeout(CLOSE_WITHIN, answer).await {
+/// A supervisor's watchdog is fed while the two answer that only a restart can mend: the network, and the coordinator, without
+/// which the node cannot be changed or stopped in order any more.
+async fn feed_watchdog(coordinator: Addr<Coordinator<Config>>, network: Link<Network>) {
+    let answers = futures::future::join(coordinator.send(Pulse), network.addr().send(Reconfigure::health()));
+    if let Ok((Ok(()), Ok(Ok(())))) = tokio::time::timeout(CLOSE_WITHIN, answers).await {
+        notify(&Notice::Watchdog);
+    }
+}
+
+/// A stop may take longer than the watchdog is patient; that it ends is seen to by [`exit_after`]. Never returns.
+async fn keep_feeding() {
+    let mut watchdog = watchdog_interval().map(tokio::time::interval);
+    loop {
+        tick(&mut watchdog).await;
         notify(&Notice::Watchdog);
     }
 }

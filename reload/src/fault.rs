@@ -12,6 +12,8 @@
 //!   `return(error_after)` after it, `return(hang)` does the step and never answers, `return(late:MS)` does it and answers
 //!   late, and `panic` and `sleep(MS)`.
 //!
+//! And a test need not sit out what a person would: `FAILPOINTS_PATIENCE` (in milliseconds) is how long [`patience()`] is at most.
+//!
 //! Each crate lists its points, and a test holds the lists against the sources.
 
 use std::fs;
@@ -24,6 +26,9 @@ use crate::{StepError, StepKind};
 
 /// Names the folder in which points are armed while the program runs.
 const FOLDER: &str = "FAILPOINTS_FOLDER";
+
+/// Names, in milliseconds, the most that [`patience()`] gives.
+const PATIENCE: &str = "FAILPOINTS_PATIENCE";
 
 /// A fault point, as a crate lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -90,6 +95,16 @@ pub fn pass(name: &'static str) {
     if cfg!(feature = "failpoints") {
         let _ = command(name);
     }
+}
+
+/// How long something is waited for: as `usual`, or less where a test says so.
+#[must_use]
+pub fn patience(usual: Duration) -> Duration {
+    if !cfg!(feature = "failpoints") {
+        return usual;
+    }
+    let most = std::env::var(PATIENCE).ok().and_then(|most| most.parse().ok());
+    most.map_or(usual, |most| usual.min(Duration::from_millis(most)))
 }
 
 /// What becomes of a step's answer after the step itself is done.

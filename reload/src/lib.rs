@@ -45,4 +45,4 @@ pub use outcome::Outcome;
 pub use plan::{Change, Closing, Strategy};
 pub use redact::Secret;
 pub use source::{Candidate, Configuration, Rejection, Site, Source, Which};
-pub use trigger::{Aim, Confirm, DryRun, Origin, Refusal, Reload, Stop, Trigger};
+pub use trigger::{Aim, Confirm, DryRun, Origin, Pulse, Refusal, Reload, Stop, Trigger};

@@ -114,6 +114,11 @@ pub struct DryRun {
 #[rtype(result = "()")]
 pub struct Stop;
 
+/// Answered when the coordinator comes to it, whatever it is doing otherwise: it lives.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Pulse;
+
 /// Why a request was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -3,6 +3,8 @@
 //! Temp file in the same folder, write, fsync, rename, fsync of the folder: after `Ok` the new contents survive a crash,
 //! before it the old ones do. What a killed process leaves behind has a recognisable name and is removed by [`sweep`].
 
+mod exchange;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -15,6 +17,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use reload::fault;
+
+pub use exchange::{Exchanged, Placed};
 
 /// Symlinks that are followed before a chain counts as a loop; Linux itself stops at 40.
 const MAX_LINKS: usize = 40;

@@ -20,6 +20,7 @@ use serde_yaml::Value;
 
 pub use findings::Findings;
 pub use node::Node;
+pub(crate) use parse::MAX_NODES;
 pub use section::Section;
 pub use source::{FileBytes, ReadError};
 pub use units::{ByteSize, Span};

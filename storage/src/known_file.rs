@@ -7,15 +7,18 @@
 pub mod merge;
 mod text;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use reload::fault;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::atomic::{self, Mode, WriteError};
-use crate::document::source::{self, ReadError};
+use crate::atomic::{self, Action, Mode, WriteError};
+use crate::document::source::{self, FileBytes, ReadError};
 use crate::{Digest, PeerKey};
 use merge::{Common, Merged};
 pub use text::{Damage, Hand};
@@ -23,11 +26,23 @@ pub use text::{Damage, Hand};
 /// The file's name in the data folder.
 pub const KNOWN: &str = "known.yaml";
 
+/// The version before, beside it.
+pub const BACKUP: &str = "known.yaml.backup";
+
 /// The largest file that is read: a hundred thousand peers with all that they may sign.
 pub const MAX_KNOWN: u64 = 256 << 20;
 
-/// Damaged files that are kept, the newest.
-const MAX_DAMAGED: usize = 3;
+/// Files that are kept aside for one reason, the newest.
+const MAX_ASIDE: usize = 3;
+
+/// How the names of those begin that cannot be read.
+const DAMAGED: &str = "known.yaml.damaged-";
+
+/// So many bytes of a file are hashed at once.
+const PIECE: usize = 64 << 10;
+
+/// In a file's mode: its group or everybody.
+const OTHERS_MAY_WRITE: u32 = 0o022;
 
 /// What is known of a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -71,7 +86,7 @@ pub struct Opened {
     pub file: KnownFile,
     /// What it says, by key.
     pub entries: Vec<KnownEntry>,
-    /// Who wrote that last. What a person wrote has signatures that nobody has looked at.
+    /// Who wrote that last. What a person wrote, or could write, has signatures that nobody has looked at.
     pub hand: Hand,
     /// What was wrong, for the log.
     pub troubles: Vec<String>,
@@ -80,8 +95,9 @@ pub struct Opened {
 /// What a save has found and done.
 #[derive(Debug, Default)]
 pub struct Saved {
-    /// What a person has changed in the file since the node last looked; nothing if nobody has.
-    pub merged: Option<Merged>,
+    /// What another hand has changed in the file since the node last looked, and whose that was: [`Hand::Node`] is another
+    /// node's, or this one's of another time. Nothing if nobody has.
+    pub merged: Option<(Merged, Hand)>,
     /// What was wrong, for the log.
     pub troubles: Vec<String>,
     /// Whether there was anything to write.
@@ -102,8 +118,8 @@ impl KnownFile {
                 file.digest = Some(digest);
                 (entries, hand)
             }
-            Found::Nothing => (Vec::new(), Hand::Node),
-            Found::Damaged => file.version_before(&mut troubles),
+            Found::Same | Found::Nothing => (Vec::new(), Hand::Node),
+            Found::Damaged | Found::Unread => file.version_before(&mut troubles),
         };
         file.common = Common::of(&entries);
         Opened { file, entries, hand, troubles }
@@ -132,26 +148,39 @@ impl KnownFile {
         let mut saved = Saved::default();
         let before = self.read(&mut saved.troubles);
         let memory = match &before {
-            Found::Good(entries, _, digest) if Some(*digest) != self.digest => {
+            Found::Good(entries, hand, _) => {
                 let merged = merge::merge(&self.common, entries, &memory, now);
                 let entries = merged.entries.clone();
-                saved.merged = Some(merged);
+                saved.merged = Some((merged, *hand));
                 entries
             }
             _ => memory,
         };
-        let text = text::render(&memory);
-        let digest = Digest::of(&text);
+        let (text, digest) = text::render(&memory);
         // A file that a person has taken away is written anew: to know nobody, one says so in it.
-        let is_there = matches!(&before, Found::Good(_, _, there) if *there == digest);
+        let is_there = match &before {
+            Found::Good(_, _, there) => *there == digest,
+            Found::Same => self.digest == Some(digest),
+            _ => false,
+        };
         if !is_there {
+            let failed =
+                |path: &Path, source| WriteError { path: path.to_owned(), action: Action::Write, source };
+            fault::io("known::backup").map_err(|error| failed(&self.backup(), error))?;
             match before {
-                Found::Good(..) => self.keep_backup()?,
+                Found::Good(..) | Found::Same => self.keep_backup()?,
                 // There is no good version before: this one is its own.
-                Found::Nothing | Found::Damaged => atomic::write(&self.backup(), &text, Mode::OwnerOnly)?,
+                Found::Nothing | Found::Damaged | Found::Unread => {
+                    atomic::write(&self.backup(), &text, Mode::OwnerOnly)?;
+                }
             }
+            if matches!(before, Found::Unread) {
+                self.put_aside(&mut saved.troubles)?;
+            }
+            fault::io("known::write").map_err(|error| failed(&self.path, error))?;
             atomic::write(&self.path, &text, Mode::OwnerOnly)?;
             saved.written = true;
+            fault::io("known::written").map_err(|error| failed(&self.path, error))?;
         }
         self.digest = Some(digest);
         self.common = Common::of(&memory);
@@ -159,18 +188,28 @@ impl KnownFile {
     }
 
     fn read(&self, troubles: &mut Vec<String>) -> Found {
-        let bytes = match read_bytes(&self.path) {
-            Ok(bytes) => bytes,
+        let read = fault::io("known::read");
+        if read.is_ok() && self.digest.is_some() && digest_of(&self.path).ok() == self.digest {
+            return Found::Same;
+        }
+        let read = read.map_err(Into::into);
+        let FileBytes { bytes, metadata } = match read.and_then(|()| source::read(&self.path, MAX_KNOWN)) {
+            Ok(file) => file,
             Err(ReadError::Missing) => return Found::Nothing,
             Err(error) => {
                 troubles.push(format!("{}: {error}", self.path.display()));
-                return Found::Damaged;
+                return Found::Unread;
             }
         };
+        let digest = Digest::of(&bytes);
         match text::parse(&bytes) {
-            Ok((entries, hand)) => Found::Good(entries, hand, Digest::of(&bytes)),
+            // Where others may write, a checksum proves nothing.
+            Ok((entries, _)) if metadata.mode() & OTHERS_MAY_WRITE != 0 => {
+                Found::Good(entries, Hand::Person, digest)
+            }
+            Ok((entries, hand)) => Found::Good(entries, hand, digest),
             Err(damage) => {
-                let kept = self.keep_damaged(&bytes);
+                let kept = self.keep_aside(&bytes, &damage);
                 let kept = match &kept {
                     Ok(kept) => format!("it is kept as {}", kept.display()),
                     Err(error) => format!("it could not be kept: {error}"),
@@ -199,52 +238,100 @@ impl KnownFile {
     }
 
     fn backup(&self) -> PathBuf {
-        self.path.with_extension("yaml.backup")
+        self.path.with_file_name(BACKUP)
     }
 
-    /// The file as it is becomes the version before.
+    /// The file as it is becomes the version before. The kernel copies it: its text is not held in memory for that.
     fn keep_backup(&self) -> Result<(), WriteError> {
         let backup = self.backup();
-        match read_bytes(&self.path) {
-            Ok(bytes) => atomic::write(&backup, &bytes, Mode::OwnerOnly),
-            // Gone in this very moment: what was the backup stays it.
-            Err(_) => Ok(()),
-        }
+        // Gone in this very moment: what was the backup stays it.
+        let Ok((file, _)) = source::open(&self.path, MAX_KNOWN) else { return Ok(()) };
+        atomic::place(&backup, &file)?;
+        // Before the file is replaced, so that one of the two is whole whatever happens.
+        let synced = File::open(&backup).and_then(|backup| backup.sync_all());
+        synced.map_err(|source| WriteError { path: backup, action: Action::Write, source })
     }
 
-    fn keep_damaged(&self, bytes: &[u8]) -> io::Result<PathBuf> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let kept = self.path.with_extension(format!("yaml.damaged-{}", since.as_secs()));
+    /// What cannot be read is kept under a name that says why.
+    fn keep_aside(&self, bytes: &[u8], damage: &Damage) -> io::Result<PathBuf> {
+        let name = match damage {
+            Damage::Version(version) => format!("{KNOWN}.version-{version}-"),
+            _ => DAMAGED.to_owned(),
+        };
+        // Where the file cannot be replaced, it is found again with every save.
+        let newest = beside(&self.path, &name)?.pop();
+        if let Some(same) = newest.filter(|newest| read_bytes(newest).is_ok_and(|kept| kept == bytes)) {
+            return Ok(same);
+        }
+        let kept = self.aside(&name);
         atomic::write(&kept, bytes, Mode::OwnerOnly).map_err(|error| error.source)?;
-        let mut all = damaged(&self.path)?;
-        all.sort();
-        for old in all.iter().rev().skip(MAX_DAMAGED) {
+        for old in beside(&self.path, &name)?.iter().rev().skip(MAX_ASIDE) {
             fs::remove_file(old)?;
         }
         Ok(kept)
+    }
+
+    /// A file that cannot be read is not replaced, but moved: a person may be able to read it.
+    fn put_aside(&self, troubles: &mut Vec<String>) -> Result<(), WriteError> {
+        let aside = self.aside(DAMAGED);
+        match fs::rename(&self.path, &aside) {
+            Ok(()) => troubles.push(format!("{}: it is kept as {}", self.path.display(), aside.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(WriteError { path: self.path.clone(), action: Action::Rename, source });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a version that is not read is kept: under a name that begins so.
+    fn aside(&self, begin: &str) -> PathBuf {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.path.with_file_name(format!("{begin}{}", since.as_secs()))
     }
 }
 
 enum Found {
     Good(Vec<KnownEntry>, Hand, Digest),
+    /// What was read or written last.
+    Same,
     Nothing,
     Damaged,
+    /// The system does not let it be read.
+    Unread,
+}
+
+/// The digest of a file's content, piece by piece.
+fn digest_of(path: &Path) -> Result<Digest, ReadError> {
+    let (file, _) = source::open(path, MAX_KNOWN)?;
+    let mut hash = Sha256::new();
+    let mut reader = BufReader::with_capacity(PIECE, file.take(MAX_KNOWN));
+    loop {
+        let piece = reader.fill_buf()?;
+        if piece.is_empty() {
+            return Ok(Digest(hash.finalize().into()));
+        }
+        hash.update(piece);
+        let read = piece.len();
+        reader.consume(read);
+    }
 }
 
 fn read_bytes(path: &Path) -> Result<Vec<u8>, ReadError> {
     Ok(source::read(path, MAX_KNOWN)?.bytes)
 }
 
-/// The damaged versions beside a file.
-fn damaged(path: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files beside a file whose names begin so, the newest last.
+fn beside(path: &Path, begin: &str) -> io::Result<Vec<PathBuf>> {
     let folder = atomic::folder_of(path);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("known.yaml.damaged-") {
+        if name.to_string_lossy().starts_with(begin) {
             found.push(folder.join(name));
         }
     }
+    found.sort();
     Ok(found)
 }
 

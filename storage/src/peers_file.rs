@@ -4,6 +4,7 @@ pub mod edit;
 mod edited;
 mod plain;
 pub mod rewrite;
+mod turn;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -88,6 +89,12 @@ impl PeersFile {
     #[must_use]
     pub const fn none() -> Self {
         Self { members: Members::new(), warnings: Vec::new(), text: None, is_plain: false }
+    }
+
+    /// The text, if the next version of the file can be read by its difference to it: [`Context::plain_text`].
+    #[must_use]
+    pub fn plain_text(&self) -> Option<&str> {
+        self.text.as_deref().filter(|_| self.is_plain).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
     /// Parses the bytes of a file; see [`PeersFile::read`].

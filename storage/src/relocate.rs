@@ -6,9 +6,9 @@
 //! thing in the new folder and the last thing that goes, and one that points the other way stays in the old folder, so that whoever
 //! starts a node there with an old `conf.yaml` goes on as well.
 //!
-//! Copied are the generations that are whole, the audit log with the files put aside, `standing.json` and `known.yaml`. What never
-//! changes any more gets a second name instead of a copy where the file system can, so that a move takes milliseconds. Lock, pid and
-//! socket are made anew. Nothing is ever taken out of the folder that is copied.
+//! Copied are the generations that are whole, the audit log with the files put aside, `standing.json` and `known.yaml` with its
+//! backup. What never changes any more gets a second name instead of a copy where the file system can, so that a move takes
+//! milliseconds. Lock, pid and socket are made anew. Nothing is ever taken out of the folder that is copied.
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
@@ -21,7 +21,7 @@ use crate::atomic::{self, Action, WriteError};
 use crate::audit::{self, AuditError};
 use crate::document::source;
 use crate::generations::{self, Generations};
-use crate::known_file::{KNOWN, MAX_KNOWN};
+use crate::known_file::{BACKUP, KNOWN, MAX_KNOWN};
 use crate::signpost::{Signpost, Whereabouts};
 use crate::standing::STANDING;
 use crate::{DataDir, DataDirError, lock};
@@ -269,7 +269,7 @@ fn copy(from: &Path, to: &Path, is_wanted: impl Fn() -> bool) -> Result<Vec<Path
     let audit = from.join(AUDIT);
     let mut logs = audit::names(&audit);
     // The one that is written to, and what is small.
-    let living = logs.next().into_iter().chain([STANDING, KNOWN].map(|name| from.join(name)));
+    let living = logs.next().into_iter().chain([STANDING, KNOWN, BACKUP].map(|name| from.join(name)));
     let dead = store.files().into_iter().chain(logs);
     let all = dead.map(|path| (path, true)).chain(living.map(|path| (path, false)));
     let mut unsynced = Vec::new();

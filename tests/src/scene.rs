@@ -29,6 +29,10 @@ pub enum Scene {
     Rollback,
     /// A reload that waits to be confirmed, and its confirmation.
     Confirm,
+    /// An order that changes `peers.yaml`, and another one that takes that back.
+    Order,
+    /// The same, in which a component fails.
+    OrderFails,
     /// A look at the history.
     Look,
     /// A start with another configuration than the one before.
@@ -62,6 +66,9 @@ pub fn scene(point: &str) -> Scene {
         ("history", "rollback") | ("move", "remove") => Scene::MoveFails,
         ("signpost", "take_away") => Scene::Stop,
         ("history" | "move" | "signpost", _) => Scene::Move,
+        ("peers_file", "put_back") => Scene::OrderFails,
+        ("peers_file", _) => Scene::Order,
+        ("known", _) => Scene::Stop,
         (_, "rollback") => Scene::Fails,
         ("listener", "close") | ("admin", "unlink" | "close") => Scene::Back,
         ("peers", "same") => Scene::SameWords,
@@ -168,6 +175,30 @@ pub async fn act(stage: &mut Stage, point: &str, scene: Scene, fault: &str) -> V
             assert_eq!(code, 200, "{}: {outcome:#}", stage.doing);
             let side = stage.side;
             stage.post("/admin/confirm", side).await.1
+        }
+        Scene::Order => {
+            // Its first change keeps the file as it was: once.
+            let _ = fs::remove_file(stage.data_dir().with_file_name("peers.yaml.orig"));
+            stage.arms.arm(point, fault);
+            let mut outcome = stage.order().await;
+            // Once more, where the first was what failed.
+            for _ in 0..2 {
+                let back = stage.take_back().await;
+                outcome = if back.is_null() { outcome } else { back };
+            }
+            outcome
+        }
+        Scene::OrderFails => {
+            stage.arms.arm(point, fault);
+            let mut outcome = Value::Null;
+            for _ in 0..6 {
+                stage.arms.arm("peer_store::probe", "return(error)");
+                outcome = stage.order().await;
+                if stage.arms.was_hit(point) {
+                    break;
+                }
+            }
+            outcome
         }
         Scene::Look => {
             stage.arms.arm(point, fault);

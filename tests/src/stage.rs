@@ -1,6 +1,8 @@
 //! A node that goes to and fro between two configurations that differ in something of every component, with faults on
 //! command.
 
+mod orders;
+
 use std::fs;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
@@ -41,6 +43,8 @@ pub struct Stage {
     /// What is done now: told when a test fails.
     pub doing: String,
     second: Port,
+    /// Where the API is on each of the sides.
+    api: [Port; 2],
     secret: String,
     folder: PathBuf,
     /// `reload.budget`.
@@ -98,6 +102,7 @@ impl Stage {
             arms,
             doing: "start".to_owned(),
             second: Port::free(),
+            api: [Port::free(), Port::free()],
             secret,
             folder,
             budget: "2s",
@@ -157,6 +162,7 @@ impl Stage {
         let moved = self.moved;
         let (second, padding) = (self.second.loopback(), format!("{}{}", self.writes, "x".repeat(70_000)));
         let budget = self.budget;
+        let api = self.api[usize::from(side == Side::New)].address();
         let spec = self.spec();
         let first = spec.port.loopback();
         let data_dir = if moved { "moved" } else { "data" };
@@ -170,7 +176,7 @@ impl Stage {
         conf["logging"]["file_name"] = json!(if is_new { "new.log" } else { "old.log" });
         conf["logging"]["file_max_size"] = json!("2KiB");
         conf["logging"]["file_max_backups"] = json!(2);
-        conf["admin"] = json!({"socket": side.socket()});
+        conf["admin"] = json!({"socket": side.socket(), "listen": api});
         conf["reload"] = json!({"budget": budget, "history": 3});
         let nobody = json!({"public_key": NOBODY, "addresses": []});
         // Large enough for a blob of its own in the history.

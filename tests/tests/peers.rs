@@ -112,7 +112,8 @@ async fn the_command_line_needs_no_running_node() {
     let shown: Value = serde_json::from_slice(&added.stdout).unwrap();
     assert_eq!((&shown["effect"], &shown["running"]), (&json!("added"), &json!(false)));
     let listed: Value = serde_json::from_slice(&spec.cli(&["peers", "--json"]).stdout).unwrap();
-    assert_eq!((&listed[0]["public_key"], &listed[0]["addresses"]), (&json!(key), &json!([ADDRESS])));
+    let listed = &listed["members"][0];
+    assert_eq!((&listed["public_key"], &listed["addresses"]), (&json!(key), &json!([ADDRESS])));
     let wrong = spec.cli(&["peers", "add", &key, "/ip4/1.2.3/tcp/1"]);
     assert_eq!(code(&wrong), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("peers[0].addresses[0]"), "{wrong:?}");

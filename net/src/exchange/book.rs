@@ -229,7 +229,7 @@ impl Book {
         self.marks.insert(mark(&record.bytes));
         let after = (peer.from, peer.last_seen);
         let slot = usize::from(record.reach.to_byte());
-        if let Some(old) = peer.records[slot].replace(record) {
+        if let Some(old) = peer.records[slot].replace(Box::new(record)) {
             self.marks.remove(&mark(&old.bytes));
         }
         self.moved(&key, before, after);
@@ -317,8 +317,15 @@ impl Book {
         self.moved(key, before, after);
     }
 
-    /// Forgets the strangers that nothing was heard of for [`EXPIRY`].
+    /// Forgets the strangers that nothing was heard of for [`EXPIRY`]. Who was seen in the future was seen by a clock that was ahead:
+    /// that is not to keep a place for ever.
     pub(crate) fn tidy(&mut self, now: u64) {
+        let (now_s, latest) = (now / 1000, now.saturating_add(millis(AHEAD)) / 1000);
+        let peers = self.shelves.iter().flatten();
+        let ahead: Vec<_> = peers.filter(|(_, peer)| peer.last_seen > latest).map(|(key, _)| *key).collect();
+        for key in ahead {
+            self.change(&key, |peer| peer.last_seen = now_s);
+        }
         let is_over = |key: &PeerKey, peer: &Peer| {
             self.own.as_ref() != Some(key)
                 && !self.policy.is_member(key)

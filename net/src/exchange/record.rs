@@ -6,6 +6,8 @@
 //! milliseconds of Unix time, so that a node that restarts goes on above where it was without keeping anything.
 #![deny(clippy::arithmetic_side_effects)]
 
+mod kept;
+
 use std::sync::Arc;
 
 use libp2p::core::{PeerRecord, SignedEnvelope};
@@ -99,18 +101,22 @@ impl Record {
         let record =
             PeerRecord::from_signed_envelope_interop(envelope).map_err(|_| RecordError::Signature)?;
         let key = PeerKey::from_peer_id(&record.peer_id()).map_err(|_| RecordError::Key)?;
-        let addresses = record.addresses();
+        Self::judged(key, record.seq(), record.addresses().to_vec(), bytes)
+    }
+
+    /// What must hold besides the signature.
+    fn judged(key: PeerKey, seq: u64, addresses: Vec<Multiaddr>, bytes: &[u8]) -> Result<Self, RecordError> {
         if addresses.len() > MAX_ADDRESSES {
             return Err(RecordError::Addresses(addresses.len()));
         }
-        for one in addresses {
+        for one in &addresses {
             // What ends in a peer id, even its own, has two spellings: only the short one is passed on.
             if address::dialable(&one.to_string(), Some(&key))? != *one {
                 return Err(address::AddressError::Form.into());
             }
         }
-        let reach = narrowest(addresses);
-        Ok(Self { key, seq: record.seq(), addresses: addresses.to_vec(), reach, bytes: bytes.into() })
+        let reach = narrowest(&addresses);
+        Ok(Self { key, seq, addresses, reach, bytes: bytes.into() })
     }
 }
 

@@ -69,7 +69,7 @@ impl Network {
         let StartNetwork { identity, section, post, services, topics, view } = start;
         let pool = Pool::start(section.worker_threads).map_err(StartError::Threads)?;
         let workers = pool.workers();
-        let Built { mut swarm, rules, hush } = {
+        let Built { mut swarm, rules, hush, figures } = {
             let _entered = workers.enter();
             host::build(&identity, &section, &pool, &post, &services, &topics, &view)
                 .map_err(StartError::Host)?
@@ -102,6 +102,7 @@ impl Network {
             pool,
             rules,
             hush,
+            figures,
             post,
             view,
             listeners,

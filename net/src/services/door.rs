@@ -11,14 +11,15 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use reload::StepError;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
 use super::line::Route;
 use super::{Inner, Services};
 use crate::hush::Kind;
-use crate::{Endpoint, pool::Pool};
+use crate::pool::Pool;
+use crate::reserve::{refusal, reserve};
 
 /// Callers that the kernel keeps until they are taken; what `listen` is usually asked for.
 const BACKLOG: i32 = 1024;
@@ -51,12 +52,6 @@ enum Order {
     Shut(Option<Arc<Route>>),
 }
 
-/// Whether two listeners cannot be told apart by the kernel without a word from both: equal ports, and one address within the
-/// other.
-pub(super) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    Endpoint::tcp(one).overlaps(&Endpoint::tcp(other))
-}
-
 // === impl Reserved ===
 
 impl Reserved {
@@ -65,19 +60,7 @@ impl Reserved {
     /// # Errors
     /// If it cannot be had.
     pub(super) fn new(listen: SocketAddr, ours: &[SocketAddr]) -> Result<Self, StepError> {
-        let reserve = || {
-            if !ours.iter().any(|own| overlap(*own, listen)) {
-                // Refused if anybody listens there, whatever they share.
-                bind(listen, Sharing { in_time: true, side_by_side: false })?;
-            }
-            // A wildcard and an address of one port can be open side by side while one takes the other's place. Whoever binds
-            // in the usual way is kept out, unless connections of an earlier life are still there.
-            bind(listen, Sharing { in_time: false, side_by_side: true }).or_else(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => bind(listen, Sharing { in_time: true, side_by_side: true }),
-                _ => Err(error),
-            })
-        };
-        reserve().map(|socket| Self { listen, socket }).map_err(|error| refusal(listen, &error))
+        reserve(listen, ours).map(|socket| Self { listen, socket }).map_err(|error| refusal(listen, &error))
     }
 
     /// Listens. Callers wait until they are led somewhere.
@@ -106,50 +89,6 @@ impl Reserved {
         });
         Ok(Door { listen, orders, shut })
     }
-}
-
-/// With whom a socket shares its port.
-#[derive(Clone, Copy, Debug)]
-struct Sharing {
-    /// `SO_REUSEADDR`: with connections in TIME_WAIT, and with others of the kind that do not listen.
-    in_time: bool,
-    /// `SO_REUSEPORT`: with others of the kind and the same user.
-    side_by_side: bool,
-}
-
-fn bind(listen: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(listen), Type::STREAM, Some(Protocol::TCP))?;
-    if listen.is_ipv6() {
-        // `[::]:P` is IPv6 alone, as everywhere in this node.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(sharing.in_time)?;
-    socket.set_reuse_port(sharing.side_by_side)?;
-    socket.bind(&listen.into())?;
-    Ok(socket)
-}
-
-fn refusal(listen: SocketAddr, error: &io::Error) -> StepError {
-    let (message, hint) = match error.kind() {
-        io::ErrorKind::AddrInUse => (
-            format!("{listen} is in use by another process, or by another listener of this node"),
-            format!(
-                "choose another port, or stop what holds this one (`ss -lnp 'sport = :{}'` names it); a port that this node \
-                 itself frees in the same change is free for the next one",
-                listen.port()
-            ),
-        ),
-        io::ErrorKind::AddrNotAvailable => (
-            format!("{} is on no interface of this machine", listen.ip()),
-            "`ip address` lists the addresses of this machine".to_owned(),
-        ),
-        io::ErrorKind::PermissionDenied => (
-            format!("{listen} needs a privilege that this process does not have"),
-            "choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE".to_owned(),
-        ),
-        _ => (format!("{listen} cannot be listened on: {error}"), "choose another address".to_owned()),
-    };
-    StepError::of_io(message, error).hint(hint)
 }
 
 // === impl Door ===

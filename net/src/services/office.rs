@@ -8,11 +8,12 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use reload::StepError;
 
-use super::door::{Door, Reserved, overlap};
+use super::door::{Door, Reserved};
 use super::exposed::Offers;
 use super::line::Route;
 use super::meter::Role;
 use super::{Ordering, Services};
+use crate::reserve::overlap;
 use crate::{ConnectedService, ProtocolSection};
 
 /// The right to change what is in force; lost when another one takes it.

@@ -25,6 +25,7 @@ use super::line::Outgoing;
 use super::standing::{Scores, Standing};
 use super::terms::{self, Gossipsub};
 use super::{PublishError, Topics};
+use crate::figures::{Figures, Unbuilt};
 use crate::membership::LiveRules;
 use crate::wire::MAX_DATA;
 
@@ -40,6 +41,7 @@ const REVIEW: Duration = Duration::from_secs(1);
 /// See the module.
 pub(crate) struct Gossip {
     inner: Gossipsub,
+    figures: Figures,
     keypair: Keypair,
     topics: Topics,
     rules: LiveRules,
@@ -62,11 +64,17 @@ pub(crate) struct Gossip {
 // === impl Gossip ===
 
 impl Gossip {
-    pub(crate) fn new(keypair: &Keypair, topics: Topics, rules: LiveRules) -> io::Result<Self> {
+    pub(crate) fn new(
+        keypair: &Keypair,
+        topics: Topics,
+        rules: LiveRules,
+        counting: &mut Unbuilt,
+    ) -> io::Result<Self> {
         // After those of the process before, if the clock was not set back by more than this one is old.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
-            inner: terms::build(keypair, MAX_DATA).map_err(io::Error::other)?,
+            inner: counting.count_topics(terms::build(keypair, MAX_DATA).map_err(io::Error::other)?),
+            figures: counting.figures(),
             keypair: keypair.clone(),
             topics,
             rules,
@@ -126,6 +134,7 @@ impl Gossip {
     }
 
     fn on_event(&mut self, event: Event) {
+        self.figures.gossipsub(&event);
         match event {
             Event::Message { propagation_source, message_id, message } => {
                 let acceptance = self.take_in(&propagation_source, message);

@@ -14,11 +14,11 @@ use super::envelope::MAX_ENVELOPE;
 
 /// Gossipsub without a transformation. Remote subscriptions are counted but not chosen among: an announcement that is refused
 /// is lost for the connection's life, and a topic that is configured later would find nobody.
-pub(super) type Gossipsub =
+pub(crate) type Gossipsub =
     Behaviour<IdentityTransform, MaxCountSubscriptionFilter<AllowAllSubscriptionFilter>>;
 
 /// The most topics that one peer may be subscribed to; as many as a configuration may have.
-const TOPICS: usize = 1024;
+pub(crate) const TOPICS: usize = 1024;
 /// The bytes of an RPC that are not messages: a new connection is told all topics at once (1024 names of 128 bytes), and a gossip
 /// names [`GOSSIPED`] messages, 48 bytes each.
 const CONTROL: usize = 256 * 1024;

@@ -3,7 +3,7 @@
 mod body;
 mod events;
 mod messages;
-mod page;
+pub(super) mod page;
 mod peers;
 mod reloads;
 mod services;

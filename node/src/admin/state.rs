@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use storage::PeerKey;
 use tokio::sync::watch;
 
+use super::gate::Gate;
 use crate::config::Config;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -54,6 +55,8 @@ pub struct AdminState {
     pub checks: Vec<(&'static str, Check)>,
     /// Those that are being answered.
     pub requests: Requests,
+    /// The rules of the TCP side.
+    pub gate: Arc<Gate>,
     /// Becomes true when the node stops: not ready, and streams end.
     pub stopping: watch::Receiver<bool>,
 }
@@ -172,8 +175,7 @@ impl AdminState {
         }
         let stopping = self.stopping.borrow().then(|| "the node is stopping".to_owned());
         add("config", Duration::ZERO, stopping.or_else(|| self.board.read().degraded.clone()));
-        // Nothing that runs uses a certificate until the admin API has TLS.
-        add("certificates", Duration::ZERO, None);
+        add("certificates", Duration::ZERO, self.gate.trouble(SystemTime::now()));
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let status = if ready { "healthy" } else { "degraded" };
         let version = env!("CARGO_PKG_VERSION");

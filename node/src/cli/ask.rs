@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use net::{Endpoint, Held};
 use reload::outcome::Kind;
-use reload::{Generation, Outcome};
+use reload::{Generation, Outcome, Problem};
 use serde_json::{Value, json};
 use storage::PeerKey;
 use storage::document::units::Span;
 
-use super::{Common, INTERNAL, NO_NODE, REFUSED, on_runtime, print, print_json, render};
+use super::{Common, INTERNAL, NO_NODE, REFUSED, check, on_runtime, print, print_json, progress, render};
 use crate::client::{Answer, CLIENT_HEADER, Client, ClientError};
 
 const AS_CLI: (&str, &str) = (CLIENT_HEADER, "cli");
@@ -66,34 +66,41 @@ async fn send(common: &Common, path: &str, fields: &[(&str, Option<Value>)]) -> 
     let given = fields.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
     let body: serde_json::Map<String, Value> = given.collect();
     let body = if body.is_empty() { Vec::new() } else { json!(body).to_string().into_bytes() };
-    outcome(common, path, body).await.unwrap_or_else(|code| code)
+    outcome(common, path, body, Vec::new()).await.unwrap_or_else(|code| code)
 }
 
 /// Asks what another file would change.
-pub(super) async fn plan(common: &Common, file: &Path) -> ExitCode {
+pub(super) async fn plan(common: &Common, file: &Path, found: Vec<Problem>) -> ExitCode {
     let path = format!("/admin/reload?dry_run=true&config={}", percent_encoded(&file.to_string_lossy()));
-    outcome(common, &path, Vec::new()).await.unwrap_or_else(|code| code)
+    outcome(common, &path, Vec::new(), found).await.unwrap_or_else(|code| code)
 }
 
-async fn outcome(common: &Common, path: &str, body: Vec<u8>) -> Result<ExitCode, ExitCode> {
-    let answer = common.client()?.post(path, &[AS_CLI], body).await.map_err(|error| failed(&error))?;
-    told(common, &answer)
+/// Asks, waits, and shows the outcome with what was found besides.
+async fn outcome(
+    common: &Common,
+    path: &str,
+    body: Vec<u8>,
+    found: Vec<Problem>,
+) -> Result<ExitCode, ExitCode> {
+    let client = common.client()?;
+    let asked = client.post(path, &[AS_CLI], body);
+    let answer = progress::shown(&client, asked).await.map_err(|error| failed(&error))?;
+    told(common, &answer, found)
 }
 
-fn told(common: &Common, answer: &Answer) -> Result<ExitCode, ExitCode> {
-    let outcome: Outcome = match answer.json() {
+fn told(common: &Common, answer: &Answer, found: Vec<Problem>) -> Result<ExitCode, ExitCode> {
+    let mut outcome: Outcome = match answer.json() {
         Ok(outcome) => outcome,
         Err(_) => return Err(refused(answer)),
     };
+    outcome.warnings.extend(found);
     if common.json {
         print_json(&outcome);
     } else if outcome.outcome.is_success() {
-        render::problems("warning", &outcome.warnings);
+        check::show_told("warning: ", &outcome.warnings);
         print(&render::outcome(&outcome));
     } else {
-        for problem in &outcome.errors {
-            eprintln!("{problem}");
-        }
+        check::show_told("", &outcome.errors);
         print(&render::outcome(&outcome));
     }
     Ok(ExitCode::from(match outcome.outcome {
@@ -116,7 +123,7 @@ pub(super) async fn peers(common: &Common) -> ExitCode {
 
 /// Adds or changes a member.
 pub(super) async fn add_peer(common: &Common, body: Vec<u8>) -> ExitCode {
-    outcome(common, "/admin/peers", body).await.unwrap_or_else(|code| code)
+    outcome(common, "/admin/peers", body, Vec::new()).await.unwrap_or_else(|code| code)
 }
 
 /// Removes a member.
@@ -127,8 +134,8 @@ pub(super) async fn remove_peer(common: &Common, key: &PeerKey) -> ExitCode {
     };
     // A peer id has no character that a path could not have.
     let path = format!("/admin/peers/{}", key.peer_id());
-    match client.delete(&path, &[AS_CLI]).await {
-        Ok(answer) => told(common, &answer).unwrap_or_else(|code| code),
+    match progress::shown(&client, client.delete(&path, &[AS_CLI])).await {
+        Ok(answer) => told(common, &answer, Vec::new()).unwrap_or_else(|code| code),
         Err(error) => failed(&error),
     }
 }

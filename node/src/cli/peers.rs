@@ -132,9 +132,10 @@ fn list_file(common: &Common, file: &Path) -> Result<(), String> {
         }
     };
     if common.json {
-        print_json(&members);
+        // What a node that does not run has learned is its own affair: nobody can say whether it still holds.
+        print_json(&json!({"members": members, "known": []}));
     } else {
-        print(&render::peers(&members));
+        print(&render::peers(&json!({"members": members})));
         eprintln!("no node runs: this is what {} says", file.display());
     }
     Ok(())

@@ -1,25 +1,19 @@
 //! Outcomes, status and history for people. Nothing here is coloured: it reads the same in a pipe.
 
+mod peers;
 mod services;
 
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use reload::Problem;
 use reload::outcome::{Kind, Outcome, Phases};
 use reload::plan::Change;
 use serde_json::Value;
 
+pub(crate) use peers::peers;
 pub(crate) use services::services;
 
 use crate::plural::count;
-
-/// Problems of a kind, to stderr.
-pub(crate) fn problems(kind: &str, problems: &[Problem]) {
-    for problem in problems {
-        eprintln!("{kind}: {problem}");
-    }
-}
 
 /// A change a line.
 pub(crate) fn changes(changes: &[Change]) -> String {
@@ -98,29 +92,6 @@ pub(crate) fn outcome(outcome: &Outcome) -> String {
             text,
             "  connections: {} before, {} after, {} closed by the reload",
             connections.before, connections.after, connections.closed_by_reload
-        );
-    }
-    text
-}
-
-/// The members, a line each.
-pub(crate) fn peers(members: &Value) -> String {
-    let members = members.as_array().map(Vec::as_slice).unwrap_or_default();
-    if members.is_empty() {
-        return "no members\n".to_owned();
-    }
-    let mut text = String::new();
-    for member in members {
-        let of = |key: &str| member[key].as_str().unwrap_or("-");
-        let addresses = member["addresses"].as_array().into_iter().flatten().filter_map(Value::as_str);
-        let addresses: Vec<&str> = addresses.collect();
-        let _ = writeln!(
-            text,
-            "{}  {:<13}  {}  {}",
-            of("public_key"),
-            of("state"),
-            of("name"),
-            if addresses.is_empty() { "(dials us)".to_owned() } else { addresses.join(" ") }
         );
     }
     text

@@ -6,6 +6,7 @@ use net::Endpoint;
 use reload::Secret;
 use storage::document::{Node, Section};
 
+use super::certificates;
 use super::files::{self, named, named_pem, without_line_end};
 use super::listen::socket_address;
 use super::sections::{
@@ -50,32 +51,49 @@ pub(super) fn section(
 }
 
 fn tls(section: Section<'_>, folder: &Path) -> Option<TlsSection> {
-    let certificate = named_pem(&section.key("certificate").required("cert.pem"), folder, files::CERTIFICATE);
-    let private_key = named_pem(&section.key("private_key").required("key.pem"), folder, files::PRIVATE_KEY);
-    let client_ca = named_pem(&section.key("client_ca").nullable(), folder, files::CERTIFICATE);
+    let certificate_node = section.key("certificate").required("cert.pem");
+    let private_key_node = section.key("private_key").required("key.pem");
+    let client_ca_node = section.key("client_ca").nullable();
+    let certificate = named_pem(&certificate_node, folder, files::CERTIFICATE);
+    let private_key = named_pem(&private_key_node, folder, files::PRIVATE_KEY);
+    let client_ca = named_pem(&client_ca_node, folder, files::CERTIFICATE);
     section.finish();
-    Some(TlsSection { certificate: certificate?, private_key: private_key?, client_ca })
+    let client_ca_is_wrong = client_ca_node.is_given() && client_ca.is_none();
+    let section = TlsSection { certificate: certificate?, private_key: private_key?, client_ca };
+    if !client_ca_is_wrong {
+        let files = certificates::Files {
+            certificate: &certificate_node,
+            private_key: &private_key_node,
+            client_ca: &client_ca_node,
+        };
+        certificates::judge_tls(&section, &files);
+    }
+    Some(section)
 }
 
 fn jwt(section: Section<'_>, folder: &Path) -> Option<JwtSection> {
     let algorithm = section.key("algorithm").required("HS256").one_of(JwtAlgorithm::NAMES);
-    let key = algorithm.and_then(|algorithm| key(&section, folder, algorithm));
+    let public = section.key("public_key_file").nullable();
+    let key = algorithm.and_then(|algorithm| key(&section, &public, folder, algorithm));
     let claims = claims(&section.key("claims"));
     let sources = sources(&section.key("sources"));
     if algorithm.is_none() {
         // Which of them is right depends on the algorithm; none is unknown.
-        for name in ["secret", "secret_file", "public_key_file"] {
+        for name in ["secret", "secret_file"] {
             let _ = section.key(name);
         }
     }
     section.finish();
-    Some(JwtSection { algorithm: algorithm?, key: key?, claims, sources })
+    let jwt = JwtSection { algorithm: algorithm?, key: key?, claims, sources };
+    if let JwtKey::PublicKey(_) = &jwt.key {
+        certificates::judge_key(&jwt, &public);
+    }
+    Some(jwt)
 }
 
-fn key(section: &Section<'_>, folder: &Path, algorithm: JwtAlgorithm) -> Option<JwtKey> {
+fn key(section: &Section<'_>, public: &Node<'_>, folder: &Path, algorithm: JwtAlgorithm) -> Option<JwtKey> {
     let secret = section.key("secret").secret().nullable();
     let secret_file = section.key("secret_file").nullable();
-    let public = section.key("public_key_file").nullable();
     if algorithm.is_shared() {
         if public.is_given() {
             public.refuse("is for RS256, ES256 and EdDSA", "this algorithm takes `secret` or `secret_file`");

@@ -166,13 +166,20 @@ fn change(path: String, from: Value, to: Value, components: &[&str], strategy: S
     Change { path, from, to, component, components, strategy }
 }
 
-/// The row of the table that a key stands in, itself or with a key above it.
 fn reach(path: &str) -> (&'static [&'static str], Strategy) {
-    let row = KEYS.iter().find(|(key, ..)| {
-        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    });
     // A key that is not in the table is a bug that a test finds; until then it is refused rather than half done.
-    row.map_or((&["reload"], Strategy::Restart), |(_, components, strategy)| (components, *strategy))
+    row_of(path).unwrap_or((&["reload"], Strategy::Restart))
+}
+
+/// The row of the table that a key stands in, itself or with a key above it. Whatever a member has is a row of its own.
+pub(super) fn row_of(path: &str) -> Option<(&'static [&'static str], Strategy)> {
+    if path.starts_with("peers[") {
+        return Some((MEMBER, Strategy::InPlace));
+    }
+    let row = KEYS.iter().find(|(key, ..)| {
+        path.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    });
+    row.map(|(_, components, strategy)| (*components, *strategy))
 }
 
 fn compare_members(old: &Members, new: &Members, changes: &mut Vec<Change>) {

@@ -12,7 +12,9 @@ pub fn default_config_text(identity: &Identity, ipv6: bool) -> String {
         r#"["/ip4/0.0.0.0/tcp/9000"]"#
     };
     format!(
-        r#"# A node of a federation. After an edit: `fednode check`, then `fednode reload` or SIGHUP.
+        r#"# yaml-language-server: $schema=conf.schema.json
+# (`fednode schema > conf.schema.json` makes that file: then an editor knows every key.)
+# A node of a federation. After an edit: `fednode check`, then `fednode reload` or SIGHUP.
 # Durations are 500ms, 10s, 1m30s; sizes 64KiB, 10MB. Paths are relative to the folder of this file.
 version: 1
 node:

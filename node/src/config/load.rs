@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reload::Problem;
 
 use super::judge::{Judge, Verdict};
-use super::{Config, HeldFiles, Snapshot, files, pending};
+use super::{Config, HeldFiles, Snapshot, certificates, files};
 
 /// How a configuration is loaded.
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,7 +110,7 @@ fn report(
     match outcome {
         Ok((config, mut warnings)) => {
             warnings.extend(files::permissions(&config));
-            warnings.extend(pending::not_in_effect(&config));
+            warnings.extend(certificates::ending(&config));
             let snapshot = config.source.snapshot.clone();
             let temporary_key = config.source.temporary_key;
             Ok(Loaded { config, warnings, read, validate, temporary_key, snapshot })

@@ -10,7 +10,7 @@ use reload::{Class, Problem};
 use rustix::fs::{Access, access};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::Config;
+use super::{Config, certificates};
 
 /// Everything that this machine lacks for `config`. Ports that `current` uses, and those of `held`, the sockets of the running node,
 /// count as free (contract: "A port that the node on the same `data_dir` holds counts as free"), as far as the node can make room.
@@ -63,6 +63,7 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
         problems.extend(admin_socket(&config.admin.socket, &config.history.data_dir));
     }
     problems.extend(config.logging.file.in_use().and_then(log_file));
+    problems.extend(certificates::out_of_date(config, current));
     config.locate(&mut problems);
     problems
 }
@@ -70,12 +71,16 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
 /// Which other component of this node has the port: what was there first is closed last, so that a rollback finds it open.
 fn kept_by(current: &Config, path: &str, wanted: &Endpoint) -> Option<&'static str> {
     let overlaps = |other: Endpoint| other.overlaps(wanted);
-    if path.starts_with("network.") {
-        let mut doors = current.protocol.connect.iter().map(|service| Endpoint::tcp(service.listen));
-        return doors.any(overlaps).then_some("a service (protocol.services.connect)");
+    let network = current.network.listen.iter().filter_map(Endpoint::of).any(overlaps);
+    let services = current.protocol.connect.iter().any(|service| overlaps(Endpoint::tcp(service.listen)));
+    let api = current.admin.listen.is_some_and(|address| overlaps(Endpoint::tcp(address)));
+    if network && !path.starts_with("network.") {
+        return Some("the node itself (network.addresses)");
     }
-    let mut listeners = current.network.listen.iter().filter_map(Endpoint::of);
-    listeners.any(overlaps).then_some("the node itself (network.addresses)")
+    if services && !path.starts_with("protocol.") {
+        return Some("a service (protocol.services.connect)");
+    }
+    (api && path != "admin.listen").then_some("the admin API (admin.listen)")
 }
 
 /// TCP listeners apart from the swarm's.

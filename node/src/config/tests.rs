@@ -1,8 +1,10 @@
 //! What the tests of the configuration share: a folder with the two files in it.
 
 mod canonical;
+mod certificates;
 mod changes;
 mod external;
+mod keys;
 mod loading;
 mod own_files;
 mod rules;
@@ -72,6 +74,12 @@ impl Folder {
     fn rejection(&self) -> Vec<Problem> {
         self.load_against(None).expect_err("refused").problems
     }
+}
+
+/// A certificate of this key, in PEM; each call makes another.
+fn certificate(key: &rcgen::KeyPair) -> String {
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.self_signed(key).unwrap().pem()
 }
 
 fn key() -> PeerKey {

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -12,6 +12,7 @@ use tracing_subscriber::layer::Context;
 
 use super::line::Line;
 use super::output::Outputs;
+use super::repeats::Repeats;
 
 /// The largest buffer that a thread keeps between events, in bytes.
 const MAX_KEPT: usize = 4 << 10;
@@ -24,13 +25,14 @@ thread_local! {
 /// Renders events and hands them to the outputs.
 pub(super) struct LogLayer {
     outputs: Arc<Outputs>,
+    repeats: Repeats,
 }
 
 // === impl LogLayer ===
 
 impl LogLayer {
-    pub(super) const fn new(outputs: Arc<Outputs>) -> Self {
-        Self { outputs }
+    pub(super) fn new(outputs: Arc<Outputs>) -> Self {
+        Self { outputs, repeats: Repeats::default() }
     }
 }
 
@@ -58,8 +60,15 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let settings = self.outputs.live.load();
         // A thread that is ending has lost its buffer.
         let mut line = LINE.try_with(Cell::take).ok().flatten().unwrap_or_default();
-        line.render(settings.section.format, SystemTime::now(), event);
-        self.outputs.write(&settings, &line);
+        let format = settings.section.format;
+        line.render(format, SystemTime::now(), event);
+        let (admitted, left_out) = self.repeats.admit(&line, event.metadata(), Instant::now());
+        for left_out in left_out {
+            self.outputs.write(&settings, &left_out.line(format));
+        }
+        if admitted {
+            self.outputs.write(&settings, &line);
+        }
         if line.as_bytes().len() <= MAX_KEPT {
             let _ = LINE.try_with(|kept| kept.set(Some(line)));
         }

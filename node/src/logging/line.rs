@@ -68,6 +68,11 @@ impl Line {
         self.text.as_bytes()
     }
 
+    /// What an event says, without when it said so.
+    pub(super) fn body(&self) -> (&str, &str) {
+        (&self.message, &self.fields)
+    }
+
     /// The line with its level in colour.
     pub(super) fn coloured(&self) -> String {
         let (before, rest) = self.text.split_at(self.level.start);

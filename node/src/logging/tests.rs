@@ -18,6 +18,7 @@ use crate::config::logging::{Level, LogFile, LogFormat};
 
 mod failing;
 mod files;
+mod storm;
 
 /// A log whose console is a file.
 struct Rig {
@@ -78,6 +79,12 @@ fn message(line: &str) -> String {
 
 fn file(path: std::path::PathBuf, max_size: u64, max_backups: u32) -> LogFile {
     LogFile::at(path, max_size, max_backups)
+}
+
+/// Of some event.
+pub(super) fn metadata() -> &'static tracing::Metadata<'static> {
+    use tracing::Callsite as _;
+    tracing::callsite! { name: "test", kind: tracing::metadata::Kind::EVENT, fields: message }.metadata()
 }
 
 async fn step(logging: &Addr<Logging>, transaction: Transaction, step: Step<LoggingSection>) -> Ack {

@@ -10,7 +10,7 @@ use super::{Answered, Coordinator, Waiter, judging};
 use crate::budget::Stage;
 use crate::machine::Event;
 use crate::source::{Configuration, Which};
-use crate::trigger::{Aim, DryRun, Refusal, Reload, Stop};
+use crate::trigger::{Aim, DryRun, Pulse, Refusal, Reload, Stop};
 
 /// How many requests may wait for the next reload. Each is a caller with an open connection; more are told to come back.
 const MAX_WAITING: usize = 1024;
@@ -81,6 +81,12 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
         });
         Box::pin(planned)
     }
+}
+
+impl<C: Configuration> Handler<Pulse> for Coordinator<C> {
+    type Result = ();
+
+    fn handle(&mut self, _: Pulse, _: &mut Context<Self>) {}
 }
 
 impl<C: Configuration> Handler<Stop> for Coordinator<C> {

@@ -15,7 +15,7 @@ use words::{is_repetition, problem, too_deep};
 mod words;
 
 /// The most values of one document. 10,000 peers with everything written out have about 200,000.
-const MAX_NODES: usize = 1_000_000;
+pub(crate) const MAX_NODES: usize = 1_000_000;
 
 /// The most bytes of text in one document once its aliases are followed: four times the largest file.
 const MAX_TEXT: usize = 4 * 16 * 1024 * 1024;

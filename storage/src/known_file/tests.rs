@@ -60,7 +60,8 @@ fn an_edit_is_merged_with_what_was_learned_meanwhile() {
     fs::write(&path, &edited).unwrap();
     entries[2].failures = 7;
     let saved = file.save(entries.clone(), 9).unwrap();
-    let merged = saved.merged.unwrap();
+    let (merged, hand) = saved.merged.unwrap();
+    assert_eq!(hand, Hand::Person);
     assert_eq!(
         (merged.forgotten, merged.taken, merged.conflicts),
         (vec![entries[1].public_key], vec![], vec![])
@@ -108,7 +109,7 @@ fn whatever_is_damaged_the_version_before_stands_in_for_it() {
     }
     let kept =
         names(folder.path()).into_iter().filter(|name| name.starts_with("known.yaml.damaged-")).count();
-    assert!((1..=MAX_DAMAGED).contains(&kept), "{kept}");
+    assert!((1..=MAX_ASIDE).contains(&kept), "{kept}");
     // Damaged while the node runs: memory is what counts.
     let (mut file, entries) = written(folder.path());
     fs::write(&path, "garbage").unwrap();
@@ -127,4 +128,62 @@ fn both_damaged_is_told_and_nobody_known() {
     let opened = KnownFile::open(folder.path());
     assert_eq!(opened.entries, []);
     assert!(opened.troubles[1].contains("begins with nobody"), "{:?}", opened.troubles);
+}
+
+#[test]
+fn a_later_version_is_kept_aside_whatever_is_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(KNOWN);
+    for later in [
+        "# of tomorrow\nversion: 2 # since\nrecords: {a: b}\n",
+        "version: 2\npeers:\n- {who: me}\n# crc: 1\n",
+    ] {
+        fs::write(&path, later).unwrap();
+        let mut opened = KnownFile::open(folder.path());
+        assert_eq!(opened.entries, []);
+        let told = opened.troubles.join("\n");
+        assert!(told.contains("is of version 2, and this node reads up to 1; it is kept as"), "{told}");
+        let aside = beside(&path, "known.yaml.version-2-").unwrap();
+        assert!(aside.iter().any(|kept| fs::read_to_string(kept).unwrap() == later), "{aside:?}");
+        // What is learned from now on is kept in a file of this version.
+        let entries = vec![entry(1)];
+        opened.file.save(entries.clone(), 9).unwrap();
+        assert_eq!(KnownFile::open(folder.path()).entries, entries);
+        fs::remove_file(folder.path().join("known.yaml.backup")).unwrap();
+    }
+    assert!(beside(&path, "known.yaml.damaged-").unwrap().is_empty());
+}
+
+#[test]
+fn a_version_that_there_never_was_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(KNOWN), "version: 0\npeers: []\n# sha256:\n").unwrap();
+    let told = KnownFile::open(folder.path()).troubles.join("\n");
+    assert!(told.contains("there has been no version 0") && told.contains("known.yaml.damaged-"), "{told}");
+}
+
+#[test]
+fn a_checksum_in_a_file_that_others_may_write_proves_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    written(folder.path());
+    let path = folder.path().join(KNOWN);
+    for (mode, hand) in
+        [(0o600, Hand::Node), (0o644, Hand::Node), (0o660, Hand::Person), (0o602, Hand::Person)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(KnownFile::open(folder.path()).hand, hand, "{mode:o}");
+    }
+}
+
+#[test]
+fn another_node_s_file_in_its_place_is_merged_and_told_apart_from_a_person_s() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (mut file, ours) = written(folder.path());
+    let (_, theirs) = written(elsewhere.path());
+    fs::copy(elsewhere.path().join(KNOWN), folder.path().join(KNOWN)).unwrap();
+    let (merged, hand) = file.save(ours.clone(), 9).unwrap().merged.unwrap();
+    assert_eq!((hand, merged.entries.len()), (Hand::Node, theirs.len()));
+    assert_eq!(merged.forgotten.len(), ours.len(), "who is not in it was taken out");
+    assert!(!file.save(merged.entries, 9).unwrap().written);
 }

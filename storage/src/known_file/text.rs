@@ -7,10 +7,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::KnownEntry;
 use crate::{Digest, PeerKey};
 
+/// What is written. A later version begins with the line `version: N`, whatever comes after it; an earlier one is
+/// [brought up to date](of_version).
+pub(super) const VERSION: u64 = 1;
 const HEAD: &str = "\
 # What this node has learned about other peers. The node writes this file. What you change in it counts:
 # remove an entry, and the node forgets that peer. Members are in peers.yaml, which is yours.
@@ -36,29 +40,49 @@ pub enum Damage {
     /// The last line is missing: a file that was cut off can be read all the same, and says too little.
     #[error("is damaged: its last line, the checksum, is missing")]
     CutOff,
-    /// Of another program version.
-    #[error("is of version {0}, and this node reads version 1")]
+    /// Of a later program: nothing is wrong with it, and nothing of it is understood.
+    #[error("is of version {0}, and this node reads up to {VERSION}")]
     Version(u64),
     /// Not what stands in such a file.
     #[error("is damaged: {0}")]
     Content(String),
 }
 
+/// Version 1.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default = "first")]
-    version: u64,
+struct First {
+    #[serde(default, rename = "version")]
+    _version: Option<u64>,
     #[serde(default)]
     peers: Option<Vec<KnownEntry>>,
 }
 
-const fn first() -> u64 {
-    1
+/// A [`KnownEntry`] that this node wrote: its key has been judged, which is most of the work of reading it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Own<'l> {
+    public_key: &'l str,
+    addresses: Vec<String>,
+    source: String,
+    first_seen: u64,
+    last_seen: u64,
+    failures: u32,
+    records: Vec<String>,
 }
 
-/// The bytes of a file with these entries.
-pub(super) fn render(entries: &[KnownEntry]) -> Vec<u8> {
+// === impl Own ===
+
+impl Own<'_> {
+    fn entry(self) -> Option<KnownEntry> {
+        let Self { public_key, addresses, source, first_seen, last_seen, failures, records } = self;
+        let public_key = PeerKey::judged_before(public_key)?;
+        Some(KnownEntry { public_key, addresses, source, first_seen, last_seen, failures, records })
+    }
+}
+
+/// The bytes of a file with these entries, and their digest.
+pub(super) fn render(entries: &[KnownEntry]) -> (Vec<u8>, Digest) {
     let mut text = String::with_capacity(HEAD.len() + 512 * entries.len());
     text.push_str(HEAD);
     text.push_str(if entries.is_empty() { "peers: []\n" } else { "peers:\n" });
@@ -67,23 +91,33 @@ pub(super) fn render(entries: &[KnownEntry]) -> Vec<u8> {
         let line = serde_json::to_string(entry).unwrap_or_default();
         let _ = writeln!(text, "- {line}");
     }
-    let checksum = checksum(text.as_bytes());
-    let _ = writeln!(text, "{CHECKSUM}{checksum}");
-    text.into_bytes()
+    let mut hash = Sha256::new_with_prefix(&text);
+    let body = text.len();
+    let _ = writeln!(text, "{CHECKSUM}{}", hex(hash.clone().finalize().into()));
+    hash.update(text.get(body..).unwrap_or_default());
+    (text.into_bytes(), Digest(hash.finalize().into()))
 }
 
 /// What such bytes say, each peer once, by key.
 pub(super) fn parse(bytes: &[u8]) -> Result<(Vec<KnownEntry>, Hand), Damage> {
     let text = std::str::from_utf8(bytes).map_err(|error| Damage::Encoding(error.valid_up_to()))?;
+    let version = version(text).unwrap_or(VERSION);
+    if version > VERSION {
+        return Err(Damage::Version(version));
+    }
     let at = text.rfind(&format!("\n{CHECKSUM}")).ok_or(Damage::CutOff)? + 1;
     let (body, last) = text.split_at(at);
-    let is_own = last.trim_end().strip_prefix(CHECKSUM) == Some(&checksum(body.as_bytes()));
+    let checksum = hex(Digest::of(body.as_bytes()).0);
+    let is_own = last.trim_end().strip_prefix(CHECKSUM) == Some(&checksum);
     let hand = if is_own { Hand::Node } else { Hand::Person };
     let own = if is_own { lines(body) } else { None };
     let entries = match own {
         Some(entries) => entries,
-        None => whole(text)?,
+        None => of_version(version, text)?,
     };
+    if entries.is_sorted_by(|one, next| one.public_key < next.public_key) {
+        return Ok((entries, hand));
+    }
     // Of two entries for one peer the last counts: people append.
     let by_key: BTreeMap<PeerKey, KnownEntry> =
         entries.into_iter().map(|entry| (entry.public_key, entry)).collect();
@@ -97,18 +131,32 @@ fn lines(body: &str) -> Option<Vec<KnownEntry>> {
         return Some(Vec::new());
     }
     let entries = rest.strip_prefix("peers:\n")?.lines();
-    entries.map(|line| serde_json::from_str(line.strip_prefix("- ")?).ok()).collect()
+    entries.map(|line| serde_json::from_str::<Own<'_>>(line.strip_prefix("- ")?).ok()?.entry()).collect()
 }
 
-fn whole(text: &str) -> Result<Vec<KnownEntry>, Damage> {
-    let File { version, peers } =
-        serde_yaml::from_str(text).map_err(|error| Damage::Content(error.to_string()))?;
-    if version == 1 { Ok(peers.unwrap_or_default()) } else { Err(Damage::Version(version)) }
+/// What the file says that it is: told before anything else of it is judged, because a later version may have other keys,
+/// another checksum or none.
+fn version(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("version:"))?;
+    line.split('#').next()?.trim().parse().ok()
 }
 
-fn checksum(bytes: &[u8]) -> String {
+/// The entries of a text of this version: where earlier ones are brought up to date, each by the rules of its own. There has been
+/// none before the first.
+fn of_version(version: u64, text: &str) -> Result<Vec<KnownEntry>, Damage> {
+    match version {
+        1 => {
+            let file: First =
+                serde_yaml::from_str(text).map_err(|error| Damage::Content(error.to_string()))?;
+            Ok(file.peers.unwrap_or_default())
+        }
+        other => Err(Damage::Content(format!("there has been no version {other}"))),
+    }
+}
+
+fn hex(digest: [u8; 32]) -> String {
     let mut text = String::with_capacity(64);
-    for byte in Digest::of(bytes).0 {
+    for byte in digest {
         let _ = write!(text, "{byte:02x}");
     }
     text

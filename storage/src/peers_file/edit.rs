@@ -1,22 +1,29 @@
 //! `peers.yaml` changed on a person's order (contract: "peers.yaml"): what the order names is changed, every other byte stays
 //! as a person wrote it.
 //!
-//! The places are found by a syntax tree (`places`), and whatever the style of the file, the result is judged by what it says:
-//! a text that does not say exactly what the file said with the order carried out is never returned.
+//! The places are found by a syntax tree (`places`) of the entries that are named (`items`), and whatever the style of the file,
+//! the result is judged by what it says: a text that does not say exactly what the file said with the order carried out is never
+//! returned.
 
+mod carry;
+mod items;
 mod places;
+mod usual;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_yaml::{Mapping, Value};
 
-use crate::PeerKey;
+use super::Context;
 use crate::document::MAX_FILE;
-use places::Places;
+use crate::{Members, PeerKey};
+use carry::{Task, carried_out};
+use items::Items;
 
-/// The longest file that is edited, in lines: beyond 32,767, tree-sitter's YAML loses its place.
+/// The most lines of which a syntax tree is made: beyond 32,767, tree-sitter's YAML loses its place. Of a list in blocks
+/// the entries that an order does not name do not count.
 pub const MAX_LINES: usize = 32_000;
 
 /// What is to be done.
@@ -81,7 +88,7 @@ pub enum EditError {
     NoPlace,
     /// The syntax tree counts lines in 16 bits.
     #[error(
-        "the file has more than {MAX_LINES} lines, which only a person can edit; one address a line is not needed, as in addresses: [\"…\", \"…\"]"
+        "the file has more than {MAX_LINES} lines and no list with an entry behind each dash (peers:, then - public_key: …), which only a person can edit"
     )]
     TooLong,
     /// It would be refused as too large.
@@ -95,6 +102,15 @@ pub enum EditError {
 /// # Errors
 /// If an order cannot be carried out.
 pub fn edit(text: Option<&[u8]>, orders: &[Order]) -> Result<Edited, EditError> {
+    edit_read(text, orders, None)
+}
+
+/// The same, for a file that was just read: what was [plain](super::PeersFile::is_plain) in it need not be read again.
+pub(super) fn edit_read(
+    text: Option<&[u8]>,
+    orders: &[Order],
+    read: Option<(&Members, Context<'_>)>,
+) -> Result<Edited, EditError> {
     let mut named = BTreeSet::new();
     if let Some(twice) = orders.iter().map(Order::key).find(|key| !named.insert(**key)) {
         return Err(EditError::Twice(*twice));
@@ -107,23 +123,8 @@ pub fn edit(text: Option<&[u8]>, orders: &[Order]) -> Result<Edited, EditError> 
         Some(body) => ("\u{feff}", body),
         None => ("", text),
     };
-    if body.lines().count() > MAX_LINES {
-        return Err(EditError::TooLong);
-    }
-    let before = parse(body).ok_or(EditError::Broken)?;
-    let mut wanted = before.clone();
-    let effects = orders.iter().map(|order| order.apply(&mut wanted)).collect::<Result<Vec<_>, _>>()?;
-    // New entries come last, on a text that has the others' places no more: two passes, whatever the number of orders.
-    let (new, old): (Vec<_>, Vec<_>) = orders
-        .iter()
-        .zip(&effects)
-        .filter(|(_, effect)| **effect != Effect::Unchanged)
-        .partition(|(_, effect)| **effect == Effect::Added);
-    let body = if old.is_empty() { body.to_owned() } else { changed(body, &before, &old)? };
-    let body = if new.is_empty() { body } else { extended(&body, &new)? };
-    if parse(&body).as_ref() != Some(&wanted) {
-        return Err(EditError::NoPlace);
-    }
+    let usual = read.and_then(|(members, context)| usual::edit(body, members, orders, context));
+    let (body, effects) = usual.unwrap_or_else(|| general(body, orders))?;
     let text = format!("{mark}{body}").into_bytes();
     if text.len() as u64 > MAX_FILE {
         return Err(EditError::TooLarge);
@@ -131,49 +132,40 @@ pub fn edit(text: Option<&[u8]>, orders: &[Order]) -> Result<Edited, EditError> 
     Ok(Edited { text, effects })
 }
 
-type Work<'o> = Vec<(&'o Order, &'o Effect)>;
-
-/// The text with members changed and removed.
-fn changed(body: &str, before: &Value, work: &Work<'_>) -> Result<String, EditError> {
-    let peers = list(before).ok_or(EditError::Broken)?;
-    let mut places = Places::new(body).ok_or(EditError::NoPlace)?;
-    let removed: Vec<usize> = work
-        .iter()
-        .filter(|(_, effect)| **effect == Effect::Removed)
-        .filter_map(|(order, _)| position(peers, order.key()))
-        .collect();
-    places.remove_entries(&removed, peers.len()).ok_or(EditError::NoPlace)?;
-    for (order, _) in work {
-        let Order::Set(entry) = order else { continue };
-        let at = position(peers, &entry.key).ok_or(EditError::NoPlace)?;
-        let was = peers.get(at).and_then(Value::as_mapping).ok_or(EditError::NoPlace)?;
-        if let Some(wanted) = &entry.addresses
-            && addresses(was) != Some(texts(wanted))
-        {
-            places.set_addresses(at, &addresses(was), wanted).ok_or(EditError::NoPlace)?;
+/// Carries orders out on a text of any style.
+fn general(body: &str, orders: &[Order]) -> Result<(String, Vec<Effect>), EditError> {
+    let mut said = parse(body).ok_or(EditError::Broken)?;
+    let peers = said.get_mut("peers").and_then(Value::as_sequence_mut).ok_or(EditError::Broken)?;
+    let (count, keys) = (peers.len(), Keys::of(peers));
+    let mut tasks = Vec::with_capacity(orders.len());
+    let mut removed = BTreeSet::new();
+    for order in orders {
+        let at = keys.get(order.key());
+        let entry = |at| peers.get(at).and_then(Value::as_mapping).cloned().ok_or(EditError::Broken);
+        let was = at.map(|at| entry(at).map(|entry| (at, entry))).transpose()?;
+        let (effect, is) = order.apply(was.as_ref().map(|(_, entry)| entry))?;
+        match (at, is) {
+            (Some(at), Some(is)) => *peers.get_mut(at).ok_or(EditError::Broken)? = Value::Mapping(is),
+            (None, Some(is)) => peers.push(Value::Mapping(is)),
+            (Some(at), None) => drop(removed.insert(at)),
+            (None, None) => {}
         }
-        if let Some(name) = &entry.name
-            && was.get("name").and_then(Value::as_str) != Some(name)
-        {
-            places.set_name(at, name).ok_or(EditError::NoPlace)?;
-        }
+        tasks.push(Task { order, effect, was });
     }
-    places.apply().ok_or(EditError::NoPlace)
-}
-
-/// The text with members added.
-fn extended(body: &str, work: &Work<'_>) -> Result<String, EditError> {
-    let entries: Vec<&Entry> = work
-        .iter()
-        .filter_map(|(order, _)| match order {
-            Order::Set(entry) => Some(entry),
-            Order::Remove(_) => None,
-        })
-        .collect();
-    let count = parse(body).as_ref().and_then(list).map_or(0, Vec::len);
-    let mut places = Places::new(body).ok_or(EditError::NoPlace)?;
-    places.add_entries(&entries, count).ok_or(EditError::NoPlace)?;
-    places.apply().ok_or(EditError::NoPlace)
+    let mut at = 0..;
+    peers.retain(|_| at.next().is_none_or(|at| !removed.contains(&at)));
+    let wanted = said;
+    let is_wanted = |text: &String| parse(text).as_ref() == Some(&wanted);
+    let effects = tasks.iter().map(|task| task.effect).collect();
+    // By its lines first. Where they mislead, the result says something else, and the whole is looked at.
+    let items = Items::scan(body).filter(|items| items.count() == count);
+    if let Some(Ok(text)) = items.map(|items| carried_out(body, Some(&items), count, &tasks))
+        && is_wanted(&text)
+    {
+        return Ok((text, effects));
+    }
+    let text = carried_out(body, None, count, &tasks)?;
+    if is_wanted(&text) { Ok((text, effects)) } else { Err(EditError::NoPlace) }
 }
 
 fn parse(text: &str) -> Option<Value> {
@@ -186,23 +178,33 @@ fn parse(text: &str) -> Option<Value> {
     Some(value)
 }
 
-fn list(document: &Value) -> Option<&Vec<Value>> {
-    document.get("peers")?.as_sequence()
+/// Where the entries stand in the list, by key.
+struct Keys {
+    /// Those in base64, which is the usual spelling: their bytes, without a look at the curve.
+    usual: HashMap<Vec<u8>, usize>,
+    others: HashMap<PeerKey, usize>,
 }
 
-/// Which entry is this member's.
-fn position(peers: &[Value], key: &PeerKey) -> Option<usize> {
-    peers
-        .iter()
-        .position(|entry| entry.get("public_key").and_then(Value::as_str).is_some_and(|text| is(text, key)))
-}
-
-/// Whether a text is this key, in whatever spelling. The usual one is compared without a look at the curve.
-fn is(text: &str, key: &PeerKey) -> bool {
-    match STANDARD.decode(text) {
-        Ok(bytes) if bytes.len() == 32 => bytes == key.as_bytes(),
-        _ => text.parse() == Ok(*key),
+impl Keys {
+    /// The first of each.
+    fn of(peers: &[Value]) -> Self {
+        let mut keys = Self { usual: HashMap::with_capacity(peers.len()), others: HashMap::new() };
+        for (at, text) in peers.iter().enumerate().filter_map(|(at, entry)| Some((at, key_of(entry)?))) {
+            match STANDARD.decode(text) {
+                Ok(bytes) if bytes.len() == 32 => drop(keys.usual.entry(bytes).or_insert(at)),
+                _ => drop(text.parse().map(|key| keys.others.entry(key).or_insert(at))),
+            }
+        }
+        keys
     }
+
+    fn get(&self, key: &PeerKey) -> Option<usize> {
+        self.usual.get(key.as_bytes().as_slice()).or_else(|| self.others.get(key)).copied()
+    }
+}
+
+fn key_of(entry: &Value) -> Option<&str> {
+    entry.get("public_key").and_then(Value::as_str)
 }
 
 /// The addresses of an entry as they are written.
@@ -229,31 +231,24 @@ impl Order {
         }
     }
 
-    /// Carries the order out on what a file says.
-    fn apply(&self, document: &mut Value) -> Result<Effect, EditError> {
-        let peers = document.get_mut("peers").and_then(Value::as_sequence_mut).ok_or(EditError::Broken)?;
-        match (self, position(peers, self.key())) {
+    /// What becomes of the order where this is the member's entry, and what the entry is afterwards.
+    fn apply(&self, was: Option<&Mapping>) -> Result<(Effect, Option<Mapping>), EditError> {
+        match (self, was) {
             (Self::Remove(key), None) => Err(EditError::Unknown(*key)),
-            (Self::Remove(_), Some(at)) => {
-                peers.remove(at);
-                Ok(Effect::Removed)
-            }
-            (Self::Set(entry), None) => {
-                peers.push(Value::Mapping(entry.to_yaml()));
-                Ok(Effect::Added)
-            }
-            (Self::Set(entry), Some(at)) => {
-                let was = peers.get_mut(at).and_then(Value::as_mapping_mut).ok_or(EditError::Broken)?;
-                let before = was.clone();
+            (Self::Remove(_), Some(_)) => Ok((Effect::Removed, None)),
+            (Self::Set(entry), None) => Ok((Effect::Added, Some(entry.to_yaml()))),
+            (Self::Set(entry), Some(was)) => {
+                let mut is = was.clone();
                 if let Some(wanted) = &entry.addresses
                     && addresses(was) != Some(texts(wanted))
                 {
-                    was.insert("addresses".into(), texts(wanted).into());
+                    is.insert("addresses".into(), texts(wanted).into());
                 }
                 if let Some(name) = &entry.name {
-                    was.insert("name".into(), name.as_str().into());
+                    is.insert("name".into(), name.as_str().into());
                 }
-                Ok(if *was == before { Effect::Unchanged } else { Effect::Changed })
+                let effect = if is == *was { Effect::Unchanged } else { Effect::Changed };
+                Ok((effect, Some(is)))
             }
         }
     }
@@ -278,5 +273,7 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+mod long_tests;
 #[cfg(test)]
 mod tests;

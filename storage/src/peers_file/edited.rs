@@ -23,7 +23,7 @@ pub(super) fn members(text: &str, context: Context<'_>) -> Option<Members> {
     let end = text.get(rest..)?.find(&marker).map_or(text.len(), |at| rest + at + 1);
     let old_end = before.len() - (text.len() - end);
     let (old, new) = (before.get(begin..old_end)?, text.get(begin..end)?);
-    if old.len().max(new.len()) > text.len() / 2 || text.len() > plain::MAX_TEXT {
+    if old.len().max(new.len()) > text.len() / 2 || text.len() > plain::MAX_UNCOUNTED {
         return None;
     }
 

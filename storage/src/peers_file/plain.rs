@@ -11,20 +11,27 @@ use libp2p::Multiaddr;
 
 use super::{Context, MAX_ADDRESSES, MAX_NAME, TIMEOUTS, key_of};
 use crate::address::dialable;
-use crate::document::Span;
+use crate::document::{MAX_NODES, Span};
 use crate::{Member, Members, PeerKey};
 
-/// The largest text that is read here. Below it no document has as many values as the parser refuses.
-pub(super) const MAX_TEXT: usize = 8 << 20;
+/// Below this size in bytes no text of this shape has as many values as the parser refuses.
+pub(super) const MAX_UNCOUNTED: usize = 8 << 20;
+
+/// Keys and values besides those of the entries: `version`, `peers` and the document itself.
+const HEAD_NODES: usize = 5;
 
 /// Reads the members, without the node's own entry. `None` says nothing about the text but that it is for the parser.
 pub(super) fn members(text: &str, context: Context<'_>) -> Option<Members> {
-    if text.len() > MAX_TEXT || !is_printed(text) {
+    if !is_printed(text) {
         return None;
     }
     let mut lines = Lines(text);
     let first = first_entry(&mut lines)?;
-    let read = read_entries(first, &mut lines, context)?;
+    let mut nodes = HEAD_NODES;
+    let read = read_entries(first, &mut lines, context, &mut nodes)?;
+    if nodes > MAX_NODES {
+        return None;
+    }
     let count = read.len();
     let mut members: Members = read.into_iter().map(|member| (member.key, member)).collect();
     if members.len() != count {
@@ -43,7 +50,7 @@ pub(super) fn entries(text: &str, context: Context<'_>) -> Option<Vec<Member>> {
     }
     let mut lines = Lines(text);
     let first = lines.next()?;
-    read_entries(first, &mut lines, context)
+    read_entries(first, &mut lines, context, &mut 0)
 }
 
 /// How far the entries of a text are indented.
@@ -61,7 +68,13 @@ fn first_entry<'t>(lines: &mut Lines<'t>) -> Option<Line<'t>> {
     if is_head { lines.next() } else { None }
 }
 
-fn read_entries<'t>(first: Line<'t>, lines: &mut Lines<'t>, context: Context<'_>) -> Option<Vec<Member>> {
+/// Reads entry after entry, and counts in `nodes` what the parser would.
+fn read_entries<'t>(
+    first: Line<'t>,
+    lines: &mut Lines<'t>,
+    context: Context<'_>,
+    nodes: &mut usize,
+) -> Option<Vec<Member>> {
     let dash = first.indent;
     let mut members = Vec::new();
     let mut next = Some(first);
@@ -70,7 +83,7 @@ fn read_entries<'t>(first: Line<'t>, lines: &mut Lines<'t>, context: Context<'_>
             return None;
         }
         let first = line.text.strip_prefix("- ")?;
-        let (member, after) = entry(first, dash + 2, lines, context)?;
+        let (member, after) = entry(first, dash + 2, lines, context, nodes)?;
         next = after;
         members.push(member);
     }
@@ -93,12 +106,16 @@ fn entry<'t>(
     indent: usize,
     lines: &mut Lines<'t>,
     context: Context<'_>,
+    nodes: &mut usize,
 ) -> Option<(Member, Option<Line<'t>>)> {
+    *nodes += 1;
     let (mut key, mut name, mut connection_timeout, mut max_retries) = (None, None, None, None);
     let mut addresses = None;
     let mut next = Some(Line { indent, text: first });
     while let Some(line) = next.filter(|line| line.indent == indent) {
         next = lines.next();
+        // The key and its value.
+        *nodes += 2;
         let (field, value) = line.text.split_once(':')?;
         let value = if value.is_empty() { value } else { value.strip_prefix(' ')?.trim_start() };
         let is_new = match field {
@@ -116,6 +133,7 @@ fn entry<'t>(
             return None;
         }
     }
+    *nodes += addresses.as_ref().map_or(0, Vec::len);
     let key = key?;
     let member = Member {
         key,

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::document::MAX_NODES;
 
 /// A few keys that everybody uses, so that repeated members and the node's own come up.
 fn keys() -> Vec<PeerKey> {
@@ -344,6 +345,18 @@ fn a_small_edit_of_a_large_file_is_read_by_its_difference() {
     let twice = format!("{old}{}", file(&keys[..1], 2));
     let context = Context { known: Some(&known), plain_text: Some(&old), ..own };
     assert_eq!((plain::members(&twice, own), edited::members(&twice, context)), (None, None));
+}
+
+#[test]
+fn a_large_file_is_plain_as_long_as_the_parser_would_take_it() {
+    let key = keys()[0];
+    let long = format!("peers:\n- public_key: {key}\n{}", "  # a comment of some length\n".repeat(1 << 19));
+    assert!(long.len() > plain::MAX_UNCOUNTED && long.len() < 16 << 20);
+    assert_eq!(plain::members(&long, Context::default()).map(|members| members.len()), Some(1));
+    let many = "/dns/a/tcp/1,".repeat(MAX_NODES);
+    let many = format!("peers:\n- public_key: {key}\n  addresses: [{}]\n", many.trim_end_matches(','));
+    assert!(plain::members(&many, Context::default()).is_none());
+    assert!(PeersFile::parse("peers.yaml", many.as_bytes().into(), Context::default()).is_err());
 }
 
 #[test]

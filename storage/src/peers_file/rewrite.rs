@@ -1,37 +1,34 @@
 //! Orders carried out on the file itself: one writer at a time, whole or not at all, and nothing that a person saved meanwhile is
 //! lost.
 
-use std::fs::{File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use reload::fault;
+
 use super::edit::{self, EditError, Edited, Effect, Order};
+use super::turn;
 use super::{Context, PeersFile, PeersFileError};
 use crate::PeerKey;
-use crate::atomic::{self, Mode, WriteError};
+use crate::atomic::{self, Action, Mode, Placed, WriteError};
 use crate::document::{MAX_FILE, ReadError, source};
 
-/// How long another writer is waited for. Each needs some milliseconds; one that needs a reload, its budget.
-pub const TURN_WITHIN: Duration = Duration::from_secs(40);
-
-/// Between two looks whether the turn has come. The kernel has no lock with a time limit.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub use turn::{TURN_WITHIN, Turn};
 
 /// How often an editor may be quicker than an order before that is given up.
 const TRIES: usize = 100;
 
+/// How long a file that is wrong, or gone, has to stand still before it counts as that: an editor empties it before it writes, or
+/// moves it away, and tells nobody.
+const STANDS_STILL: Duration = Duration::from_millis(200);
+
+/// Between two looks at such a file.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// The mode of a file that is new: there are no secrets in it, and other programs may want to read it.
 const NEW: u32 = 0o644;
-
-/// This process's turn to write the file. Over when it is dropped, however the process ends.
-#[derive(Debug)]
-pub struct Turn {
-    path: PathBuf,
-    /// The folder, locked: the file itself is another one after every write.
-    _folder: File,
-}
 
 /// What a rewrite has done.
 #[derive(Clone, Debug)]
@@ -48,13 +45,27 @@ pub struct Rewritten {
 #[derive(Debug, thiserror::Error)]
 pub enum RewriteError {
     /// Another process writes it.
-    #[error("{}: another process has kept it locked for {} s (look for a `fednode peers` that hangs)", path.display(), TURN_WITHIN.as_secs())]
+    #[error(
+        "{}: another process has kept its folder locked for {} s: {} (end that, and try again)",
+        path.display(), within.as_secs_f32(), turn::shown(holder.as_deref())
+    )]
     Busy {
         /// The file.
         path: PathBuf,
+        /// How long it was waited for.
+        within: Duration,
+        /// Who that is, where the kernel tells.
+        holder: Option<String>,
     },
+    /// It comes out of a ConfigMap or Secret of Kubernetes.
+    #[error(
+        "{}: is mounted from a ConfigMap or Secret, whose next version would undo the change (change it there: the node takes it up \
+         with reload.watch or SIGHUP; or let peers.file name a file on a volume)",
+        .0.display()
+    )]
+    Mounted(PathBuf),
     /// Its folder cannot be locked.
-    #[error("{}: its folder cannot be locked: {source}", path.display())]
+    #[error("{}: its folder cannot be locked: {source}{}", path.display(), turn::remedy(source))]
     Lock {
         /// The file.
         path: PathBuf,
@@ -62,7 +73,7 @@ pub enum RewriteError {
         source: io::Error,
     },
     /// It cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), turn::read_remedy(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -91,26 +102,6 @@ pub enum RewriteError {
 // === impl Turn ===
 
 impl Turn {
-    /// Waits until no other process writes the file at `path`, at most [`TURN_WITHIN`]. Blocks.
-    ///
-    /// # Errors
-    /// If another one goes on, or the folder is not there.
-    pub fn wait(path: &Path) -> Result<Self, RewriteError> {
-        let failed = |source| RewriteError::Lock { path: path.to_owned(), source };
-        // Where a symlink leads, the write goes; so that is what is locked.
-        let target = atomic::follow(path).map_err(failed)?;
-        let folder = File::open(atomic::folder_of(&target)).map_err(failed)?;
-        let until = Instant::now() + TURN_WITHIN;
-        loop {
-            match folder.try_lock() {
-                Ok(()) => return Ok(Self { path: path.to_owned(), _folder: folder }),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOOK_AGAIN),
-                Err(TryLockError::WouldBlock) => return Err(RewriteError::Busy { path: path.to_owned() }),
-                Err(TryLockError::Error(source)) => return Err(failed(source)),
-            }
-        }
-    }
-
     /// Carries orders out, all or none; durable when it returns. `own` is the node's own key, if it is known. What the file held
     /// before it was first rewritten stays in `NAME.orig`. Blocks for two durable writes.
     ///
@@ -120,18 +111,14 @@ impl Turn {
         let name = self.path.display().to_string();
         let context = Context { own, ..Context::default() };
         for _ in 0..TRIES {
-            let before = self.bytes()?;
-            let members = match &before {
-                Some(bytes) => {
-                    PeersFile::parse(&name, bytes.as_slice().into(), context)
-                        .map_err(RewriteError::Invalid)?
-                        .members
-                }
-                None => crate::Members::new(),
-            };
+            let (before, read) = self.standing(&name, context)?;
+            let members = &read.members;
             let failed = |source| RewriteError::Edit { path: self.path.clone(), source };
-            let Edited { text: after, effects } = edit::edit(before.as_deref(), orders).map_err(failed)?;
-            PeersFile::parse(&name, after.as_slice().into(), context).map_err(RewriteError::Invalid)?;
+            let plain = read.is_plain.then_some((members, context));
+            let Edited { text: after, effects } =
+                edit::edit_read(before.as_deref(), orders, plain).map_err(failed)?;
+            let known = Context { known: Some(members), plain_text: read.plain_text(), ..context };
+            PeersFile::parse(&name, after.as_slice().into(), known).map_err(RewriteError::Invalid)?;
             let rewritten = Rewritten { before, after, effects };
             if rewritten.before.as_ref() == Some(&rewritten.after) {
                 return Ok(rewritten);
@@ -151,6 +138,8 @@ impl Turn {
     /// # Errors
     /// If it cannot be read or written.
     pub fn put_back(&self, rewritten: &Rewritten) -> Result<bool, RewriteError> {
+        let failed = |source| WriteError { path: self.path.clone(), action: Action::Write, source };
+        fault::io("peers_file::put_back").map_err(failed)?;
         match &rewritten.before {
             Some(before) => self.replace(Some(&rewritten.after), before),
             None if self.bytes()?.as_ref() == Some(&rewritten.after) => {
@@ -161,19 +150,75 @@ impl Turn {
         }
     }
 
-    /// Replaces the file, if it holds `before` at the last moment at which that can be known.
+    /// What the file holds and says. One that is wrong or gone is looked at until it stands still.
+    fn standing(
+        &self,
+        name: &str,
+        context: Context<'_>,
+    ) -> Result<(Option<Vec<u8>>, PeersFile), RewriteError> {
+        let (mut last, mut since) = (self.bytes()?, Instant::now());
+        loop {
+            let refused = match &last {
+                None => None,
+                Some(bytes) => match PeersFile::parse(name, bytes.as_slice().into(), context) {
+                    Ok(file) => return Ok((last, file)),
+                    Err(error) => Some(error),
+                },
+            };
+            let bytes = loop {
+                if since.elapsed() >= STANDS_STILL {
+                    return refused
+                        .map_or(Ok((None, PeersFile::none())), |error| Err(RewriteError::Invalid(error)));
+                }
+                thread::sleep(LOOK_AGAIN);
+                let bytes = self.bytes()?;
+                if bytes != last {
+                    break bytes;
+                }
+            };
+            (last, since) = (bytes, Instant::now());
+        }
+    }
+
+    /// Replaces the file, if it holds `before` in the very moment of that; durable when it returns. Nobody's save is lost to it: one
+    /// that came in between has its place again.
     fn replace(&self, before: Option<&[u8]>, after: &[u8]) -> Result<bool, RewriteError> {
+        let failed = |source| WriteError { path: self.path.clone(), action: Action::Write, source };
+        fault::io("peers_file::write").map_err(failed)?;
         let staged = atomic::stage(&self.path, after, Mode::KeepOr(NEW))?;
         if self.bytes()?.as_deref() != before {
             return Ok(false);
         }
-        staged.put_in_place()?;
-        Ok(true)
+        fault::io("peers_file::exchange").map_err(failed)?;
+        let exchanged = match staged.exchange(before.is_some())? {
+            Placed::Otherwise => return Ok(false),
+            Placed::Alone => {
+                let target = atomic::follow(&self.path).map_err(failed)?;
+                atomic::sync_folder(atomic::folder_of(&target)).map_err(failed)?;
+                return Ok(true);
+            }
+            Placed::Instead(exchanged) => exchanged,
+        };
+        let is_same = || exchanged.former().ok().as_deref() == before;
+        let durable = if is_same() {
+            fault::io("peers_file::exchanged").map_err(failed).and_then(|()| exchanged.sync())
+        } else {
+            Ok(())
+        };
+        // Whoever had the file open before it was replaced may have gone on writing.
+        if durable.is_ok() && is_same() {
+            return Ok(true);
+        }
+        exchanged.give_back(after)?;
+        durable?;
+        Ok(false)
     }
 
     fn keep_original(&self, bytes: &[u8]) -> Result<(), RewriteError> {
         let mut name = self.path.as_os_str().to_owned();
         name.push(".orig");
+        let failed = |source| WriteError { path: PathBuf::from(&name), action: Action::Create, source };
+        fault::io("peers_file::keep").map_err(failed)?;
         match atomic::create(Path::new(&name), bytes) {
             Err(error) if error.source.kind() != ErrorKind::AlreadyExists => Err(error.into()),
             _ => Ok(()),

@@ -117,6 +117,7 @@ fn a_copy_that_is_kept_holds_everything_and_the_old_folder_says_where_it_is() {
     let folders = Folders::with(1..=5);
     fs::write(folders.old.join(STANDING), "{}").unwrap();
     fs::write(folders.old.join(KNOWN), "known").unwrap();
+    fs::write(folders.old.join(BACKUP), "known before").unwrap();
     fs::write(folders.old.join("audit.jsonl.3"), "{\"id\": \"first\"}\n").unwrap();
     let incoming = folders.copy().unwrap();
     assert_eq!(goes_on_in(&folders.new), Some(folders.old.clone()));
@@ -130,6 +131,7 @@ fn a_copy_that_is_kept_holds_everything_and_the_old_folder_says_where_it_is() {
     for folder in [&folders.old, &folders.new] {
         assert_eq!(found(folder), ((1..=5).collect(), 6));
         assert_eq!(fs::read(folder.join(KNOWN)).unwrap(), b"known");
+        assert_eq!(fs::read(folder.join(BACKUP)).unwrap(), b"known before");
         assert_eq!(fs::read(folder.join(STANDING)).unwrap(), b"{}");
     }
     for (path, mode) in [(GENERATIONS, 0o700), (AUDIT, 0o600), ("generations/00000001.gen", 0o600)] {

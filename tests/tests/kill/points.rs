@@ -80,6 +80,9 @@ async fn killed_at(stage: &mut Stage, point: &str, scene: Scene) {
         !stage.data_dir().join("moved.json").exists(),
         "{what}: the folder that counts is noted to be a copy"
     );
+    if matches!(scene, Scene::Order | Scene::OrderFails) {
+        let _ = stage.take_back().await;
+    }
     stage.assert_in_force().await;
 }
 
@@ -107,6 +110,8 @@ async fn stand_still_at(stage: &mut Stage, point: &str, scene: Scene) {
             is_hit.await;
         }
         Scene::Stop => {
+            // What is known is written where it says something new.
+            let _ = fs::remove_file(stage.data_dir().join("known.yaml"));
             stage.arms.arm(point, STAND_STILL);
             stage.node().signal(Signal::TERM);
             is_hit.await;

@@ -7,4 +7,5 @@ mod live;
 mod program;
 mod refusals;
 mod scene;
+mod stopping;
 mod transfer;

@@ -11,8 +11,8 @@ use crate::exchange::record::Record;
 pub(crate) struct Peer {
     /// Of its newest statement.
     pub(crate) seq: u64,
-    /// One for each reach, by [`Reach::to_byte`].
-    pub(super) records: [Option<Record>; 3],
+    /// One for each reach, by [`Reach::to_byte`]. Boxed: most peers have one of them, and there may be a hundred thousand.
+    pub(super) records: [Option<Box<Record>>; 3],
     /// At which version of the book it changed last.
     pub(super) changed: u64,
     pub(crate) from: Bringer,
@@ -36,7 +36,7 @@ impl Peer {
 
     /// The records that a connection of this reach carries.
     pub(crate) fn records(&self, reach: Reach) -> impl Iterator<Item = &Record> {
-        self.records.iter().flatten().filter(move |record| record.reach <= reach)
+        self.records.iter().flatten().map(Box::as_ref).filter(move |record| record.reach <= reach)
     }
 
     /// Every address, the ones that reach furthest first.

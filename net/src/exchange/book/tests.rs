@@ -304,3 +304,21 @@ fn this_node_is_told_of_but_not_shown_and_nobody_speaks_for_it() {
     assert_eq!(book.get(&own).unwrap().seq, NOW, "it signs anew by itself");
     assert_eq!(book.learn(world(own, u64::MAX), Bringer::Other(key()), NOW, LIMIT), Fate::Future);
 }
+
+#[test]
+fn whom_a_clock_saw_in_the_future_loses_its_advantage_when_the_clock_is_set_right() {
+    let (mut book, ahead, other) = (Book::new(), key(), key());
+    for key in [ahead, other] {
+        book.learn(world(key, NOW), Bringer::Itself, NOW, 2);
+    }
+    let year = 365 * 24 * 60 * 60 * 1000;
+    for is_there in [true, false] {
+        book.connected(&ahead, is_there, NOW + year);
+    }
+    book.tidy(NOW);
+    assert_eq!(book.get(&ahead).unwrap().last_seen, NOW / 1000);
+    // Somebody who was heard of since is more useful.
+    book.recall(&other, 0, NOW / 1000 + 1, 0);
+    book.learn(world(key(), NOW), Bringer::Itself, NOW, 2);
+    assert!(book.get(&ahead).is_none() && book.get(&other).is_some());
+}

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use storage::known_file::Hand;
 use storage::{KnownEntry, PeerKey};
 
 use super::{Known, unix_ms};
@@ -108,21 +109,33 @@ impl Known {
         peers.collect()
     }
 
-    /// Takes up what was kept, within the bounds that hold now; gives how many records were taken. Each is judged as one that a peer
-    /// sends: a damaged or a changed file brings nobody a wrong address. Checks signatures: blocks for a tenth of a millisecond each.
-    pub fn load(&self, kept: impl IntoIterator<Item = KnownEntry>) -> usize {
+    /// Takes up what was kept, within the bounds that hold now; gives how many records were taken. `hand` says who wrote it:
+    ///
+    /// - [`Hand::Person`]: each record is judged as one that a peer sends, so that a changed file brings nobody a wrong address.
+    ///   That checks signatures: it blocks for a twentieth of a millisecond each.
+    /// - [`Hand::Node`]: this node has judged them before it wrote them, and the checksum says that they are the same. All
+    ///   rules hold again but the signature's: ten thousand are usable within a tenth of a second. Whoever can forge
+    ///   the checksum can write this node's files, its key among them; and gains no more by it than that this node dials in
+    ///   vain, and is found out by the first to whom it passes the record on.
+    pub fn load(&self, kept: impl IntoIterator<Item = KnownEntry>, hand: Hand) -> usize {
         let mut taken = 0_usize;
+        let now = unix_ms() / 1000;
         for entry in kept {
             let bringer =
                 if entry.source == Source::Peer.as_str() { Bringer::Itself } else { Bringer::Memory };
             for text in &entry.records {
-                let Some(record) = STANDARD.decode(text).ok().and_then(|bytes| Record::open(&bytes).ok())
+                let Some(record) = STANDARD.decode(text).ok().and_then(|bytes| read(&bytes, &entry, hand))
                 else {
                     continue;
                 };
-                if record.key == entry.public_key && self.learn(record, bringer) == Fate::Taken {
+                let fate = self.learn(record, bringer);
+                if fate == Fate::Taken {
                     taken = taken.saturating_add(1);
-                    let (first, last) = (entry.first_seen, entry.last_seen);
+                }
+                // What a person has written about one who is known counts, too.
+                if fate == Fate::Taken || (fate == Fate::Same && hand == Hand::Person) {
+                    // A clock that was ahead is not believed for ever.
+                    let (first, last) = (entry.first_seen.min(now), entry.last_seen.min(now));
                     self.state().book.recall(&entry.public_key, first, last, entry.failures);
                 }
             }
@@ -130,4 +143,13 @@ impl Known {
         self.publish();
         taken
     }
+}
+
+/// A record that was kept for this entry.
+fn read(bytes: &[u8], entry: &KnownEntry, hand: Hand) -> Option<Record> {
+    let kept = match hand {
+        Hand::Node => Record::kept(bytes, &entry.public_key),
+        Hand::Person => None,
+    };
+    kept.or_else(|| Record::open(bytes).ok()).filter(|record| record.key == entry.public_key)
 }

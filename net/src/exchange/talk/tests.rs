@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use libp2p::Multiaddr;
 use libp2p::tcp::tokio::TcpStream;
 use storage::KnownEntry;
+use storage::known_file::Hand;
 
 use super::*;
 use crate::exchange::record::{MAX_RECORD, Record, RecordError};
@@ -346,7 +347,7 @@ async fn thousands_of_peers_go_from_one_to_the_other_and_over_a_restart() {
             records: vec![STANDARD.encode(&record.bytes)],
         }
     });
-    assert_eq!(one.known.load(kept), MANY);
+    assert_eq!(one.known.load(kept, Hand::Person), MANY);
     let tasks = connect(&one, &other).await;
     let mut changes = other.known.changes();
     let all = async {
@@ -361,11 +362,50 @@ async fn thousands_of_peers_go_from_one_to_the_other_and_over_a_restart() {
     // What is kept and read again is the same; what is damaged is passed over.
     let mut kept = one.known.snapshot();
     assert!(kept.iter().filter(|peer| peer.failures == 3 && peer.first_seen == 7).count() == MANY);
-    let again = Known::default();
-    assert_eq!(again.load(kept.clone()), MANY + 1);
-    assert_eq!(again.snapshot(), kept);
+    for hand in [Hand::Node, Hand::Person] {
+        let again = Known::default();
+        assert_eq!(again.load(kept.clone(), hand), MANY + 1);
+        assert_eq!(again.snapshot(), kept);
+    }
     // One that is damaged, and one that stands under another's name.
     kept[0].records[0].replace_range(40..41, "!");
     kept[1].public_key = kept[2].public_key;
-    assert_eq!(Known::default().load(kept), MANY - 1);
+    for hand in [Hand::Node, Hand::Person] {
+        assert_eq!(Known::default().load(kept.clone(), hand), MANY - 1);
+    }
+}
+
+/// A file that a person wrote is as little believed as a peer; one that this node wrote, it has judged before.
+#[test]
+fn a_wrong_signature_is_found_in_whatever_a_person_wrote() {
+    let peer = Identity::generate();
+    let at = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
+    let mut bytes = Record::sign(&peer, super::super::known::unix_ms(), at).unwrap().bytes.to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    let entry = KnownEntry {
+        public_key: peer.public_key(),
+        addresses: Vec::new(),
+        source: "exchange".to_owned(),
+        first_seen: 7,
+        last_seen: u64::MAX,
+        failures: 3,
+        records: vec![STANDARD.encode(&bytes)],
+    };
+    assert_eq!(Known::default().load([entry.clone()], Hand::Person), 0);
+    let known = Known::default();
+    assert_eq!(known.load([entry], Hand::Node), 1);
+    let last_seen = known.list()[0].last_seen;
+    assert!(last_seen <= super::super::known::unix_ms() / 1000, "{last_seen}: nobody was seen in the future");
+}
+
+#[test]
+fn what_a_person_writes_of_one_who_is_known_counts() {
+    let peer = Identity::generate();
+    let record = Record::sign(&peer, super::super::known::unix_ms(), Vec::new()).unwrap();
+    let known = Known::default();
+    known.take(&record.bytes, Teller::Itself(record.key), Reach::Host).unwrap();
+    let mut entry = known.snapshot().remove(0);
+    entry.failures = 5;
+    known.load([entry.clone()], Hand::Person);
+    assert_eq!(known.snapshot(), [entry]);
 }

@@ -11,8 +11,9 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use reload::{Aim, Outcome, Refusal, Reload};
 use serde::Deserialize;
+use serde_json::json;
 use storage::PeerKey;
-use storage::peers_file::edit::{EditError, Effect, Entry, Order};
+use storage::peers_file::edit::{self, EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
 
 use super::reloads::{REFUSED, code, expected, origin, refused};
@@ -22,6 +23,18 @@ use super::{State, error, only};
 const MAX_BODY: usize = 4 << 20;
 /// The most members in one request.
 const MAX_ORDERS: usize = 10_000;
+
+/// How often an editor may save a text without it between an order's write and its reload, before that is given up.
+const TRIES: usize = 20;
+
+const NOT_CHANGED: &str = "The peers were not changed";
+const OVERWRITTEN: &str = "peers.yaml is saved by somebody else again and again; nothing was done (close the editor, and try again)";
+
+/// A file with orders carried out, and nobody else's turn until this is dropped.
+struct Written {
+    turn: Turn,
+    rewritten: Rewritten,
+}
 
 /// A member as it is posted.
 #[derive(Debug, Deserialize)]
@@ -58,8 +71,9 @@ pub(super) fn configure(app: &mut ServiceConfig) {
     .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(only("DELETE")));
 }
 
+/// Members, and whom the node has learned of besides.
 async fn list(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(state.view.members())
+    HttpResponse::Ok().json(json!({"members": state.view.members(), "known": state.view.known().list()}))
 }
 
 async fn add(
@@ -113,40 +127,86 @@ async fn change(state: &State, request: &HttpRequest, orders: Vec<Order>) -> Htt
         return refused(&Refusal::Mismatch { expected, current });
     }
     let _under_way = state.requests.begin();
-    let (file, own) = (state.current.load().peers.file.clone(), state.key);
+    let mut tries = 1;
+    loop {
+        let written = match write(state, &orders).await {
+            Ok(written) => written,
+            Err(answer) => return answer,
+        };
+        let effects = written.rewritten.effects.clone();
+        let asked = Reload { origin: origin(request, None), expect, aim: Aim::Files, confirm: None };
+        let answered = coordinator.send(asked).await;
+        let stood = answered.as_ref().ok().and_then(|answer| answer.as_ref().ok());
+        let stood = stood.filter(|outcome| outcome.outcome.is_success());
+        // An editor may have saved another text, or a rollback have written one, before the reload read the file: then what has
+        // stood the reload is theirs, and what has not is theirs as well.
+        if let Some(outcome) = stood
+            && written.is_in_force(state, &orders)
+        {
+            return told(outcome, &effects);
+        }
+        let is_theirs = put_back(written).await && matches!(answered, Ok(Ok(_)));
+        if (is_theirs || stood.is_some()) && tries < TRIES {
+            tries += 1;
+            continue;
+        }
+        return match answered {
+            Ok(Ok(_)) if stood.is_some() => error(StatusCode::SERVICE_UNAVAILABLE, NOT_CHANGED, OVERWRITTEN),
+            Ok(Ok(outcome)) => told(&outcome, &effects),
+            Ok(Err(refusal)) => refused(&refusal),
+            Err(gone) => {
+                error(StatusCode::INTERNAL_SERVER_ERROR, "The reload engine is gone", &gone.to_string())
+            }
+        };
+    }
+}
+
+/// Carries the orders out on the file, when it is its turn.
+async fn write(state: &State, orders: &[Order]) -> Result<Written, HttpResponse> {
+    let (file, own, orders) = (state.current.load().peers.file.clone(), state.key, orders.to_vec());
     // Waits for its turn and for the disk: blocks.
     let written = web::block(move || {
         let turn = Turn::wait(&file)?;
         let rewritten = turn.rewrite(&orders, Some(&own))?;
-        Ok::<_, RewriteError>((turn, rewritten))
+        Ok::<_, RewriteError>(Written { turn, rewritten })
     });
-    let (turn, rewritten) = match written.await {
-        Ok(Ok(written)) => written,
-        Ok(Err(cause)) => return not_written(&cause),
-        Err(cause) => return error(StatusCode::INTERNAL_SERVER_ERROR, REFUSED, &cause.to_string()),
-    };
-    let effects = rewritten.effects.clone();
-    let asked = Reload { origin: origin(request, None), expect, aim: Aim::Files, confirm: None };
-    let answered = coordinator.send(asked).await;
-    let stands = matches!(&answered, Ok(Ok(outcome)) if outcome.outcome.is_success());
-    if !stands {
-        put_back(turn, rewritten).await;
-    }
-    match answered {
-        Ok(Ok(outcome)) => told(&outcome, &effects),
-        Ok(Err(refusal)) => refused(&refusal),
-        Err(gone) => error(StatusCode::INTERNAL_SERVER_ERROR, "The reload engine is gone", &gone.to_string()),
+    match written.await {
+        Ok(Ok(written)) => Ok(written),
+        Ok(Err(cause)) => Err(not_written(&cause)),
+        Err(cause) => Err(error(StatusCode::INTERNAL_SERVER_ERROR, NOT_CHANGED, &cause.to_string())),
     }
 }
 
-/// The file says again what it said, unless somebody has edited it since.
-async fn put_back(turn: Turn, rewritten: Rewritten) {
+/// The file says again what it said, unless somebody has edited it since: whether somebody has.
+async fn put_back(Written { turn, rewritten }: Written) -> bool {
     let back = web::block(move || turn.put_back(&rewritten)).await;
     match back {
         Ok(Ok(true)) => {}
-        Ok(Ok(false)) => tracing::warn!("peers.yaml was edited meanwhile; the refused change stays in it"),
+        Ok(Ok(false)) => {
+            tracing::info!("peers.yaml was edited while an order was carried out on it");
+            return true;
+        }
         Ok(Err(cause)) => tracing::error!(%cause, "peers.yaml still says what was refused"),
         Err(cause) => tracing::error!(%cause, "peers.yaml still says what was refused"),
+    }
+    false
+}
+
+// === impl Written ===
+
+impl Written {
+    /// Whether what runs says what the orders say.
+    fn is_in_force(&self, state: &State, orders: &[Order]) -> bool {
+        let current = state.current.load();
+        let runs = current.source.snapshot.peers.as_deref();
+        if runs == Some(&*self.rewritten.after) {
+            return true;
+        }
+        match edit::edit(runs, orders) {
+            Ok(edited) => edited.effects.iter().all(|effect| *effect == Effect::Unchanged),
+            Err(EditError::Unknown(_)) => matches!(orders, [Order::Remove(_)]),
+            Err(_) => false,
+        }
     }
 }
 
@@ -162,12 +222,13 @@ fn not_written(cause: &RewriteError) -> HttpResponse {
     let status = match cause {
         RewriteError::Edit { source: EditError::Unknown(_), .. } => StatusCode::NOT_FOUND,
         RewriteError::Invalid(_) | RewriteError::Edit { .. } => StatusCode::BAD_REQUEST,
+        RewriteError::Mounted(_) => StatusCode::CONFLICT,
         RewriteError::Busy { .. } | RewriteError::Restless(_) => StatusCode::SERVICE_UNAVAILABLE,
         RewriteError::Lock { .. } | RewriteError::Read { .. } | RewriteError::Write(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     };
-    error(status, "The peers were not changed", &cause.to_string())
+    error(status, NOT_CHANGED, &cause.to_string())
 }
 
 // === impl Posted ===

@@ -7,14 +7,14 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use actix_web::http::header::IF_MATCH;
 use actix_web::web::{self, Query, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 use reload::outcome::Kind;
 use reload::{Aim, Confirm, DryRun, Generation, Origin, Outcome, Refusal, Reload, Trigger, Which};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use storage::document::units::Span;
 
-use super::super::{AdminState, CONFIRM, Caller};
+use super::super::{AdminState, CONFIRM, Caller, TokenHolder};
 use super::{State, error, only};
 use crate::client::CLIENT_HEADER;
 use crate::config::Config;
@@ -81,6 +81,10 @@ async fn reload(state: State, request: HttpRequest, query: Query<ReloadQuery>, b
     }
     if !dry_run && config.is_some() {
         let text = "config is for dry runs; a node reloads its own file";
+        return error(StatusCode::BAD_REQUEST, "Bad query", text);
+    }
+    if config.is_some() && request.conn_data::<Caller>().is_none() {
+        let text = "config is for the socket, whose users may read what the node may read";
         return error(StatusCode::BAD_REQUEST, "Bad query", text);
     }
     if dry_run {
@@ -248,9 +252,11 @@ pub(super) fn expected(request: &HttpRequest) -> Result<Option<Generation>, Stri
 
 pub(super) fn origin(request: &HttpRequest, note: Option<String>) -> Origin {
     let cli = request.headers().get(CLIENT_HEADER).is_some_and(|value| value == "cli");
-    Origin {
-        trigger: if cli { Trigger::Cli } else { Trigger::Api },
-        actor: request.conn_data::<Caller>().map(ToString::to_string),
-        note,
-    }
+    Origin { trigger: if cli { Trigger::Cli } else { Trigger::Api }, actor: actor(request), note }
+}
+
+/// Who asks: by a token, or through the socket.
+fn actor(request: &HttpRequest) -> Option<String> {
+    let holder = request.extensions().get::<TokenHolder>().map(|TokenHolder(name)| name.clone());
+    holder.or_else(|| request.conn_data::<Caller>().map(ToString::to_string))
 }

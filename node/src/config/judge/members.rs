@@ -1,7 +1,8 @@
 //! `peers.yaml` beside `conf.yaml`: who the members are.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use reload::{Problem, fault};
 use storage::document::place::Spot;
@@ -19,9 +20,27 @@ pub(super) struct Peers {
     pub(super) is_plain: bool,
 }
 
+/// How long a file that was there may be gone, in the middle of an editor's save: vim moves it away and writes it anew. Without
+/// this, a reload in that moment would close every member's connection.
+const GONE: Duration = Duration::from_millis(50);
+
 // === impl Judge ===
 
 impl Judge<'_> {
+    /// Reads the file; a missing one is looked for again if it was there before.
+    fn read_peers(&self, path: &Path, before: Option<&Arc<[u8]>>) -> Result<Arc<[u8]>, ReadError> {
+        let until = Instant::now() + GONE;
+        loop {
+            match self.held.read(path, before) {
+                Err(ReadError::Missing) if before.is_some() && Instant::now() < until => {
+                    // Whoever saves a file tells nobody when it is done.
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                read => return read,
+            }
+        }
+    }
+
     /// The members: those that run, if their file has not changed; else the file's.
     pub(super) fn peers(
         &mut self,
@@ -39,7 +58,7 @@ impl Judge<'_> {
                 let before = self.current.and_then(|current| current.source.snapshot.peers.as_ref());
                 let read = fault::io("peers::read")
                     .map_err(Into::into)
-                    .and_then(|()| self.held.read(&draft.peers.file, before));
+                    .and_then(|()| self.read_peers(&draft.peers.file, before));
                 self.read += started.elapsed();
                 match read {
                     Ok(text) => Some(text),

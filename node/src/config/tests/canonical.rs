@@ -5,10 +5,10 @@ use super::*;
 /// Every option that is off by default, on.
 pub(super) fn everything(folder: &Folder) -> String {
     let (a, b) = (key(), key());
-    let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
-    folder.write("cert.pem", pem("CERTIFICATE"));
-    folder.write("key.pem", pem("PRIVATE KEY"));
-    folder.write("ca.pem", pem("CERTIFICATE"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    folder.write("cert.pem", certificate(&key));
+    folder.write("key.pem", key.serialize_pem());
+    folder.write("ca.pem", certificate(&key));
     folder.write("peers.yaml", format!("peers:\n- {{public_key: {a}, name: one, max_retries: 3}}\n- {{public_key: {b}, addresses: [/dns4/b.example/tcp/1], connection_timeout: 5s}}\n"));
     folder.edited(&[
         ("external_addresses: []", "external_addresses: [/dns4/me.example/tcp/9000]"),
@@ -30,7 +30,9 @@ fn what_is_written_out_reads_back_as_the_same() {
     folder.conf(&everything(&folder));
     let config = folder.load().config;
     let (text, peers) = (config.canonical(), config.canonical_peers());
-    for secret in [folder.identity.to_text().as_str(), "SSSSSSSS", "AAAA"] {
+    let key = fs::read_to_string(folder.path("key.pem")).unwrap();
+    let key_line = key.lines().nth(1).unwrap();
+    for secret in [folder.identity.to_text().as_str(), "SSSSSSSS", key_line] {
         assert!(!text.contains(secret), "{text}");
         assert!(!config.to_json().to_string().contains(secret));
     }

@@ -211,12 +211,13 @@ fn a_named_file_with_another_content_is_a_change() {
     let folder = Folder::new();
     folder.conf(&everything(&folder));
     let running = folder.load().config;
-    for (name, label, path) in [
-        ("cert.pem", "CERTIFICATE", "admin.tls.certificate"),
-        ("key.pem", "PRIVATE KEY", "admin.tls.private_key"),
+    let key = rcgen::KeyPair::from_pem(&fs::read_to_string(folder.path("key.pem")).unwrap()).unwrap();
+    for (name, text, path) in [
+        ("cert.pem", certificate(&key), "admin.tls.certificate"),
+        ("key.pem", key.serialize_pem() + "\n", "admin.tls.private_key"),
     ] {
         let before = fs::read(folder.path(name)).unwrap();
-        folder.write(name, format!("-----BEGIN {label}-----\nBBBB\n-----END {label}-----\n"));
+        folder.write(name, text);
         let next = folder.load_against(Some(&running)).unwrap().config;
         let changes = running.changes(&next);
         assert_eq!(changes.iter().map(|change| change.path.as_str()).collect::<Vec<_>>(), [path]);

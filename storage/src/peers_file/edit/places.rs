@@ -13,10 +13,11 @@ pub(super) struct Places<'t> {
 }
 
 /// Replaces the bytes from `from` to `to`.
-struct Edit {
-    from: usize,
-    to: usize,
-    with: String,
+#[derive(Debug)]
+pub(super) struct Edit {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) with: String,
 }
 
 /// How far the entries of a list that is begun here are indented.
@@ -32,22 +33,13 @@ impl<'t> Places<'t> {
         Some(Self { text, document, edits: Vec::new(), line_end })
     }
 
-    /// The text with every edit made; `None` if two of them are about the same bytes.
-    pub(super) fn apply(mut self) -> Option<String> {
-        self.edits.sort_by_key(|edit| (edit.from, edit.to));
-        let mut next = String::with_capacity(self.text.len() + 256);
-        let mut at = 0;
-        for edit in &self.edits {
-            next.push_str(self.text.get(at..edit.from)?);
-            next.push_str(&edit.with);
-            at = edit.to;
-        }
-        next.push_str(self.text.get(at..)?);
-        Some(next)
+    pub(super) fn into_edits(self) -> Vec<Edit> {
+        self.edits
     }
 
-    /// Takes these entries of `count` out, with the comments inside of them. Comments between entries stay.
-    pub(super) fn remove_entries(&mut self, which: &[usize], count: usize) -> Option<()> {
+    /// Takes these entries of `count` out, with the comments inside of them. Comments between entries stay. `empties` the list, as
+    /// far as the file as a whole is concerned.
+    pub(super) fn remove_entries(&mut self, which: &[usize], count: usize, empties: bool) -> Option<()> {
         if which.is_empty() {
             return Some(());
         }
@@ -55,7 +47,7 @@ impl<'t> Places<'t> {
         match list.kind() {
             FeatureKind::BlockSequence => {
                 which.iter().try_for_each(|index| self.remove_item(&route!("peers"), *index))?;
-                if which.len() == count {
+                if empties {
                     // A person who looks for the members is to find that there are none.
                     let after = self.after_colon(&route!("peers"))?;
                     self.edit(after, after, " []".to_owned());
@@ -315,6 +307,20 @@ impl<'t> Places<'t> {
         let rest = self.text.get(at..).unwrap_or_default();
         at + rest.find('\n').map_or(rest.len(), |newline| newline + 1)
     }
+}
+
+/// The text with every edit made; `None` if two of them are about the same bytes.
+pub(super) fn applied(text: &str, mut edits: Vec<Edit>) -> Option<String> {
+    edits.sort_by_key(|edit| (edit.from, edit.to));
+    let mut next = String::with_capacity(text.len() + 256);
+    let mut at = 0;
+    for edit in &edits {
+        next.push_str(text.get(at..edit.from)?);
+        next.push_str(&edit.with);
+        at = edit.to;
+    }
+    next.push_str(text.get(at..)?);
+    Some(next)
 }
 
 /// In double quotes, which hold whatever a text has in it (JSON's escapes are YAML's).

@@ -11,6 +11,7 @@ use net::exchange::{converse, receive, sign};
 use net::{Identity, Post, RateLimit, Settings, View};
 use serde_json::{Value, json};
 use storage::KnownEntry;
+use storage::known_file::Hand;
 use tokio::time::sleep;
 
 use crate::options::Options;
@@ -90,7 +91,7 @@ async fn pair(count: usize) -> Value {
     };
     let (asker, teller) = (View::new(), View::new());
     let peers: Vec<_> = (0..count).map(|_| Identity::generate()).collect();
-    let loaded = teller.known().load(peers.iter().map(|peer| kept(peer, 0)));
+    let loaded = teller.known().load(peers.iter().map(|peer| kept(peer, 0)), Hand::Person);
     assert_eq!(loaded, count, "all are taken");
     let [one, other] = [0, 1].map(|_| Identity::generate().public_key());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -113,7 +114,7 @@ async fn pair(count: usize) -> Value {
     asked(&asker, 4).await;
     let nothing = (said(&asker, &teller) - before) / 4;
     let before = (said(&asker, &teller), asker.known().figures().asked());
-    teller.known().load([kept(&peers[0], 1)]);
+    teller.known().load([kept(&peers[0], 1)], Hand::Person);
     asked(&asker, 2).await;
     let exchanges = asker.known().figures().asked() - before.1;
     let new = said(&asker, &teller) - before.0 - nothing * (exchanges - 1);

@@ -9,7 +9,7 @@
 //! - `--messages N`: N messages on a topic of three nodes and N direct ones, by HTTP, without reloads and with.
 //! - `--exchange 8,64`: bytes of peer exchange, whole and of what is new, between two that know 64, 512 and 10,000 peers; and what one
 //!   change of address costs each of so many nodes.
-//! - `--store 8,512`: what `peers.yaml` and `known.yaml` cost with so many peers: read, edit, merge, save, memory.
+//! - `--store 8,512`: what `peers.yaml` and `known.yaml` cost with so many peers: load, validate, edit, merge, save, memory.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
 //! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(("peer", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return if peer::run(arguments).is_some() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    }
+    if let Some(("hold", arguments)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return if store::hold(arguments).is_some() { ExitCode::SUCCESS } else { ExitCode::from(2) };
     }
     let options = match Options::read(arguments.into_iter()) {
         Ok(Some(options)) => options,

@@ -131,6 +131,9 @@ impl Options {
                 Subject::Mesh | Subject::Exchange | Subject::Store => vec![8],
             };
         }
+        if self.subject == Subject::Store {
+            return Ok(());
+        }
         if self.node.as_os_str().is_empty() {
             self.node = match self.subject {
                 Subject::Hang(_) => fednode_tests::process::binary(),
