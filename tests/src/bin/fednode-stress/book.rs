@@ -176,8 +176,7 @@ impl Inner {
         );
         self.count(&line, &short, &mut wrongs);
         self.ending(&line, text, &short, &mut wrongs);
-        // Written so that what is no number is wrong too.
-        if !(line.duration_ms <= limit_ms) {
+        if line.duration_ms.is_nan() || line.duration_ms > limit_ms {
             let text = format!("{:.1} ms, and the limit is {limit_ms} ms: {short}", line.duration_ms);
             wrongs.push((Rule::Budget, text));
         }
