@@ -59,7 +59,7 @@ pub(crate) enum Wrong {
     CutOff,
     /// `peers.yaml` is garbage.
     Peers,
-    /// `conf.yaml` is empty.
+    /// `conf.yaml` is empty but for a comment.
     Empty,
 }
 

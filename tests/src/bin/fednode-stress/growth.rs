@@ -15,12 +15,12 @@ const BETWEEN: Duration = Duration::from_millis(500);
 const WARM_UP: f64 = 0.3;
 
 /// Fewer reloads between the first quarter and the last of what is left say nothing.
-const MIN_RELOADS: f64 = 10.0;
+const MIN_RELOADS: f64 = 20.0;
 
 /// Descriptors come and go with connections, listeners, and pools of threads that live as long as a connection on them: a leak is
 /// what has added more than this, at more than [`DESCRIPTORS_PER_RELOAD`].
 const DESCRIPTORS: f64 = 12.0;
-const DESCRIPTORS_PER_RELOAD: f64 = 0.5;
+const DESCRIPTORS_PER_RELOAD: f64 = 0.7;
 
 /// Memory is judged only where there are so many milliseconds between these, ...
 const MEMORY_AFTER: f64 = 180_000.0;
@@ -41,7 +41,8 @@ pub(crate) struct Sample {
 /// Samples one node to the end.
 pub(crate) async fn watch(world: Arc<World>, index: usize) {
     let place = &world.places[index];
-    while world.wait(BETWEEN, Phase::Rests).await {
+    // Also at rest, when what comes and goes has gone.
+    while world.wait(BETWEEN, Phase::Ends).await {
         if place.serves()
             && let Some(sample) = sample(&world, place)
         {

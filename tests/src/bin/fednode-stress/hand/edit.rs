@@ -82,7 +82,7 @@ impl Hand {
         replace(&spec.conf_path(), &format!("# {seed}\n{text}"))
     }
 
-    /// Writes what must be refused.
+    /// Writes what must be refused; never the same bytes twice, of which whoever watches makes nothing.
     pub(super) fn write_wrong(&self, wrong: Wrong, seed: u64) -> io::Result<()> {
         let Some(node) = &self.node else { return Ok(()) };
         let spec = node.spec();
@@ -98,13 +98,13 @@ impl Hand {
             Wrong::Peers => {
                 return fs::write(spec.peers_path(), format!("peers:\n  - public_key: \"{seed}\"\n"));
             }
-            Wrong::Empty => return fs::write(spec.conf_path(), ""),
+            Wrong::Empty => return fs::write(spec.conf_path(), format!("# {seed}\n")),
         }
-        replace(&spec.conf_path(), &conf.to_string())
+        replace(&spec.conf_path(), &format!("{conf}\n# {seed}\n"))
     }
 
     /// Writes what cannot be had.
-    pub(super) fn write_conflict(&self, conflict: Conflict) -> io::Result<()> {
+    pub(super) fn write_conflict(&self, conflict: Conflict, seed: u64) -> io::Result<()> {
         let Some(node) = &self.node else { return Ok(()) };
         let spec = node.spec();
         let mut conf = spec.conf.clone();
@@ -118,7 +118,7 @@ impl Hand {
             }
             Conflict::Generation => {}
         }
-        replace(&spec.conf_path(), &conf.to_string())
+        replace(&spec.conf_path(), &format!("{conf}\n# {seed}\n"))
     }
 }
 

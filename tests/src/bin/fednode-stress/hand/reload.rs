@@ -10,6 +10,7 @@ use super::{Hand, PATIENCE};
 use crate::action::{Conflict, Edit, Trigger};
 use crate::book::{Allowed, Line};
 use crate::finding::Rule;
+use crate::schedule::watches;
 use crate::trouble::{Kind, Who};
 
 /// Signals of one storm.
@@ -18,7 +19,7 @@ const STORM: u64 = 30;
 /// What has to come of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Expected {
-    /// `committed` or `unchanged`.
+    /// `committed` or `unchanged`, or what a socket that is being closed makes of it for a few seconds.
     Good,
     Rejected,
     /// A fault may end it in any way that is allowed.
@@ -31,7 +32,7 @@ impl Expected {
     fn is(self, line: &Line) -> bool {
         let outcome = line.outcome.as_str();
         match self {
-            Self::Good => ["committed", "unchanged"].contains(&outcome),
+            Self::Good => ["committed", "unchanged"].contains(&outcome) || line.is_port_closing(),
             Self::Rejected => outcome == "rejected",
             Self::Any => true,
         }
@@ -65,7 +66,7 @@ impl Hand {
             Edit::Conflicting(Conflict::Generation) => self.stale().await,
             Edit::Conflicting(conflict) => {
                 self.place().book.allow(refused);
-                let written = self.write_conflict(conflict);
+                let written = self.write_conflict(conflict, seed);
                 self.did(written);
                 self.ask(trigger, Expected::Rejected).await;
                 self.write();
@@ -200,9 +201,10 @@ impl Hand {
                 self.found(Rule::Budget, format!("an API call in a storm has no answer after {ms} ms"));
             }
         }
-        self.ask(Trigger::Api, Expected::Good).await;
+        let line = self.ask(Trigger::Api, Expected::Good).await;
         let status = self.status().await.unwrap_or_default();
-        if status["in_sync"] == false && !crate::schedule::watches(self.index) {
+        let is_refused = line.is_some_and(|line| line.is_port_closing());
+        if status["in_sync"] == false && !is_refused && !watches(self.index) {
             self.found(Rule::Outcomes, "after a storm the files say other than what runs");
         }
     }
