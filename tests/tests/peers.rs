@@ -112,7 +112,7 @@ async fn the_command_line_needs_no_running_node() {
     let shown: Value = serde_json::from_slice(&added.stdout).unwrap();
     assert_eq!((&shown["effect"], &shown["running"]), (&json!("added"), &json!(false)));
     let listed: Value = serde_json::from_slice(&spec.cli(&["peers", "--json"]).stdout).unwrap();
-    let listed = &listed["members"][0];
+    let listed = &listed[0];
     assert_eq!((&listed["public_key"], &listed["addresses"]), (&json!(key), &json!([ADDRESS])));
     let wrong = spec.cli(&["peers", "add", &key, "/ip4/1.2.3/tcp/1"]);
     assert_eq!(code(&wrong), Some(1));
@@ -121,6 +121,8 @@ async fn the_command_line_needs_no_running_node() {
     let mut node = spec.spawn_as_it_is();
     node.wait_until_it_serves().await;
     assert_eq!(members(&node).await, std::slice::from_ref(&key));
+    let listed: Value = serde_json::from_slice(&node.spec().cli(&["peers", "--json"]).stdout).unwrap();
+    assert_eq!(listed[0]["name"], "ACME", "{listed}");
     let removed = node.spec().cli(&["peers", "remove", &key, "--json"]);
     let outcome: Value = serde_json::from_slice(&removed.stdout).unwrap();
     assert_eq!(

@@ -111,9 +111,10 @@ fn told(common: &Common, answer: &Answer, found: Vec<Problem>) -> Result<ExitCod
     }))
 }
 
-/// Shows the members.
+/// Shows the members; people also see whom the node has learned of, which for machines stands in the status.
 pub(super) async fn peers(common: &Common) -> ExitCode {
-    match get(common, "/admin/peers").await {
+    let path = if common.json { "/admin/peers" } else { "/admin/status" };
+    match get(common, path).await {
         Ok(answer) if common.json => print_json(&answer),
         Ok(answer) => print(&render::peers(&answer)),
         Err(code) => return code,

@@ -132,8 +132,7 @@ fn list_file(common: &Common, file: &Path) -> Result<(), String> {
         }
     };
     if common.json {
-        // What a node that does not run has learned is its own affair: nobody can say whether it still holds.
-        print_json(&json!({"members": members, "known": []}));
+        print_json(&members);
     } else {
         print(&render::peers(&json!({"members": members})));
         eprintln!("no node runs: this is what {} says", file.display());

@@ -12,10 +12,8 @@ pub fn default_config_text(identity: &Identity, ipv6: bool) -> String {
         r#"["/ip4/0.0.0.0/tcp/9000"]"#
     };
     format!(
-        r#"# yaml-language-server: $schema=conf.schema.json
-# (`fednode schema > conf.schema.json` makes that file: then an editor knows every key.)
-# A node of a federation. After an edit: `fednode check`, then `fednode reload` or SIGHUP.
-# Durations are 500ms, 10s, 1m30s; sizes 64KiB, 10MB. Paths are relative to the folder of this file.
+        r#"# yaml-language-server: $schema=conf.schema.json (made by: fednode schema > conf.schema.json)
+# After an edit: `fednode check`, then `fednode reload` or SIGHUP. Durations are 500ms, 10s, 1m30s; sizes 64KiB, 10MB. Paths start here.
 version: 1
 node:
   private_key: "{key}"   # base64 of the Ed25519 key pair (seed, public); a secret

@@ -11,7 +11,6 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use reload::{Aim, Outcome, Refusal, Reload};
 use serde::Deserialize;
-use serde_json::json;
 use storage::PeerKey;
 use storage::peers_file::edit::{self, EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
@@ -71,9 +70,9 @@ pub(super) fn configure(app: &mut ServiceConfig) {
     .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(only("DELETE")));
 }
 
-/// Members, and whom the node has learned of besides.
+/// The members. Whom the node has learned of besides stands in the status.
 async fn list(state: State) -> HttpResponse {
-    HttpResponse::Ok().json(json!({"members": state.view.members(), "known": state.view.known().list()}))
+    HttpResponse::Ok().json(state.view.members())
 }
 
 async fn add(

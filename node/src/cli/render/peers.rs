@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::utc;
 
-/// The members, a line each; then whom the node has learned of besides.
+/// The members of a status, a line each; then whom the node has learned of besides.
 pub(crate) fn peers(peers: &Value) -> String {
     let rows = |key: &str| peers[key].as_array().map(Vec::as_slice).unwrap_or_default();
     let (members, known) = (rows("members"), rows("known"));
