@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::world::locked;
 
-/// How many are kept: a node that is broken is so again and again.
-const KEPT: usize = 200;
+/// How many of each rule are kept: what is broken is so again and again, and hides what else is.
+const KEPT: usize = 40;
 
 /// What must hold: DESIGN.md's invariants, as they show from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,7 +85,7 @@ impl Findings {
     pub(crate) fn add(&self, at: u64, rule: Rule, node: Option<usize>, text: String) {
         self.count.fetch_add(1, Ordering::SeqCst);
         let mut kept = locked(&self.kept);
-        if kept.len() < KEPT {
+        if kept.iter().filter(|finding| finding.rule == rule).count() < KEPT {
             kept.push(Finding { at, rule, node, text, log: Vec::new() });
         }
     }

@@ -18,8 +18,9 @@ use crate::world::{Phase, World, locked};
 pub(crate) struct Topic {
     /// By author.
     sent: Vec<Mutex<Vec<Sent>>>,
-    /// By author and reader: the numbers as they came.
-    heard: Vec<Vec<Mutex<Vec<usize>>>>,
+    /// By author and reader: the numbers as they came, each with the life of the reader's node. One that has begun anew does not
+    /// know what it has passed on before, and the others may tell it once more.
+    heard: Vec<Vec<Mutex<Vec<(usize, u32)>>>>,
     acknowledged: AtomicU64,
 }
 
@@ -62,7 +63,7 @@ impl Topic {
                 if world.places.get(author).is_some_and(|place| event["from"] == place.key.as_str()) =>
             {
                 if let Some(heard) = self.heard.get(author) {
-                    locked(&heard[reader]).push(number);
+                    locked(&heard[reader]).push((number, world.places[reader].life()));
                 }
             }
             _ => world.found(Rule::Messages, Some(reader), format!("a message of nobody: {event}")),
@@ -79,7 +80,8 @@ impl Topic {
         for (author, readers) in self.heard.iter().enumerate() {
             let sent = locked(&self.sent[author]);
             for (reader, heard) in readers.iter().enumerate() {
-                let is_new = |number: &usize| sent.get(*number).is_some_and(|sent| sent.at > since);
+                let is_new =
+                    |(number, _): &(usize, u32)| sent.get(*number).is_some_and(|sent| sent.at > since);
                 if !locked(heard).last().is_some_and(is_new) {
                     return Err(format!("messages of node {author} on the topic, at node {reader}"));
                 }
@@ -122,10 +124,12 @@ fn together(world: &World, author: usize, reader: usize, end: u64) -> Vec<(u64, 
 
 /// Compares what one author sent with what one reader heard. What was sent well within a time in which nothing was between them
 /// must be there: at its beginning the author may not know yet that anybody listens.
-fn tell(sent: &[Sent], heard: &[usize], quiet: &[(u64, u64)]) -> (Tally, Vec<(u64, String)>) {
-    let (mut tally, mut wrongs, mut seen) = (Tally::default(), Vec::new(), HashSet::new());
-    for &number in heard {
-        if !seen.insert(number) {
+fn tell(sent: &[Sent], heard: &[(usize, u32)], quiet: &[(u64, u64)]) -> (Tally, Vec<(u64, String)>) {
+    let (mut tally, mut wrongs) = (Tally::default(), Vec::new());
+    let (mut seen, mut in_one_life) = (HashSet::new(), HashSet::new());
+    for &(number, life) in heard {
+        seen.insert(number);
+        if !in_one_life.insert((number, life)) {
             tally.repeated += 1;
             let at = sent.get(number).map_or(0, |sent| sent.at);
             wrongs.push((at, format!("message {number} came twice")));
@@ -177,10 +181,10 @@ mod tests {
         let sent = sent(60);
         let quiet = [(0, 30_000), (40_000, 70_000)];
         // What was sent near the ends of these times may come or not.
-        let heard: Vec<usize> = (5..25).chain(45..60).collect();
+        let heard: Vec<_> = (5..25).chain(45..60).map(|number| (number, 1)).collect();
         let (tally, wrongs) = tell(&sent, &heard, &quiet);
         assert_eq!((tally.lost, wrongs.len(), tally.excused), (0, 0, 60 - 20 - 15));
-        let gap: Vec<usize> = heard.into_iter().filter(|number| *number != 50).collect();
+        let gap: Vec<_> = heard.into_iter().filter(|(number, _)| *number != 50).collect();
         let (tally, wrongs) = tell(&sent, &gap, &quiet);
         assert_eq!((tally.lost, wrongs.len()), (1, 1));
         assert!(wrongs[0].0 == 50_000 && wrongs[0].1.contains("message 50"));
@@ -188,8 +192,10 @@ mod tests {
 
     #[test]
     fn what_comes_twice_and_what_never_comes_is_found() {
-        let (tally, wrongs) = tell(&sent(10), &[1, 2, 2, 3], &[]);
+        let (tally, wrongs) = tell(&sent(10), &[(1, 1), (2, 1), (2, 1), (3, 1)], &[]);
         assert_eq!((tally.repeated, wrongs.len()), (1, 1));
+        let (tally, wrongs) = tell(&sent(10), &[(1, 1), (1, 2)], &[]);
+        assert_eq!((tally.arrived, tally.repeated, wrongs.len()), (1, 0, 0), "another life");
         let (tally, wrongs) = tell(&sent(60), &[], &[(0, 99_000)]);
         assert_eq!((tally.lost, wrongs.len()), (55, 55));
     }
