@@ -13,14 +13,17 @@ use crate::connections::both;
 use crate::finding::Rule;
 use crate::world::{Phase, World, locked};
 
+/// The numbers as they came, each with the life of the reader's node. One that has begun anew does not know what it has passed
+/// on before, and the others may tell it once more.
+type Heard = Vec<(usize, u32)>;
+
 /// All that is published and heard.
 #[derive(Debug)]
 pub(crate) struct Topic {
     /// By author.
     sent: Vec<Mutex<Vec<Sent>>>,
-    /// By author and reader: the numbers as they came, each with the life of the reader's node. One that has begun anew does not
-    /// know what it has passed on before, and the others may tell it once more.
-    heard: Vec<Vec<Mutex<Vec<(usize, u32)>>>>,
+    /// By author and reader.
+    heard: Vec<Vec<Mutex<Heard>>>,
     acknowledged: AtomicU64,
 }
 
