@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
+use crate::figure::Goal;
 use crate::options::Options;
 use crate::peer::{Load, Peer, Stack, Target};
 use crate::samples::{Samples, round};
@@ -21,12 +22,11 @@ use crate::samples::{Samples, round};
 const LARGE: usize = 64 << 10;
 /// Of a message whose round trip is measured.
 const SMALL: usize = 256;
-const LASTING: Duration = Duration::from_secs(3);
 const ROUNDS: usize = 5000;
 
 /// How often data flows with reloads and without.
 const WINDOWS: usize = 10;
-const WINDOW: Duration = Duration::from_secs(3);
+const WINDOWS_IF_QUICK: usize = 3;
 const BETWEEN_RELOADS: Duration = Duration::from_millis(100);
 
 /// What is measured, and how ours may be to bare libp2p.
@@ -39,34 +39,8 @@ struct Row {
     goal: Goal,
 }
 
-#[derive(Clone, Copy)]
-enum Goal {
-    AtLeast(f64),
-    AtMost(f64),
-}
-
-// === impl Goal ===
-
-impl Goal {
-    fn is_met(self, ratio: f64) -> bool {
-        match self {
-            Self::AtLeast(least) => ratio >= least,
-            Self::AtMost(most) => ratio <= most,
-        }
-    }
-}
-
-impl std::fmt::Display for Goal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::AtLeast(least) => write!(f, ">= {least}"),
-            Self::AtMost(most) => write!(f, "<= {most}"),
-        }
-    }
-}
-
 pub(crate) async fn run(options: &Options, rounds: usize) -> (Value, String, bool) {
-    let flood = Load::Flood { size: LARGE, lasting: LASTING };
+    let flood = Load::Flood { size: LARGE, lasting: options.lasting() };
     let ping_pong = Load::PingPong { size: SMALL, rounds: ROUNDS };
     let rows = [
         Row { what: "one stream", unit: "MiB/s", streams: 1, load: flood, goal: Goal::AtLeast(0.95) },
@@ -146,33 +120,35 @@ async fn under_reloads(options: &Options) -> (Samples, Samples) {
         key: node.key().parse().expect("a key"),
         address: node.spec().port.loopback().parse().expect("an address"),
     };
-    let lasting = WINDOW * u32::try_from(2 * WINDOWS + 2).unwrap_or(u32::MAX);
+    let windows = if options.quick { WINDOWS_IF_QUICK } else { WINDOWS };
+    let length = options.lasting();
+    let lasting = length * u32::try_from(2 * windows + 2).unwrap_or(u32::MAX);
     let load = Load::Flood { size: LARGE, lasting };
     let _load = Peer::begin_load(Stack::Ours, &target, &[who], load);
-    sleep(WINDOW).await;
+    sleep(length).await;
     let (mut without, mut with) = (Samples::default(), Samples::default());
-    for _ in 0..WINDOWS {
-        without.add_value(window(&mut node, &received, false).await);
-        with.add_value(window(&mut node, &received, true).await);
+    for _ in 0..windows {
+        without.add_value(window(&mut node, &received, length, false).await);
+        with.add_value(window(&mut node, &received, length, true).await);
     }
     reader.abort();
     (without, with)
 }
 
-async fn window(node: &mut Node, received: &AtomicU64, reloads: bool) -> f64 {
+async fn window(node: &mut Node, received: &AtomicU64, length: Duration, reloads: bool) -> f64 {
     let (began, before) = (Instant::now(), received.load(Ordering::Relaxed));
     if reloads {
         let mut ticks = interval(BETWEEN_RELOADS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut number: u64 = 0;
-        while began.elapsed() < WINDOW {
+        while began.elapsed() < length {
             ticks.tick().await;
             number += 1;
             node.edit(|conf| conf["network"]["limits"] = json!({"connections": 1000 + number % 2}));
             node.signal(Signal::HUP);
         }
     } else {
-        sleep(WINDOW).await;
+        sleep(length).await;
     }
     let messages = received.load(Ordering::Relaxed) - before;
     (messages * LARGE as u64) as f64 / f64::from(1 << 20) / began.elapsed().as_secs_f64()

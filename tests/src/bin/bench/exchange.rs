@@ -184,7 +184,7 @@ async fn moved(options: &Options, size: usize) -> Value {
     })
 }
 
-async fn knows(node: &Node, key: &str, at: &str) -> bool {
+pub(crate) async fn knows(node: &Node, key: &str, at: &str) -> bool {
     let Ok(answer) = node.client().get("/admin/status").await else { return false };
     let Ok(status) = answer.json::<Value>() else { return false };
     let known = status["known"].as_array().cloned().unwrap_or_default();
@@ -192,7 +192,7 @@ async fn knows(node: &Node, key: &str, at: &str) -> bool {
 }
 
 /// Waits until nobody says anything any more; gives the bytes that each has sent since its start.
-async fn silence(nodes: &[Node]) -> Vec<u64> {
+pub(crate) async fn silence(nodes: &[Node]) -> Vec<u64> {
     let mut last = Vec::new();
     loop {
         let mut now = Vec::new();

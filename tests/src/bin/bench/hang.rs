@@ -15,7 +15,7 @@ use crate::samples::Samples;
 /// How often each step of each component hangs, in percent. Which of them do in one reload is left to chance: none (then it
 /// commits and is not counted), one, or several at once.
 const CHANCE: [(&str, u32); 4] = [("prepare", 12), ("commit", 12), ("probe", 12), ("rollback", 15)];
-const COMPONENTS: [&str; 5] = ["logging", "peer_store", "network", "protocol", "admin"];
+pub(crate) const COMPONENTS: [&str; 5] = ["logging", "peer_store", "network", "protocol", "admin"];
 
 /// What the machine may add to the budget: a tenth of it.
 const SLACK: f64 = 1.1;
@@ -82,7 +82,7 @@ fn is_silence(error: &Value) -> bool {
 }
 
 /// Changes something of every component, or takes it back.
-fn edit(files: &mut Files, node: &Node, port: &Port, new: bool) {
+pub(crate) fn edit(files: &mut Files, node: &Node, port: &Port, new: bool) {
     let first = node.spec().port.loopback();
     let listen = if new { json!([first, port.loopback()]) } else { json!([first]) };
     files.conf["network"]["addresses"] = listen;

@@ -1,7 +1,12 @@
 //! A node seen from outside.
 //!
-//! - By default: how long a reload takes, from SIGHUP to the moment a new listener accepts, and to the moment the outcome can be
-//!   read in the audit log, beside the floor of the same run (parsing `peers.yaml`, one durable write).
+//! - By default, or by `--all`: all figures of this list but `--hang`, `--soak`, `--messages` and `--growth`, each beside its floor or its
+//!   peer, in one table; `--baseline` compares with figures that were stored.
+//! - `--reload`: how long a reload takes, from SIGHUP to the moment a new listener accepts, and to the moment the outcome can be
+//!   read in the audit log, beside the floor of the same run (parsing `peers.yaml`, one durable write), by what has changed.
+//! - `--growth 8,32,128,512`: what reloads, peer exchange and memory cost in federations of so many members, and by which power they grow.
+//! - `--rollback N`: how long a reload takes in which a component fails, for each component and step.
+//! - `--start N`: how long a node takes to be ready, beside bare libp2p.
 //! - `--hang N`: how long a reload takes in which a component never answers, N times: is the budget kept?
 //! - `--soak N`: N reloads, good and bad mixed, as fast as they go: are memory, descriptors and threads flat?
 //! - `--data N`: throughput, round trips and the cost of reloads, beside bare libp2p, in N turns.
@@ -12,12 +17,17 @@
 //! - `--store 8,512`: what `peers.yaml` and `known.yaml` cost with so many peers: load, validate, edit, merge, save, memory.
 //! - `--mesh 8,64`: how soon so many nodes are connected, and what a connection costs, beside bare libp2p.
 //!
-//! `cargo build --release && cargo run --release -p fednode-tests --bin bench -- --help`. Built without `--release`, the floor is
-//! an unoptimised parser's, and too high: the ratio flatters.
+//! `docs/bench.md` says how to read each. `cargo build --release -p fednode && cargo build --release -p fednode-tests --bins`, then
+//! `target/release/bench --help`. Built without `--release`, the floor is an unoptimised parser's, and too high: the ratio flatters.
 
+mod all;
+mod baseline;
+mod changed;
 mod data;
 mod exchange;
+mod figure;
 mod floor;
+mod growth;
 mod hang;
 mod look;
 mod mesh;
@@ -26,8 +36,10 @@ mod observe;
 mod options;
 mod peer;
 mod reload;
+mod rollback;
 mod samples;
 mod soak;
+mod start;
 mod store;
 mod tunnel;
 
@@ -58,6 +70,10 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (report, table, is_good): (Value, String, bool) = runtime.block_on(async {
         match options.subject {
+            Subject::All => all::run(&options).await,
+            Subject::Growth => growth::run(&options, &options.members).await,
+            Subject::Rollback(rounds) => rollback::run(&options, rounds).await,
+            Subject::Start(rounds) => start::run(&options, rounds).await,
             Subject::Reloads => reload::run(&options).await,
             Subject::Hang(count) => hang::run(&options, count).await,
             Subject::Soak(count) => soak::run(&options, count).await,
@@ -69,6 +85,12 @@ fn main() -> ExitCode {
             Subject::Mesh => mesh::run(&options, &options.members).await,
         }
     });
+    if let Some(file) = &options.json_file
+        && let Err(error) = std::fs::write(file, format!("{report:#}\n"))
+    {
+        eprintln!("{}: {error}", file.display());
+        return ExitCode::FAILURE;
+    }
     if options.json {
         println!("{report:#}");
     } else {

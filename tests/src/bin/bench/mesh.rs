@@ -82,8 +82,11 @@ async fn mesh(options: &Options, size: usize) -> Value {
 }
 
 /// Exactly so many members, each on one connection.
-async fn is_connected(node: &mut Node, count: usize) {
+pub(crate) async fn is_connected(node: &mut Node, count: usize) {
     loop {
+        if let Some(status) = node.try_wait() {
+            panic!("the node ended with {status}:\n{}", node.stderr());
+        }
         if let Ok(answer) = node.client().get("/admin/status").await
             && let Ok(status) = answer.json::<Value>()
         {

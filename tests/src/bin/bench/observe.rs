@@ -10,6 +10,7 @@ use fednode_tests::{Keys, Node, Port, Spec, process};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::look::processor_time;
 use crate::options::Shape;
 
 /// Between two looks. Looking must not take the processor from what is looked at: two cores are all there is.
@@ -106,33 +107,32 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.size())
 }
 
-/// Sends SIGHUP and looks every few ten microseconds for both: the port that accepts, the audit log that grows.
-pub(crate) fn effect_and_outcome(node: &Node, port: &Port, audit: &Audit) -> (Duration, Duration) {
+/// Sends SIGHUP and looks every few ten microseconds for both: the port that accepts, if one is to, and the audit log that grows.
+pub(crate) fn effect_and_outcome(
+    node: &Node,
+    port: Option<&Port>,
+    audit: &Audit,
+) -> (Option<Duration>, Duration) {
     let began = Instant::now();
     node.signal(Signal::HUP);
-    let effect = loop {
-        if port.accepts() {
-            break began.elapsed();
+    let effect = port.map(|port| {
+        while !port.accepts() {
+            assert!(began.elapsed() < PATIENCE, "no effect:\n{}", node.log());
+            std::thread::sleep(PAUSE);
         }
-        assert!(began.elapsed() < PATIENCE, "no effect:\n{}", node.log());
-        std::thread::sleep(PAUSE);
-    };
+        began.elapsed()
+    });
     audit.wait();
     (effect, began.elapsed())
 }
 
 /// Waits until the node has given its members up and does nothing.
 pub(crate) async fn settle(node: &Node) {
-    let path = format!("/proc/{}/stat", node.pid().as_raw_nonzero());
-    let ticks = || -> u64 {
-        let stat = fs::read_to_string(&path).unwrap_or_default();
-        let after = stat.rsplit(')').next().unwrap_or_default();
-        after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
-    };
+    let pid = node.pid().as_raw_nonzero().get().unsigned_abs();
     loop {
-        let before = ticks();
+        let before = processor_time(pid);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        if ticks() <= before + 1 {
+        if processor_time(pid) <= before + Duration::from_millis(10) {
             return;
         }
     }

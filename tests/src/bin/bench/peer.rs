@@ -1,7 +1,7 @@
 //! The other process of a measurement: a peer that serves, loads or is merely there, on our stack or on bare rust-libp2p.
 //!
 //! `bench peer bare|ours serve`, and the others of [`Role::read`]. A peer says one line of JSON when it is ready, a load a second one
-//! when it is done; it ends with its standard input.
+//! when it is done; it ends with its standard input. A crowd is many peers in one process.
 
 mod bare;
 mod ours;
@@ -63,6 +63,8 @@ enum Role {
     Load(Target, Vec<Identity>, Load),
     /// So many peers that say nothing.
     Idle(Target, usize),
+    /// So many members of a federation, which know each other and these, and are connected to by these only.
+    Crowd(usize, Vec<PeerKey>),
 }
 
 /// A peer in a process of its own; killed when dropped.
@@ -131,6 +133,10 @@ impl Role {
             ["serve", ref members @ ..] => {
                 Some(Self::Serve(members.iter().map(|key| key.parse().ok()).collect::<Option<_>>()?))
             }
+            ["crowd", count, ref others @ ..] => {
+                let others = others.iter().map(|key| key.parse().ok()).collect::<Option<_>>()?;
+                Some(Self::Crowd(count.parse().ok()?, others))
+            }
             ["idle", key, address, count] => Some(Self::Idle(target(key, address)?, count.parse().ok()?)),
             ["load", key, address, kind, size, much, ref who @ ..] => {
                 let size = size.parse().ok()?;
@@ -167,6 +173,12 @@ fn say(line: &Value) {
 
 fn say_where(key: PeerKey, address: &Multiaddr) {
     say(&json!({"key": key.to_string(), "address": address.to_string()}));
+}
+
+/// As entries of `peers.yaml`.
+fn say_crowd(members: impl Iterator<Item = (PeerKey, Multiaddr)>) {
+    let entry = |(key, address): (PeerKey, Multiaddr)| json!({"public_key": key.to_string(), "addresses": [address.to_string()]});
+    say(&members.map(entry).collect());
 }
 
 fn say_sent(sent: &[Sent]) {
@@ -246,6 +258,15 @@ impl Peer {
         let mut peer = Self::spawn(Stack::Bare, &["idle".to_owned(), key, address, count.to_string()]);
         peer.line();
         peer
+    }
+
+    /// So many members of a federation in one process, and where each of them is. `others` connect to them.
+    pub(crate) fn crowd(count: usize, others: &[PeerKey]) -> (Self, Vec<Value>) {
+        let arguments = ["crowd".to_owned(), count.to_string()].into_iter();
+        let arguments: Vec<_> = arguments.chain(others.iter().map(ToString::to_string)).collect();
+        let mut peer = Self::spawn(Stack::Ours, &arguments);
+        let members = peer.line();
+        (peer, members.as_array().cloned().unwrap_or_default())
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -17,7 +17,6 @@ use crate::peer::{Load, Peer, Stack};
 use crate::samples::{Samples, round};
 
 const CHUNK: usize = 64 << 10;
-const LASTING: Duration = Duration::from_secs(3);
 /// Of what a bare stream carries.
 const GOAL: f64 = 0.9;
 
@@ -97,12 +96,12 @@ fn sink() -> SocketAddr {
 }
 
 /// MiB/s of one connection, until the other end has said that it has all.
-async fn flood(port: &Port) -> f64 {
+async fn flood(port: &Port, lasting: Duration) -> f64 {
     let address = port.address();
     let flood = tokio::task::spawn_blocking(move || {
         let (mut socket, data) = (TcpStream::connect(address).expect("it listens"), vec![b'x'; CHUNK]);
         let (began, mut sent) = (Instant::now(), 0u64);
-        while began.elapsed() < LASTING {
+        while began.elapsed() < lasting {
             socket.write_all(&data).expect("the connection holds");
             sent += CHUNK as u64;
         }
@@ -119,15 +118,16 @@ pub(crate) async fn run(options: &Options, rounds: usize) -> (Value, String, boo
     let target = sink();
     let tunnel = Tunnel::start(options, target).await;
     let socats = socats(target).await;
+    let lasting = options.lasting();
     let (mut ours, mut bare, mut plain) = (Samples::default(), Samples::default(), Samples::default());
     for _ in 0..rounds {
-        ours.add_value(flood(&tunnel.port).await);
+        ours.add_value(flood(&tunnel.port, lasting).await);
         let who = [Identity::generate()];
         let (_server, to) = Peer::serve(Stack::Bare, &who);
-        let line = Peer::load(Stack::Bare, &to, &who, Load::Flood { size: CHUNK, lasting: LASTING });
+        let line = Peer::load(Stack::Bare, &to, &who, Load::Flood { size: CHUNK, lasting });
         bare.add_value(line["mib_per_s"].as_f64().expect("a figure"));
         if let Some((_, port)) = &socats {
-            plain.add_value(flood(port).await);
+            plain.add_value(flood(port, lasting).await);
         }
     }
     let ratio = round(ours.median() / bare.median());

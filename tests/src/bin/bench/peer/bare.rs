@@ -34,6 +34,7 @@ pub(super) async fn run(role: Role) {
             let sent = futures::future::join_all(who.iter().map(|_| send(&to, load))).await;
             say_sent(&sent);
         }
+        Role::Crowd(..) => unreachable!("a crowd is ours"),
         Role::Idle(to, count) => {
             // One after the other: a node lets only so many shake hands at a time.
             for _ in 0..count {

@@ -13,8 +13,11 @@ use net::{
 use reload::Link;
 use storage::{Member, Members, PeerKey};
 
-use super::{Load, Role, Sent, Target, WINDOW, say_sent, say_where, until_dismissed};
+use super::{Load, Role, Sent, Target, WINDOW, say_crowd, say_sent, say_where, until_dismissed};
 use crate::samples::Samples;
+
+/// Between two exchanges of a peer that says nothing by the clock.
+const QUIET: Duration = Duration::from_secs(24 * 60 * 60);
 
 struct Ours {
     key: PeerKey,
@@ -27,8 +30,7 @@ struct Ours {
 pub(super) async fn run(role: Role) {
     match role {
         Role::Serve(members) => {
-            let nowhere = |key: &PeerKey| (*key, member(*key, Vec::new()));
-            let peer = Ours::start(Identity::generate(), members.iter().map(nowhere).collect(), true);
+            let peer = Ours::start(Identity::generate(), nowhere(&members), Part::Server);
             let mut inbox = peer.messages.subscribe(None);
             let reader = actix::spawn(async move { while inbox.recv().await.is_some() {} });
             say_where(peer.key, &peer.view.listeners()[0]);
@@ -36,16 +38,43 @@ pub(super) async fn run(role: Role) {
             reader.abort();
         }
         Role::Load(to, who, load) => {
-            let target = || Members::from([(to.key, member(to.key, vec![to.address.clone()]))]);
-            let peers: Vec<_> = who.into_iter().map(|who| Ours::start(who, target(), false)).collect();
+            let target = || Arc::new(Members::from([(to.key, member(to.key, vec![to.address.clone()]))]));
+            let peers: Vec<_> = who.into_iter().map(|who| Ours::start(who, target(), Part::Client)).collect();
             for peer in &peers {
                 peer.view.when(|view| view.connection_count() > 0).await;
             }
             let sent = futures::future::join_all(peers.iter().map(|peer| peer.send(&to, load))).await;
             say_sent(&sent);
         }
+        Role::Crowd(count, others) => {
+            // Each has sockets and the pipes of its runtimes.
+            fednode::limits::raise_descriptor_limit();
+            let who: Vec<_> = (0..count).map(|_| Identity::generate()).collect();
+            let keys: Vec<_> = who.iter().map(Identity::public_key).chain(others).collect();
+            let members = nowhere(&keys);
+            let peers: Vec<_> =
+                who.into_iter().map(|who| Ours::start(who, Arc::clone(&members), Part::OneOfMany)).collect();
+            say_crowd(peers.iter().map(|peer| (peer.key, peer.view.listeners()[0].clone())));
+            until_dismissed().await;
+        }
         Role::Idle(..) => unreachable!("peers that say nothing are bare"),
     }
+}
+
+/// What a peer is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// It listens, and has the machine's cores.
+    Server,
+    /// It dials, and has the machine's cores.
+    Client,
+    /// It listens, and has a core like hundreds of others. What it says it says because something has changed.
+    OneOfMany,
+}
+
+/// Members that are not dialled.
+fn nowhere(keys: &[PeerKey]) -> Arc<Members> {
+    Arc::new(keys.iter().map(|key| (*key, member(*key, Vec::new()))).collect())
 }
 
 fn member(key: PeerKey, addresses: Vec<Multiaddr>) -> Member {
@@ -55,10 +84,11 @@ fn member(key: PeerKey, addresses: Vec<Multiaddr>) -> Member {
 // === impl Ours ===
 
 impl Ours {
-    fn start(identity: Identity, members: Members, listens: bool) -> Self {
+    fn start(identity: Identity, members: Arc<Members>, part: Part) -> Self {
         let listen = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let section = NetworkSection {
-            listen: if listens { vec![listen] } else { Vec::new() },
+            listen: if part == Part::Client { Vec::new() } else { vec![listen] },
             external: Vec::new(),
             membership: Membership::Open,
             limits: Limits {
@@ -67,18 +97,19 @@ impl Ours {
                 connections_per_ip: 64,
                 pending_incoming: 64,
             },
-            worker_threads: std::thread::available_parallelism().map_or(1, usize::from),
+            worker_threads: if part == Part::OneOfMany { 1 } else { cores },
             connection_timeout: Duration::from_secs(10),
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_secs(10),
-            members: Arc::new(members),
+            members,
         };
+        let exchange_interval = if part == Part::OneOfMany { QUIET } else { Duration::from_secs(30) };
         let protocol = ProtocolSection {
             ping_interval: Duration::from_secs(15),
             max_message_size: 1 << 20,
             // It is not what is measured.
             rate_limit: RateLimit { messages_per_second: 1e9, burst: u32::MAX },
-            exchange_interval: Duration::from_secs(30),
+            exchange_interval,
             topics: Vec::new(),
             expose: Vec::new(),
             connect: Vec::new(),
