@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use clap::Parser as _;
 use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use action::Entry;
@@ -109,13 +110,16 @@ fn replay(options: &Options, path: &Path) -> Result<Plan, String> {
 
 /// Plays one after the other. `true` if all passed.
 async fn play(plans: Vec<Plan>) -> bool {
-    // One Ctrl-C ends the run that is under way, and those behind it.
+    // One Ctrl-C, or SIGTERM, ends the run that is under way, and those behind it.
     let stop = Arc::new(watch::Sender::new(false));
     let stopping = Arc::clone(&stop);
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            stopping.send_replace(true);
+        let Ok(mut term) = signal(SignalKind::terminate()) else { return };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = term.recv() => {}
         }
+        stopping.send_replace(true);
     });
     let (count, mut failed) = (plans.len(), Vec::new());
     for plan in plans {
