@@ -82,6 +82,8 @@ pub struct Coordinator<C: Configuration> {
     halted: bool,
     halting: Vec<oneshot::Sender<()>>,
     retrying: bool,
+    /// Resolves when the last transaction's audit line is written: the next one's comes behind it.
+    audited: Option<oneshot::Receiver<()>>,
     confirmation: Confirmation,
     /// Why the program runs on something else than its file says, since its start.
     degraded: Option<String>,
@@ -150,6 +152,7 @@ impl<C: Configuration> Coordinator<C> {
             halted: false,
             halting: Vec::new(),
             retrying: false,
+            audited: None,
             confirmation: Confirmation::new(parts.unconfirmed),
             degraded,
         })

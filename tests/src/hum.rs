@@ -22,8 +22,8 @@ use crate::wait::{PATIENCE, eventually};
 
 /// The topic and the service.
 pub const HUM: &str = "hum";
-/// The tunnel's unit.
-const BLOCK: usize = 4 << 10;
+/// The tunnel's unit, in bytes.
+pub const BLOCK: usize = 4 << 10;
 /// Between two messages, and between two blocks: a hum leaves the machine to others.
 const PACE: Duration = Duration::from_millis(3);
 
@@ -99,8 +99,11 @@ impl Lines {
     }
 }
 
-/// A local service that sends back what comes; it ends with the test.
-async fn echo() -> String {
+/// A local service that sends back what comes; it ends with the test. Gives its address.
+///
+/// # Panics
+/// If there is no port.
+pub async fn echo() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("it is bound");
     tokio::spawn(async move {
@@ -230,8 +233,9 @@ async fn receive(mut from: OwnedReadHalf, arrived: Arc<AtomicU64>) -> u64 {
     }
 }
 
-/// Its number, again and again.
-fn block(number: u64) -> Vec<u8> {
+/// The block of this number: the number, scattered, again and again.
+#[must_use]
+pub fn block(number: u64) -> Vec<u8> {
     number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes().repeat(BLOCK / 8)
 }
 

@@ -2,6 +2,7 @@
 //! gone when the test is over, however it ends.
 
 pub mod arms;
+pub mod author;
 pub mod broadcast;
 pub mod gauge;
 pub mod ground;
@@ -19,6 +20,7 @@ pub mod wait;
 pub mod web;
 
 pub use arms::Arms;
+pub use author::Author;
 pub use broadcast::{Flood, Restless};
 pub use gauge::Gauge;
 pub use ground::Ground;

@@ -3,7 +3,7 @@
 //! nothing; the next good reload works. For each component and each step.
 
 use fednode::client::Client;
-use fednode_tests::{Node, Port, Spec, eventually};
+use fednode_tests::{Node, Port, Side, Spec, Stage, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -216,4 +216,27 @@ async fn a_second_signal_stops_at_once() {
     node.wait_for_log("a second signal").await;
     node.wait_for_end().await;
     assert_eq!(node.audit().len(), 1, "nobody waited for the reload");
+}
+
+/// Found by `fednode-stress`: the line of a refusal overtook that of the commit before it, which the disk kept waiting.
+#[tokio::test]
+async fn the_audit_log_is_in_the_order_of_what_it_tells() {
+    let mut stage = Stage::started().await;
+    stage.arms.arm("coordinator::audit", "sleep(700)");
+    stage.write(Side::New);
+    stage.node().signal(Signal::HUP);
+    eventually("the line is about to be written", async || {
+        stage.arms.was_hit("coordinator::audit").then_some(())
+    })
+    .await;
+    std::fs::write(stage.node().spec().conf_path(), "").expect("the folder can be written");
+    stage.node().signal(Signal::HUP);
+    let lines = eventually("both lines", async || {
+        let lines = fednode_tests::process::audit(&stage.data_dir());
+        (lines.len() >= 3).then_some(lines)
+    })
+    .await;
+    let told: Vec<_> = lines.iter().map(|line| (&line["outcome"], &line["config_generation"])).collect();
+    let expected = [("committed", 1), ("committed", 2), ("rejected", 2)].map(|(o, g)| (json!(o), json!(g)));
+    assert_eq!(told, expected.iter().map(|(o, g)| (o, g)).collect::<Vec<_>>());
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 use super::Coordinator;
 use crate::events;
@@ -70,6 +72,29 @@ impl<C: Configuration> Coordinator<C> {
         });
     }
 
+    /// Work that writes an audit line, behind the one that was given before it: of two threads that wait for one disk either
+    /// may be let on first, and a transaction may be over before the line of the last one stands.
+    pub(super) fn in_turn<T, F>(
+        &mut self,
+        work: F,
+    ) -> impl Future<Output = Result<T, JoinError>> + use<C, T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (is_written, next) = oneshot::channel::<()>();
+        let before = self.audited.replace(next);
+        async move {
+            if let Some(before) = before {
+                // It is dropped without a word, whatever became of the work.
+                let _ = before.await;
+            }
+            let done = tokio::task::spawn_blocking(work).await;
+            drop(is_written);
+            done
+        }
+    }
+
     /// Shows the outcome, then writes the audit line, then answers: in the contract's order of sight.
     pub(super) fn conclude(&mut self, end: End, ctx: &mut Context<Self>) {
         if let Some(deadline) = self.deadline.take() {
@@ -107,7 +132,7 @@ impl<C: Configuration> Coordinator<C> {
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
-        let work = tokio::task::spawn_blocking(move || {
+        let work = self.in_turn(move || {
             fault::pass("coordinator::audit");
             if is_confirmed {
                 recorder.confirmed();

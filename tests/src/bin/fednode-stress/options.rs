@@ -1,0 +1,67 @@
+//! What is asked for on the command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Starts a federation of real processes, does to it what a scenario says, and gives a verdict.
+#[derive(Debug, Parser)]
+#[command(name = "fednode-stress", version)]
+pub(crate) struct Options {
+    /// What to do: a file in tests/scenarios/
+    #[arg(long, default_value = "tests/scenarios/smoke.yaml", conflicts_with = "replay")]
+    pub(crate) scenario: PathBuf,
+    /// From which everything random follows; without it, the scenario's own
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
+    /// Many runs, with these seeds, one after the other: 1..100 has 100 of them
+    #[arg(long, value_name = "A..B", value_parser = range, conflicts_with_all = ["seed", "replay"])]
+    pub(crate) seeds: Option<Range>,
+    /// The very schedule of a report.json
+    #[arg(long, value_name = "REPORT")]
+    pub(crate) replay: Option<PathBuf>,
+    /// The node, built with its fault points; without it, fednode-under-test beside this program
+    #[arg(long)]
+    pub(crate) node: Option<PathBuf>,
+    /// Where the reports go
+    #[arg(long, default_value = "target/stress")]
+    pub(crate) out: PathBuf,
+    /// Another duration than the scenario's
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) duration: Option<std::time::Duration>,
+    /// Prints the schedule as JSON and does nothing
+    #[arg(long)]
+    pub(crate) print_schedule: bool,
+}
+
+/// Seeds from the first to the last, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+fn range(text: &str) -> Result<Range, String> {
+    let wrong = || format!("'{text}' is no range of seeds; write it like 1..100");
+    let (first, last) = text.split_once("..").ok_or_else(wrong)?;
+    let number = |text: &str| text.trim_start_matches('=').parse().map_err(|_| wrong());
+    let range = Range { first: number(first)?, last: number(last)? };
+    if range.first <= range.last { Ok(range) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_have_both_their_ends() {
+        assert_eq!(range("1..100"), Ok(Range { first: 1, last: 100 }));
+        assert!(range("100..1").is_err() && range("1-100").is_err() && range("a..b").is_err());
+    }
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        use clap::CommandFactory as _;
+        Options::command().debug_assert();
+    }
+}
