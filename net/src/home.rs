@@ -12,15 +12,20 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
+use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport};
 
 use crate::holding::Holding;
 use crate::pool::{Pool, Workers};
 
-/// A QUIC connection that was closed says so in a packet that its driver sends, a task of its own which nobody can wait for:
-/// its workers are kept for so long, also where they are out of office or the node is about to go. One turn of that task is
-/// enough.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// A QUIC connection that was closed says so in a packet, and hears what was still on its way to it, for three times its probe
+/// timeout (RFC 9000, 10.2): 3 s where no round trip was ever measured. That is the work of its driver, a task of its own which nobody
+/// can wait for. Its workers are kept for so long, also where they are out of office or the node is about to go: a driver that ends
+/// before leaves its connection in the endpoint's books while anybody holds one of its streams, and the port taken.
+const QUIC_ENDS: Duration = Duration::from_secs(10);
+
+/// What is left to do for any other: nothing that nobody waits for. A turn of its tasks is enough.
+const ENDS: Duration = Duration::from_secs(1);
 
 /// The transport `T`, whose connections keep the workers that were in office when they began.
 pub(crate) struct Homed<T> {
@@ -29,19 +34,23 @@ pub(crate) struct Homed<T> {
 }
 
 /// A share of the workers.
-pub(crate) struct Home(Arc<Workers>);
+pub(crate) struct Home {
+    workers: Arc<Workers>,
+    /// How long it outlives its connection.
+    ends: Duration,
+}
 
 // === impl Home ===
 
 impl Home {
-    fn of(pool: &Pool) -> Self {
-        Self(pool.workers())
+    fn of(pool: &Pool, over_quic: bool) -> Self {
+        Self { workers: pool.workers(), ends: if over_quic { QUIC_ENDS } else { ENDS } }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        self.0.keep_for(LAST_WORDS);
+        self.workers.keep_for(self.ends);
     }
 }
 
@@ -51,6 +60,10 @@ impl<T> Homed<T> {
     pub(crate) fn new(inner: T, pool: Pool) -> Self {
         Self { inner, pool }
     }
+}
+
+fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::QuicV1))
 }
 
 /// A handshake that ends in a connection with its share.
@@ -95,7 +108,8 @@ where
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<T::Error>> {
-        Ok(at_home(self.inner.dial(address, options)?, Home::of(&self.pool)))
+        let home = Home::of(&self.pool, is_quic(&address));
+        Ok(at_home(self.inner.dial(address, options)?, home))
     }
 
     fn poll(
@@ -103,6 +117,8 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, T::Error>> {
         let event = Pin::new(&mut self.inner).poll(cx);
-        event.map(|event| event.map_upgrade(|handshake| at_home(handshake, Home::of(&self.pool))))
+        let over_quic =
+            matches!(&event, Poll::Ready(TransportEvent::Incoming { local_addr, .. }) if is_quic(local_addr));
+        event.map(|event| event.map_upgrade(|handshake| at_home(handshake, Home::of(&self.pool, over_quic))))
     }
 }

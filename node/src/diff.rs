@@ -2,6 +2,7 @@
 //! not show, and secrets cannot, because the text is written from redacted values.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use reload::{Generation, Problem};
@@ -12,15 +13,20 @@ use crate::config::{Config, LoadOptions};
 /// Lines of context around a change.
 const CONTEXT: usize = 3;
 
-/// Compares what runs with its own file now. Empty where both have the same effect.
+/// Compares what runs with this file, or with its own, as it is now. Empty where both have the same effect.
 ///
 /// # Errors
 /// Everything that is wrong with the file.
-pub fn against_file(current: &Arc<Config>, generation: Generation) -> Result<String, Vec<Problem>> {
-    let loaded = Config::load(&current.source.path, Some(current), LoadOptions::default());
+pub fn against_file(
+    current: &Arc<Config>,
+    generation: Generation,
+    file: Option<&Path>,
+) -> Result<String, Vec<Problem>> {
+    let file = file.unwrap_or(&current.source.path);
+    let loaded = Config::load(file, Some(current), LoadOptions::default());
     let loaded = loaded.map_err(|rejection| rejection.problems)?;
-    let file = current.source.path.display().to_string();
-    Ok(between(current, &format!("running (generation {generation})"), &loaded.config, &file))
+    let running = format!("running (generation {generation})");
+    Ok(between(current, &running, &loaded.config, &file.display().to_string()))
 }
 
 /// The diff between two configurations.

@@ -10,6 +10,7 @@ use reload::fault;
 use crate::atomic::{self, Action, Mode, WriteError};
 use crate::document::MAX_FILE;
 use crate::document::source::{self, ReadError};
+use crate::peers_file::is_swapped;
 
 /// Names that are tried for what one number replaced.
 const MAX_SAME: u32 = 64;
@@ -34,6 +35,9 @@ pub enum RestoreError {
         /// Why.
         source: ReadError,
     },
+    /// It comes out of a ConfigMap or Secret of Kubernetes, whose next version would undo the change.
+    #[error("{}: is mounted from a ConfigMap or Secret (change it there)", .0.display())]
+    Mounted(PathBuf),
     /// The disk refused.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -67,6 +71,10 @@ pub fn restore(
         return Ok(Restored::AsItWas);
     }
     let failed = |source| WriteError { path: path.to_owned(), action: Action::Write, source };
+    let target = atomic::follow(path).map_err(failed)?;
+    if is_swapped(path, &target) {
+        return Err(RestoreError::Mounted(path.to_owned()));
+    }
     fault::io("restore::keep").map_err(failed)?;
     let kept = match &before {
         Some(before) => Some(keep_replaced(path, before, number)?),

@@ -2,6 +2,8 @@
 //! client that asks the wrong node.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 
 use fednode::client::Client;
 use fednode_tests::{Node, Spec, Stranger, eventually, process};
@@ -290,4 +292,22 @@ async fn a_member_for_whom_strangers_leave_no_room_is_foretold() {
     node.reload_with(|conf| conf["network"]["limits"] = json!({"connections": 3})).await;
     member.wait_for_connections(1).await;
     drop(strangers);
+}
+
+/// Whoever is told nothing has to send it again, and does not know whether it is there twice then.
+#[tokio::test]
+async fn a_message_that_is_being_published_when_the_node_stops_is_answered() {
+    let mut spec = Spec::new();
+    spec.conf["protocol"] = json!({"topics": [{"name": "blocks"}]});
+    let mut node = spec.start().await;
+    let mut line = UnixStream::connect(node.client().socket()).unwrap();
+    let head = "POST /v1/topics/blocks/messages HTTP/1.1\r\nhost: node\r\ncontent-length: 7\r\n\r\n";
+    line.write_all(format!("{head}blo").as_bytes()).unwrap();
+    node.signal(Signal::TERM);
+    node.wait_for_log("Shutting down...").await;
+    line.write_all(b"ck 1").unwrap();
+    let mut answer = [0; 12];
+    line.read_exact(&mut answer).expect("an answer");
+    assert!([&b"HTTP/1.1 200"[..], b"HTTP/1.1 503"].contains(&&answer[..]), "{answer:?}");
+    assert_eq!(node.wait_for_end().await.code(), Some(0));
 }

@@ -176,3 +176,22 @@ async fn ten_writers_at_once_lose_nothing_that_was_acknowledged() {
     assert_eq!(running.len(), 10 * EACH);
     assert_eq!(node.status().await["in_sync"], true);
 }
+
+/// One who says "add this one" does not say "remove all the others".
+#[tokio::test]
+async fn nobody_is_added_to_a_file_that_is_gone_while_its_members_run() {
+    let node = node().await;
+    let (first, second) = (Keys::generate().public_key, Keys::generate().public_key);
+    let entry = |key: &str| json!({"public_key": key, "addresses": [ADDRESS]});
+    assert_eq!(post(&node, &entry(&first)).await.0, 201);
+    fs::remove_file(node.spec().peers_path()).unwrap();
+    let (status, refused) = post(&node, &entry(&second)).await;
+    assert_eq!(status, 409, "{refused:#}");
+    assert!(refused["error"].as_str().unwrap().contains("put it back"), "{refused:#}");
+    assert!(!node.spec().peers_path().exists(), "nothing was written");
+    assert_eq!(members(&node).await, std::slice::from_ref(&first));
+    // On purpose.
+    fs::write(node.spec().peers_path(), "peers: []\n").unwrap();
+    assert_eq!(post(&node, &entry(&second)).await.0, 201);
+    assert_eq!(members(&node).await, std::slice::from_ref(&second));
+}

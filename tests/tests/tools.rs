@@ -136,3 +136,40 @@ fn a_probe_tells_what_cannot_be_reached_with_its_place() {
     );
     assert_eq!(json_of(&spec.cli(&["check", "--json"]))["probed"], Value::Null, "nothing is tried unasked");
 }
+
+/// A check is made before a reload, and before a start on the same files: the node that is there is in nobody's way.
+#[tokio::test]
+async fn what_the_node_itself_listens_on_is_free_for_a_check() {
+    let mut spec = Spec::new();
+    let api = Port::free();
+    spec.conf["admin"] = json!({"listen": api.address().to_string()});
+    let node = spec.start().await;
+    assert!(api.accepts());
+    ok(&node.spec().cli(&["check"]));
+    // Another program is.
+    let other = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let mut wanted = node.spec().conf.clone();
+    wanted["admin"]["listen"] = json!(other.local_addr().unwrap().to_string());
+    std::fs::write(node.spec().conf_path(), wanted.to_string()).unwrap();
+    let refused = node.spec().cli(&["check"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_diff_is_of_the_file_that_is_named() {
+    let node = Spec::new().start().await;
+    assert_eq!(node.spec().cli(&["diff"]).status.code(), Some(0));
+    let mut wanted = node.spec().conf.clone();
+    wanted["protocol"] = json!({"topics": [{"name": "blocks"}]});
+    let other = node.spec().folder().join("other.yaml");
+    std::fs::write(&other, wanted.to_string()).unwrap();
+    let named = Command::new(process::binary())
+        .args(["diff", "-c"])
+        .arg(&other)
+        .env("FEDNODE_SOCKET", node.client().socket())
+        .output()
+        .unwrap();
+    assert_eq!(named.status.code(), Some(1), "{named:?}");
+    assert!(String::from_utf8_lossy(&named.stdout).contains("blocks"), "{named:?}");
+    assert_eq!(node.spec().cli(&["diff"]).status.code(), Some(0), "its own is as it was");
+}

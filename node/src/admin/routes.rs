@@ -10,6 +10,7 @@ mod services;
 mod sse;
 mod topics;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::error::{JsonPayloadError, QueryPayloadError};
@@ -21,7 +22,7 @@ use reload::Outcome;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::AdminState;
+use super::{AdminState, Caller};
 use crate::diff;
 
 /// The largest request that carries JSON.
@@ -35,6 +36,13 @@ type State = Data<AdminState>;
 #[derive(Debug, Deserialize)]
 struct HistoryQuery {
     limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DiffQuery {
+    /// Compare this file instead of the node's own. Only on the socket.
+    config: Option<PathBuf>,
 }
 
 /// Adds the routes.
@@ -136,9 +144,14 @@ async fn config(state: State) -> HttpResponse {
     }))
 }
 
-async fn difference(state: State) -> HttpResponse {
+async fn difference(state: State, request: HttpRequest, query: Query<DiffQuery>) -> HttpResponse {
+    let DiffQuery { config } = query.into_inner();
+    if config.is_some() && request.conn_data::<Caller>().is_none() {
+        let text = "config is for the socket, whose users may read what the node may read";
+        return error(StatusCode::BAD_REQUEST, "Bad query", text);
+    }
     let (current, generation) = (state.current.load_full(), state.board.read().generation);
-    let compared = web::block(move || diff::against_file(&current, generation)).await;
+    let compared = web::block(move || diff::against_file(&current, generation, config.as_deref())).await;
     match compared {
         Ok(Ok(diff)) => HttpResponse::Ok().json(json!({"same": diff.is_empty(), "diff": diff})),
         Ok(Err(problems)) => HttpResponse::Ok().json(json!({

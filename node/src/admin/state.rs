@@ -126,6 +126,7 @@ impl AdminState {
             "in_sync": board.successful && !file_differs,
             "file_differs": file_differs,
             "listeners": self.view.listeners(),
+            "admin_listen": self.gate.rules().listen,
             "retired_listeners": self.view.retired().iter().map(retired).collect::<Vec<_>>(),
             "failing_listeners": self.view.failing_listeners(),
             "connections": self.view.connections(),

@@ -173,6 +173,14 @@ pub fn validity_of(section: &TlsSection) -> Option<Validity> {
     validity(&certificates(&section.certificate, Part::Certificate).ok()?).ok()
 }
 
+/// When each authority that signs clients' certificates is valid; none where they cannot be read.
+#[must_use]
+pub fn authorities_of(section: &TlsSection) -> Vec<Validity> {
+    let file = section.client_ca.as_ref();
+    let read = file.and_then(|file| certificates(file, Part::ClientCa).ok()).unwrap_or_default();
+    read.into_iter().filter_map(|certificate| validity(&[certificate]).ok()).collect()
+}
+
 // === impl Validity ===
 
 impl Validity {

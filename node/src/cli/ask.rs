@@ -141,9 +141,14 @@ pub(super) async fn remove_peer(common: &Common, key: &PeerKey) -> ExitCode {
     }
 }
 
-/// Shows what runs against what the files say.
+/// Shows what runs against what the files say: those that are meant here, as the node may run on others.
 pub(super) async fn diff(common: &Common) -> ExitCode {
-    let answer = match get(common, "/admin/diff").await {
+    let file = std::path::absolute(common.config()).ok().filter(|file| file.exists());
+    let path = file.map_or_else(
+        || "/admin/diff".to_owned(),
+        |file| format!("/admin/diff?config={}", percent_encoded(&file.to_string_lossy())),
+    );
+    let answer = match get(common, &path).await {
         Ok(answer) => answer,
         Err(code) => return code,
     };
@@ -203,6 +208,8 @@ pub(super) fn held_by_running(common: &Common) -> Vec<Held> {
                 let connections = usize::try_from(retired["connections"].as_u64()?).ok()?;
                 Some(Held::retired(endpoint(&retired["address"])?, connections))
             }));
+            let api = status["admin_listen"].as_str().and_then(|address| address.parse().ok());
+            held.extend(api.map(|address| Held::listening(Endpoint::tcp(address))));
             // The ports of services, too.
             let services = tokio::time::timeout(LISTENERS_WITHIN, client.get("/admin/services")).await;
             let Ok(Ok(answer)) = services else { continue };

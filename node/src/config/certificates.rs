@@ -15,6 +15,8 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 const CERTIFICATE: &str = "admin.tls.certificate";
 
+const CLIENT_CA: &str = "admin.tls.client_ca";
+
 /// The nodes of the three files.
 pub(super) struct Files<'a, 'b> {
     /// `certificate`.
@@ -65,6 +67,22 @@ pub(super) fn out_of_date(config: &Config, current: Option<&Config>) -> Option<P
     if current.and_then(|current| current.admin.tls.as_ref()).is_some_and(|runs| runs == section) {
         return None;
     }
+    lapsed(section).or_else(|| outdated(section))
+}
+
+/// During a change of authorities both stand in the file: one that counts is enough.
+fn lapsed(section: &TlsSection) -> Option<Problem> {
+    let (file, now) = (section.client_ca.as_ref()?.path.display(), SystemTime::now());
+    let authorities = tls::authorities_of(section);
+    if authorities.is_empty() || authorities.iter().any(|validity| matches!(validity.at(now), Age::Valid(_)))
+    {
+        return None;
+    }
+    let message = format!("no authority in {file} is valid today: nobody's certificate would count");
+    Some(Problem::at(CLIENT_CA, message).hint("put the authority's new certificate in place, and reload"))
+}
+
+fn outdated(section: &TlsSection) -> Option<Problem> {
     let file = section.certificate.path.display();
     let validity = tls::validity_of(section)?;
     let (message, hint) = match validity.at(SystemTime::now()) {

@@ -64,6 +64,18 @@ pub enum RewriteError {
         .0.display()
     )]
     Mounted(PathBuf),
+    /// It is gone, and what runs has members by it: written anew, it would say that they are none any more.
+    #[error(
+        "{}: is gone, and the node runs with {members} members; with only what is ordered in it they would all be removed (put it \
+         back; to begin anew on purpose, write `peers: []` into it)",
+        path.display()
+    )]
+    Gone {
+        /// The file.
+        path: PathBuf,
+        /// How many members run.
+        members: usize,
+    },
     /// Its folder cannot be locked.
     #[error("{}: its folder cannot be locked: {source}{}", path.display(), turn::remedy(source))]
     Lock {

@@ -42,7 +42,9 @@ impl Turn {
         let failed = |source| RewriteError::Lock { path: path.to_owned(), source };
         // Where a symlink leads, the write goes; so that is what is locked.
         let target = atomic::follow(path).map_err(failed)?;
-        refuse_swapped(path, &target)?;
+        if is_swapped(path, &target) {
+            return Err(RewriteError::Mounted(path.to_owned()));
+        }
         fault::io("peers_file::lock").map_err(failed)?;
         let folder = File::open(atomic::folder_of(&target)).map_err(failed)?;
         let within = fault::patience(TURN_WITHIN);
@@ -64,13 +66,10 @@ impl Turn {
     }
 }
 
-/// What is written into a folder that a kubelet swaps is gone with the next swap, where it is let in at all.
-fn refuse_swapped(path: &Path, target: &Path) -> Result<(), RewriteError> {
-    let is_swapped = |path: &Path| path.components().any(|part| part == Component::Normal(SWAPPED.as_ref()));
-    if is_swapped(path) || is_swapped(target) {
-        return Err(RewriteError::Mounted(path.to_owned()));
-    }
-    Ok(())
+/// Whether a file lies in a folder that a kubelet swaps. What is written there is gone with the next swap, where it is let in at all.
+pub(crate) fn is_swapped(path: &Path, target: &Path) -> bool {
+    let is_within = |path: &Path| path.components().any(|part| part == Component::Normal(SWAPPED.as_ref()));
+    is_within(path) || is_within(target)
 }
 
 /// The process that has locked this file, as the kernel tells (proc(5), `/proc/locks`): its id, and what it is called.

@@ -78,6 +78,14 @@ async fn a_configmap_that_is_swapped_is_one_reload_of_both_files() {
         let told = one_reload(&node, "a swap", &key, || swap(&folder, version, &conf, &text(&key))).await;
         assert_eq!(told["note"], "changed: conf.yaml, peers.yaml", "{told:#}");
     }
+    // Its next version would undo what a rollback writes: the files are held instead.
+    let before = fs::read(folder.join("..data/conf.yaml")).expect("it can be read");
+    let outcome = node.client().post("/admin/rollback", &[], Vec::new()).await.expect("the node answers");
+    let outcome: serde_json::Value = outcome.json().expect("an outcome");
+    assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+    assert_eq!(fs::read(folder.join("..data/conf.yaml")).expect("it can be read"), before);
+    let held = node.status().await["held"].clone();
+    assert_eq!(held.as_array().map(Vec::len), Some(2), "{held}");
 }
 
 /// The save is one line of the audit log, and the member that it brings runs, and no other.

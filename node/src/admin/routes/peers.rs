@@ -163,10 +163,15 @@ async fn change(state: &State, request: &HttpRequest, orders: Vec<Order>) -> Htt
 /// Carries the orders out on the file, when it is its turn.
 async fn write(state: &State, orders: &[Order]) -> Result<Written, HttpResponse> {
     let (file, own, orders) = (state.current.load().peers.file.clone(), state.key, orders.to_vec());
+    let members = state.view.members().len();
     // Waits for its turn and for the disk: blocks.
     let written = web::block(move || {
         let turn = Turn::wait(&file)?;
         let rewritten = turn.rewrite(&orders, Some(&own))?;
+        if rewritten.before.is_none() && members > 0 {
+            turn.put_back(&rewritten)?;
+            return Err(RewriteError::Gone { path: file, members });
+        }
         Ok::<_, RewriteError>(Written { turn, rewritten })
     });
     match written.await {
@@ -221,7 +226,7 @@ fn not_written(cause: &RewriteError) -> HttpResponse {
     let status = match cause {
         RewriteError::Edit { source: EditError::Unknown(_), .. } => StatusCode::NOT_FOUND,
         RewriteError::Invalid(_) | RewriteError::Edit { .. } => StatusCode::BAD_REQUEST,
-        RewriteError::Mounted(_) => StatusCode::CONFLICT,
+        RewriteError::Mounted(_) | RewriteError::Gone { .. } => StatusCode::CONFLICT,
         RewriteError::Busy { .. } | RewriteError::Restless(_) => StatusCode::SERVICE_UNAVAILABLE,
         RewriteError::Lock { .. } | RewriteError::Read { .. } | RewriteError::Write(_) => {
             StatusCode::INTERNAL_SERVER_ERROR

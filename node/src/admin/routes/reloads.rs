@@ -100,6 +100,17 @@ async fn rollback(state: State, request: HttpRequest, query: Query<ReloadQuery>,
         Ok(body) => body,
         Err(answer) => return *answer,
     };
+    // What the caller goes by comes before what he asks for (RFC 9110, 13.2.1). The engine looks once more, when it is his turn.
+    match expected(&request) {
+        Ok(None) => {}
+        Ok(Some(expected)) => {
+            let current = state.board.read().generation;
+            if expected != current {
+                return refused(&Refusal::Mismatch { expected, current });
+            }
+        }
+        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+    }
     let state_too = state.clone();
     // Looks at the history: blocks.
     let found = web::block(move || target(&state_too, generation)).await;

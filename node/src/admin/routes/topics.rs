@@ -1,5 +1,7 @@
 //! Broadcast topics for the application behind the node: publish to one, and what arrives on it as server-sent events.
 
+use std::time::Duration;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::RETRY_AFTER;
 use actix_web::web::{self, Data, Path, ServiceConfig};
@@ -9,6 +11,9 @@ use serde_json::json;
 
 use super::body::{self, Unread};
 use super::{AdminState, error, only, sse};
+
+/// How long a message that is being published may take when the node stops.
+const LAST_MESSAGES: Duration = Duration::from_secs(1);
 
 type State = Data<AdminState>;
 
@@ -37,9 +42,22 @@ async fn publish(
         Err(Unread::Broken(answer)) => return answer,
     };
     let _under_way = state.requests.begin();
-    match state.topics.publish(&topic, body::content_type(&request), data).await {
-        Ok(()) => HttpResponse::Ok().json(json!({"status": "ok"})),
-        Err(cause) => failed(&cause),
+    let stopped = async {
+        let _ = state.stopping.clone().wait_for(|stopping| *stopping).await;
+        // A network that still runs needs no longer; one that has ended answers nobody.
+        tokio::time::sleep(LAST_MESSAGES).await;
+    };
+    tokio::select! {
+        biased;
+        published = state.topics.publish(&topic, body::content_type(&request), data) => match published {
+            Ok(()) => HttpResponse::Ok().json(json!({"status": "ok"})),
+            Err(cause) => failed(&cause),
+        },
+        () = stopped => error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Message not published",
+            "the node is stopping; whether the message went out is unknown",
+        ),
     }
 }
 
