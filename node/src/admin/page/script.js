@@ -96,6 +96,6 @@ document.addEventListener("click", async (event) => {
 document.getElementById("token").hidden = !place;
 localTimes(document);
 actions();
-// On the socket no token is needed, and the page is there already.
-if (token() || document.querySelector("main").dataset.open === "true") follow();
+// On the socket no token is needed. A page that was opened by a link with a token in it stays as it is: the link is not the script's.
+if (token() || (!place && document.querySelector("main").dataset.open === "true")) follow();
 setInterval(() => { if (live.textContent === "live") soon(); }, 10000);
