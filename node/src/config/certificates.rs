@@ -60,14 +60,14 @@ pub(super) fn judge_key(section: &JwtSection, node: &Node<'_>) {
     }
 }
 
-/// What is wrong with the certificate on this day. One that runs already is no reason to refuse another change: nothing gets worse by
+/// What is wrong with the certificates on this day. One that runs already is no reason to refuse another change: nothing gets worse by
 /// it, and `/readyz` tells.
-pub(super) fn out_of_date(config: &Config, current: Option<&Config>) -> Option<Problem> {
-    let section = config.admin.tls.as_ref()?;
+pub(super) fn out_of_date(config: &Config, current: Option<&Config>) -> Vec<Problem> {
+    let Some(section) = &config.admin.tls else { return Vec::new() };
     if current.and_then(|current| current.admin.tls.as_ref()).is_some_and(|runs| runs == section) {
-        return None;
+        return Vec::new();
     }
-    lapsed(section).or_else(|| outdated(section))
+    outdated(section).into_iter().chain(lapsed(section)).collect()
 }
 
 /// During a change of authorities both stand in the file: one that counts is enough.

@@ -88,6 +88,10 @@ fn a_certificate_of_another_day_is_refused_unless_it_runs() {
             all.pop()
         };
         let refused = problem(None).expect("it cannot start");
+        let authority = super::super::resources(&loaded.config, None, &[]).into_iter().any(|problem| {
+            problem.path.as_deref() == Some("admin.tls.client_ca") && problem.message.contains("no authority")
+        });
+        assert!(authority, "the one authority is of the same days");
         assert!(refused.message.contains(piece), "{refused}");
         assert!(refused.hint.is_some() && refused.line.is_some(), "{refused}");
         assert!(problem(Some(&loaded.config)).is_none(), "other keys can be changed under it");
