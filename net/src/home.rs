@@ -18,14 +18,15 @@ use libp2p::{Multiaddr, PeerId, Transport};
 use crate::holding::Holding;
 use crate::pool::{Pool, Workers};
 
-/// A QUIC connection that was closed says so in a packet, and hears what was still on its way to it, for three times its probe
-/// timeout (RFC 9000, 10.2): 3 s where no round trip was ever measured. That is the work of its driver, a task of its own which nobody
-/// can wait for. Its workers are kept for so long, also where they are out of office or the node is about to go: a driver that ends
-/// before leaves its connection in the endpoint's books while anybody holds one of its streams, and the port taken.
-const QUIC_ENDS: Duration = Duration::from_secs(10);
+/// For so long whatever is left is done at the least: one turn of each task is enough.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// What is left to do for any other: nothing that nobody waits for. A turn of its tasks is enough.
-const ENDS: Duration = Duration::from_secs(1);
+/// A QUIC connection that was closed says so in a packet, and hears what was still on its way to it, for three times its probe
+/// timeout (RFC 9000, 10.2): 3 s where no round trip was ever measured, half a minute where the peer had stood still for a while. That is
+/// the work of its driver, a task of its own which nobody can wait for. Its workers are kept for so long, also where they are out of
+/// office: a driver that ends before leaves its connection in the endpoint's books while anybody holds one of its streams, and the port
+/// taken.
+const DRAINED: Duration = Duration::from_secs(60);
 
 /// The transport `T`, whose connections keep the workers that were in office when they began.
 pub(crate) struct Homed<T> {
@@ -36,21 +37,22 @@ pub(crate) struct Homed<T> {
 /// A share of the workers.
 pub(crate) struct Home {
     workers: Arc<Workers>,
-    /// How long it outlives its connection.
-    ends: Duration,
+    pool: Pool,
+    over_quic: bool,
 }
 
 // === impl Home ===
 
 impl Home {
     fn of(pool: &Pool, over_quic: bool) -> Self {
-        Self { workers: pool.workers(), ends: if over_quic { QUIC_ENDS } else { ENDS } }
+        Self { workers: pool.workers(), pool: pool.clone(), over_quic }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        self.workers.keep_for(self.ends);
+        let most = if self.over_quic { DRAINED } else { LAST_WORDS };
+        self.pool.keep(&self.workers, LAST_WORDS, most);
     }
 }
 

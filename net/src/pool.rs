@@ -56,16 +56,6 @@ impl Workers {
         self.threads
     }
 
-    /// Keeps them from ending for at least so long.
-    pub(crate) fn keep_for(self: &Arc<Self>, time: Duration) {
-        let share = Arc::clone(self);
-        drop(self.handle.spawn(async move {
-            // What is done meanwhile tells nobody that it is done.
-            tokio::time::sleep(time).await;
-            drop(share);
-        }));
-    }
-
     /// Ends when they have had a turn for everything that was woken before this was called.
     pub(crate) fn turn(&self) -> impl Future<Output = ()> + Send + use<> {
         let turn = self.handle.spawn(tokio::task::yield_now());
@@ -136,6 +126,22 @@ impl Pool {
     /// Sends new connections to `workers`. Gives back those before; they run on while anything runs on them.
     pub fn replace(&self, workers: Arc<Workers>) -> Arc<Workers> {
         self.current.swap(workers)
+    }
+
+    /// Keeps workers from ending for at least so long, and for `most` while this pool is in use.
+    pub(crate) fn keep(&self, workers: &Arc<Workers>, least: Duration, most: Duration) {
+        let (share, in_use) = (Arc::clone(workers), Arc::downgrade(&self.io));
+        drop(workers.handle.spawn(async move {
+            let began = tokio::time::Instant::now();
+            loop {
+                // What is done meanwhile tells nobody that it is done.
+                tokio::time::sleep(least).await;
+                if began.elapsed() >= most || in_use.strong_count() == 0 {
+                    break;
+                }
+            }
+            drop(share);
+        }));
     }
 
     /// Runs a future on the thread that never goes, for what is not about a connection.
