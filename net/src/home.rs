@@ -22,11 +22,11 @@ use crate::pool::{Pool, Workers};
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A QUIC connection that was closed says so in a packet, and hears what was still on its way to it, for three times its probe
-/// timeout (RFC 9000, 10.2): 3 s where no round trip was ever measured, half a minute where the peer had stood still for a while. That is
-/// the work of its driver, a task of its own which nobody can wait for. Its workers are kept for so long, also where they are out of
+/// timeout (RFC 9000, 10.2): 3 s where no round trip was ever measured, longer where the peer had stood still for a while. That is the
+/// work of its driver, a task of its own which nobody can wait for. Its workers are kept for so long, also where they are out of
 /// office: a driver that ends before leaves its connection in the endpoint's books while anybody holds one of its streams, and the port
-/// taken.
-const DRAINED: Duration = Duration::from_secs(60);
+/// taken. No longer, because workers that are out of office cost threads and descriptors.
+const DRAINED: Duration = Duration::from_secs(10);
 
 /// The transport `T`, whose connections keep the workers that were in office when they began.
 pub(crate) struct Homed<T> {
