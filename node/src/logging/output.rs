@@ -156,6 +156,9 @@ impl Outputs {
             _ => (to_stderr(&line), None),
         };
         self.count(written);
+        if let (false, Note::Recovered(lost)) = (written, note) {
+            output.file.owe(*lost);
+        }
     }
 
     fn tell_of_console(&self, settings: &Settings, note: &Note) {
@@ -166,6 +169,9 @@ impl Outputs {
             (_, None) => (to_stderr(&line), None),
         };
         self.count(written);
+        if let (false, Note::Recovered(lost)) = (written, note) {
+            self.console.owe(*lost);
+        }
     }
 }
 
@@ -185,6 +191,12 @@ fn notice(format: LogFormat, what: &str, path: &str, note: &Note) -> Line {
 // === impl Console ===
 
 impl Console {
+    /// So many lines that were lost could not be told of: they are told of when there is room again.
+    fn owe(&self, lost: u64) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        out.lost = out.lost.saturating_add(lost);
+    }
+
     fn write(&self, line: &Line, section: &LoggingSection) -> (bool, Option<Note>) {
         let is_coloured = is_coloured(section, self.is_terminal);
         let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);

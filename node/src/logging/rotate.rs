@@ -135,6 +135,13 @@ impl RotatingFile {
         }
     }
 
+    /// So many lines that were lost could not be told of, because a short line had room and that one had not: they are told of when
+    /// there is room again.
+    pub(super) fn owe(&self, lost: u64) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.lost = open.lost.saturating_add(lost);
+    }
+
     /// Opens the path again if it is another file by now, or none: after a tool has moved ours away. Blocks.
     pub(super) fn reopen(&self) -> Result<bool, LogFileError> {
         let at = |source| LogFileError { path: self.path.clone(), source };
