@@ -12,21 +12,14 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use libp2p::core::transport::{DialOpts, ListenerId, TransportError, TransportEvent};
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, Transport};
 
 use crate::holding::Holding;
 use crate::pool::{Pool, Workers};
 
-/// For so long whatever is left is done at the least: one turn of each task is enough.
+/// For so long whatever is left is done: one turn of each task is enough. A QUIC connection that was closed would hear what was still on
+/// its way to it for longer; see [`LAST_WORDS`](crate::quic::LAST_WORDS).
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// A QUIC connection that was closed says so in a packet, and hears what was still on its way to it, for three times its probe
-/// timeout (RFC 9000, 10.2): 3 s where no round trip was ever measured, longer where the peer had stood still for a while. That is the
-/// work of its driver, a task of its own which nobody can wait for. Its workers are kept for so long, also where they are out of
-/// office: a driver that ends before leaves its connection in the endpoint's books while anybody holds one of its streams, and the port
-/// taken. No longer, because workers that are out of office cost threads and descriptors.
-const DRAINED: Duration = Duration::from_secs(10);
 
 /// The transport `T`, whose connections keep the workers that were in office when they began.
 pub(crate) struct Homed<T> {
@@ -37,22 +30,19 @@ pub(crate) struct Homed<T> {
 /// A share of the workers.
 pub(crate) struct Home {
     workers: Arc<Workers>,
-    pool: Pool,
-    over_quic: bool,
 }
 
 // === impl Home ===
 
 impl Home {
-    fn of(pool: &Pool, over_quic: bool) -> Self {
-        Self { workers: pool.workers(), pool: pool.clone(), over_quic }
+    fn of(pool: &Pool) -> Self {
+        Self { workers: pool.workers() }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let most = if self.over_quic { DRAINED } else { LAST_WORDS };
-        self.pool.keep(&self.workers, LAST_WORDS, most);
+        self.workers.linger(LAST_WORDS);
     }
 }
 
@@ -62,10 +52,6 @@ impl<T> Homed<T> {
     pub(crate) fn new(inner: T, pool: Pool) -> Self {
         Self { inner, pool }
     }
-}
-
-fn is_quic(address: &Multiaddr) -> bool {
-    address.iter().any(|part| matches!(part, Protocol::QuicV1))
 }
 
 /// A handshake that ends in a connection with its share.
@@ -110,7 +96,7 @@ where
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<T::Error>> {
-        let home = Home::of(&self.pool, is_quic(&address));
+        let home = Home::of(&self.pool);
         Ok(at_home(self.inner.dial(address, options)?, home))
     }
 
@@ -119,8 +105,6 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Self::ListenerUpgrade, T::Error>> {
         let event = Pin::new(&mut self.inner).poll(cx);
-        let over_quic =
-            matches!(&event, Poll::Ready(TransportEvent::Incoming { local_addr, .. }) if is_quic(local_addr));
-        event.map(|event| event.map_upgrade(|handshake| at_home(handshake, Home::of(&self.pool, over_quic))))
+        event.map(|event| event.map_upgrade(|handshake| at_home(handshake, Home::of(&self.pool))))
     }
 }

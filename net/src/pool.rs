@@ -38,11 +38,11 @@ impl Workers {
     /// # Errors
     /// If the machine refuses a thread.
     pub fn start(threads: usize) -> io::Result<Self> {
+        fault::io("workers::start")?;
         Self::named("fednode-conn", threads)
     }
 
     fn named(name: &'static str, threads: usize) -> io::Result<Self> {
-        fault::io("workers::start")?;
         let threads = threads.max(1);
         let runtime =
             Builder::new_multi_thread().worker_threads(threads).thread_name(name).enable_all().build()?;
@@ -54,6 +54,24 @@ impl Workers {
     #[must_use]
     pub const fn threads(&self) -> usize {
         self.threads
+    }
+
+    /// One thread for what belongs to one endpoint, and ends with it.
+    ///
+    /// # Errors
+    /// If the machine refuses a thread.
+    pub(crate) fn of_endpoint() -> io::Result<Self> {
+        Self::named("fednode-quic", 1)
+    }
+
+    /// Keeps them from ending for so long.
+    pub(crate) fn linger(self: &Arc<Self>, time: Duration) {
+        let share = Arc::clone(self);
+        drop(self.handle.spawn(async move {
+            // What is done meanwhile tells nobody that it is done.
+            tokio::time::sleep(time).await;
+            drop(share);
+        }));
     }
 
     /// Ends when they have had a turn for everything that was woken before this was called.
@@ -126,22 +144,6 @@ impl Pool {
     /// Sends new connections to `workers`. Gives back those before; they run on while anything runs on them.
     pub fn replace(&self, workers: Arc<Workers>) -> Arc<Workers> {
         self.current.swap(workers)
-    }
-
-    /// Keeps workers from ending for at least so long, and for `most` while this pool is in use.
-    pub(crate) fn keep(&self, workers: &Arc<Workers>, least: Duration, most: Duration) {
-        let (share, in_use) = (Arc::clone(workers), Arc::downgrade(&self.io));
-        drop(workers.handle.spawn(async move {
-            let began = tokio::time::Instant::now();
-            loop {
-                // What is done meanwhile tells nobody that it is done.
-                tokio::time::sleep(least).await;
-                if began.elapsed() >= most || in_use.strong_count() == 0 {
-                    break;
-                }
-            }
-            drop(share);
-        }));
     }
 
     /// Runs a future on the thread that never goes, for what is not about a connection.

@@ -15,6 +15,7 @@
 mod closed;
 mod keep;
 mod retiring;
+mod thread;
 
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use libp2p::quic::{self, tokio::Transport};
 use crate::{View, services};
 pub(crate) use keep::{Connections, Keep};
 pub(crate) use retiring::Retiring;
+pub(crate) use thread::LAST_WORDS;
 
 /// Out of the way of `peers.connection_timeout`, which is live, and ten minutes at most: see `timed`.
 const HANDSHAKE: Duration = Duration::from_secs(20 * 60);

@@ -11,6 +11,7 @@ pub mod document;
 pub mod generations;
 pub mod known_file;
 pub mod lock;
+mod mounted;
 pub mod peer_key;
 pub mod peer_store;
 pub mod peers_file;

@@ -6,8 +6,6 @@ mod plain;
 pub mod rewrite;
 mod turn;
 
-pub(crate) use turn::is_swapped;
-
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;

@@ -10,7 +10,7 @@ use reload::fault;
 use crate::atomic::{self, Action, Mode, WriteError};
 use crate::document::MAX_FILE;
 use crate::document::source::{self, ReadError};
-use crate::peers_file::is_swapped;
+use crate::mounted::is_swapped;
 
 /// Names that are tried for what one number replaced.
 const MAX_SAME: u32 = 64;

@@ -1,9 +1,13 @@
 //! Nodes that are connected over QUIC: their listeners move, close and come back, and no connection notices.
 
-use std::net::UdpSocket;
+use std::net::Ipv4Addr;
 
 use fednode_tests::{Node, Port, Spec, Traffic, eventually};
+use futures::StreamExt;
+use libp2p::swarm::dummy;
+use libp2p::{Multiaddr, SwarmBuilder};
 use serde_json::{Value, json};
+use tokio::net::UdpSocket;
 
 fn committed(outcome: &Value) {
     assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
@@ -176,11 +180,61 @@ async fn a_port_that_an_endpoint_keeps_is_refused_to_another_with_the_reason() {
     assert_eq!(nodes[0].status().await["listeners"], json!([wide]));
 }
 
+/// What somebody says who wants to connect, and who is not heard of again.
+async fn first_packet(to: &Port) {
+    let between = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let own = between.local_addr().unwrap().port();
+    let mut peer = SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_quic()
+        .with_behaviour(|_| dummy::Behaviour)
+        .unwrap()
+        .build();
+    peer.dial(format!("/ip4/127.0.0.1/udp/{own}/quic-v1").parse::<Multiaddr>().unwrap()).unwrap();
+    let mut packet = vec![0; 1 << 16];
+    let length = tokio::select! {
+        length = between.recv(&mut packet) => length.unwrap(),
+        event = peer.select_next_some() => panic!("nobody answers, and yet {event:?}"),
+    };
+    between.send_to(&packet[..length], (Ipv4Addr::LOCALHOST, to.number())).await.unwrap();
+}
+
+/// quinn keeps a socket for three times the probe timeout of a closed connection: 3 s where no round trip was ever measured, a minute
+/// where the peer had stood still for half of one.
+#[tokio::test]
+async fn a_port_is_to_be_had_again_however_long_its_connections_would_drain() {
+    let mut spec = Spec::new();
+    let (own, other) = (spec.port.quic(), Port::free());
+    spec.conf["network"]["addresses"] = json!([own]);
+    spec.conf["peers"]["connection_timeout"] = json!("1s");
+    let mut node = spec.start().await;
+    eventually("the newcomer is there", async || {
+        first_packet(&node.spec().port).await;
+        node.edit(|conf| conf["network"]["addresses"] = json!([other.quic()]));
+        committed(&node.hangup().await);
+        let retired = node.status().await["retired_listeners"].clone();
+        if retired == json!([{"address": own, "connections": 1}]) {
+            return Some(());
+        }
+        assert_eq!(retired, json!([]));
+        committed(&listen(&mut node, json!([own])).await);
+        None
+    })
+    .await;
+    eventually("it is given up, and the endpoint with it", async || {
+        let retired = node.status().await["retired_listeners"].clone();
+        retired.as_array().unwrap().iter().all(|one| one["connections"] == 0).then_some(())
+    })
+    .await;
+    committed(&listen(&mut node, json!([own])).await);
+    assert_eq!(node.status().await["listeners"], json!([own]));
+}
+
 #[tokio::test]
 async fn a_udp_port_of_another_process_is_refused_before_anything_is_touched() {
     let mut node = Spec::new().start().await;
     let holder = Port::free();
-    let socket = UdpSocket::bind(holder.address()).unwrap();
+    let socket = UdpSocket::bind(holder.address()).await.unwrap();
     let outcome = listen(&mut node, json!([holder.quic()])).await;
     assert_eq!(
         (&outcome["outcome"], &outcome["components"]),

@@ -8,12 +8,13 @@ use libp2p::Multiaddr;
 use reload::{Class, fault};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::quic::{Connections, Keep};
+use crate::quic::{Connections, Keep, LAST_WORDS};
 use crate::{Endpoint, Transport};
 
-/// So long a UDP port may stay taken after its endpoint was closed: the connections on it say their last words (RFC 9000,
-/// 10.2: three times the probe timeout).
-pub(crate) const CLOSING: Duration = Duration::from_secs(5);
+/// So long a UDP port may stay taken after its endpoint was closed, because the connections on it say their last words: those, and
+/// what a slow machine needs to end a thread.
+pub(crate) const CLOSING: Duration = Duration::from_secs(2);
+const _: () = assert!(CLOSING.as_millis() >= 4 * LAST_WORDS.as_millis());
 
 /// A socket that this node has already.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ pub enum Standing<'a> {
     Free,
     /// The node holds the port, and can listen there: several TCP listeners share a port, a QUIC endpoint is taken over.
     Ours(&'a Held),
-    /// A socket of this node that has just been closed may still hold the port.
-    Closing,
+    /// A socket of this node that has just been closed may still hold the port, until then.
+    Closing(Instant),
     /// A QUIC endpoint of this node. Two of them cannot share a port, not even for the moment of a change.
     InTheWay(&'a Held),
 }
@@ -108,7 +109,7 @@ impl Held {
         let mut standing = Standing::Free;
         for held in held.iter().filter(|held| held.endpoint.overlaps(wanted)) {
             match held.closed {
-                Some(since) if since.elapsed() < CLOSING => standing = Standing::Closing,
+                Some(since) if since.elapsed() < CLOSING => standing = Standing::Closing(since + CLOSING),
                 Some(_) => {}
                 None if held.endpoint == *wanted || wanted.transport == Transport::Tcp => {
                     return Standing::Ours(held);
@@ -195,7 +196,7 @@ impl Reservation {
                 return Err(ReserveError::InTheWay(configured.clone(), other.obstruction()));
             }
             Standing::Free => false,
-            Standing::Closing => true,
+            Standing::Closing(_) => true,
         };
         match fault::io("listener::reserve").and_then(|()| bind(&wanted)) {
             Ok((socket, address)) => {

@@ -1,8 +1,7 @@
 //! Endpoints that are closed while their ports are not free yet.
 //!
-//! The socket of an endpoint that libp2p has closed stays until the connections on it have said their last words and have heard
-//! what was still on its way to them (RFC 9000, 10.2: three times the probe timeout, 0.1 s on one machine). Nobody tells when it
-//! is gone, so the system is asked.
+//! The socket of an endpoint that libp2p has closed stays until the connections on it have said their last words (0.1 s on one
+//! machine, and half a second at the most: see `thread`). Nobody tells when it is gone, so the system is asked.
 
 use std::pin::Pin;
 use std::task::Context;

@@ -20,6 +20,7 @@ use libp2p::{Multiaddr, PeerId, Transport};
 
 use super::closed::Closed;
 use super::keep::{Connections, Keep};
+use super::thread::Thread;
 use crate::holding::Holding;
 use crate::{Endpoint, Held, View};
 
@@ -49,6 +50,8 @@ struct Open {
     /// Its name for the transport below, which is that of the first listener that it had.
     id: ListenerId,
     endpoint: Endpoint,
+    /// What drives its socket. With it goes whatever is left of the connections.
+    _thread: Thread,
     /// The swarm's listeners on it, the newest last; retired if there are none.
     listeners: Vec<ListenerId>,
     /// Where it can be reached, as the transport below says.
@@ -208,12 +211,17 @@ where
             open.listeners.push(id);
             self.news.extend(open.addresses.iter().map(|address| News::Reached(id, address.clone())));
         } else {
-            self.inner.listen_on(id, address)?;
             self.closed.set_runtime();
+            let thread = Thread::start();
+            {
+                let _entered = thread.enter();
+                self.inner.listen_on(id, address)?;
+            }
             self.closed.taken(&endpoint);
             self.endpoints.push(Open {
                 id,
                 endpoint,
+                _thread: thread,
                 listeners: vec![id],
                 addresses: Vec::new(),
                 connections: Connections::new(Arc::clone(&self.waker)),

@@ -214,6 +214,7 @@ fn in_time(payload: Payload, late: Rc<Cell<bool>>) -> Payload {
     if matches!(payload, Payload::None) {
         return payload;
     }
+    // A bound, not a wait: who sends no faster is answered 408.
     let deadline = Box::pin(tokio::time::sleep(BODY_WITHIN));
     let timed = futures::stream::unfold((payload, deadline), move |(mut payload, mut deadline)| {
         let late = Rc::clone(&late);

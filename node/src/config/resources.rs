@@ -4,6 +4,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use net::{Endpoint, Held, Standing, Transport};
 use reload::{Class, Problem};
@@ -12,8 +14,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Config, certificates};
 
+/// Between two looks whether a port is free that the node itself gives up.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
 /// Everything that this machine lacks for `config`. Ports that `current` uses, and those of `held`, the sockets of the running node,
 /// count as free (contract: "A port that the node on the same `data_dir` holds counts as free"), as far as the node can make room.
+/// Blocks: files are read, and a port that the node itself gives up is waited for, up to two seconds.
 #[must_use]
 pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -37,20 +43,20 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
                 .push(Problem::at(path, message).hint("let it go in one reload, and take it in the next"));
             continue;
         }
-        let is_closing = match Held::standing(&ours, &endpoint) {
+        let closing = match Held::standing(&ours, &endpoint) {
             Standing::Ours(_) => continue,
             // A check: who starts on the file does so when that node is gone, with all its sockets.
-            Standing::InTheWay(_) | Standing::Closing if current.is_none() => continue,
+            Standing::InTheWay(_) | Standing::Closing(_) if current.is_none() => continue,
             Standing::InTheWay(held) => {
                 let message = format!("'{}' {}", endpoint.to_multiaddr(), held.obstruction());
                 problems.push(Problem::at(path, message).hint(Held::REMEDY));
                 continue;
             }
-            Standing::Closing => true,
-            Standing::Free => false,
+            Standing::Closing(until) => Some(until),
+            Standing::Free => None,
         };
-        problems.extend(probe(&endpoint).err().map(|error| {
-            if is_closing && error.kind() == io::ErrorKind::AddrInUse {
+        problems.extend(probe_until(closing, &endpoint).err().map(|error| {
+            if closing.is_some() && error.kind() == io::ErrorKind::AddrInUse {
                 let message = format!("{} is still being closed by this node itself", endpoint.address);
                 Problem { class: Class::System, ..Problem::at(&path, message).hint("try again in a moment") }
             } else {
@@ -89,6 +95,21 @@ fn local_listeners(config: &Config) -> Vec<(String, SocketAddr)> {
     let services = services
         .map(|(index, service)| (format!("protocol.services.connect[{index}].listen"), service.listen));
     services.chain(config.admin.listen.map(|address| ("admin.listen".to_owned(), address))).collect()
+}
+
+/// The same, where the node itself gives the port up: it is a matter of milliseconds, and nobody tells when it is done.
+fn probe_until(closing: Option<Instant>, endpoint: &Endpoint) -> io::Result<()> {
+    loop {
+        match probe(endpoint) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && closing.is_some_and(|until| Instant::now() < until) =>
+            {
+                thread::sleep(LOOK_AGAIN);
+            }
+            probed => return probed,
+        }
+    }
 }
 
 /// Binds without listening: it fails where anybody listens, and takes no connection from anybody.

@@ -124,6 +124,9 @@ impl Turn {
         let context = Context { own, ..Context::default() };
         for _ in 0..TRIES {
             let (before, read) = self.standing(&name, context)?;
+            if before.is_none() && self.running > 0 {
+                return Err(RewriteError::Gone { path: self.path.clone(), members: self.running });
+            }
             let members = &read.members;
             let failed = |source| RewriteError::Edit { path: self.path.clone(), source };
             let plain = read.is_plain.then_some((members, context));

@@ -3,15 +3,15 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use reload::fault;
 
 use super::rewrite::RewriteError;
-use crate::atomic;
 use crate::document::ReadError;
+use crate::{atomic, mounted};
 
 /// How long another writer is waited for. Each needs some milliseconds; one that needs a reload, its budget.
 pub const TURN_WITHIN: Duration = Duration::from_secs(40);
@@ -19,13 +19,12 @@ pub const TURN_WITHIN: Duration = Duration::from_secs(40);
 /// Between two looks whether the turn has come. The kernel has no lock with a time limit.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// The folder by which a kubelet swaps all files of a ConfigMap or Secret at once.
-const SWAPPED: &str = "..data";
-
 /// This process's turn to write the file. Over when it is dropped, however the process ends.
 #[derive(Debug)]
 pub struct Turn {
     pub(super) path: PathBuf,
+    /// How many members run by the file.
+    pub(super) running: usize,
     /// The folder, locked: the file itself is another one after every write.
     _folder: File,
 }
@@ -42,7 +41,7 @@ impl Turn {
         let failed = |source| RewriteError::Lock { path: path.to_owned(), source };
         // Where a symlink leads, the write goes; so that is what is locked.
         let target = atomic::follow(path).map_err(failed)?;
-        if is_swapped(path, &target) {
+        if mounted::is_swapped(path, &target) {
             return Err(RewriteError::Mounted(path.to_owned()));
         }
         fault::io("peers_file::lock").map_err(failed)?;
@@ -62,14 +61,14 @@ impl Turn {
         }
         // What cannot be cleared up now is no reason not to write.
         let _ = atomic::sweep(atomic::folder_of(&target));
-        Ok(Self { path: path.to_owned(), _folder: folder })
+        Ok(Self { path: path.to_owned(), running: 0, _folder: folder })
     }
-}
 
-/// Whether a file lies in a folder that a kubelet swaps. What is written there is gone with the next swap, where it is let in at all.
-pub(crate) fn is_swapped(path: &Path, target: &Path) -> bool {
-    let is_within = |path: &Path| path.components().any(|part| part == Component::Normal(SWAPPED.as_ref()));
-    is_within(path) || is_within(target)
+    /// So many members run by the file: if it is gone, it is not written anew without them.
+    #[must_use]
+    pub fn of_running(self, members: usize) -> Self {
+        Self { running: members, ..self }
+    }
 }
 
 /// The process that has locked this file, as the kernel tells (proc(5), `/proc/locks`): its id, and what it is called.

@@ -15,7 +15,7 @@ use storage::PeerKey;
 use storage::peers_file::edit::{self, EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
 
-use super::reloads::{REFUSED, code, expected, origin, refused};
+use super::reloads::{code, met, origin, refused};
 use super::{State, error, only};
 
 /// The largest body: a list of some thousand members.
@@ -114,17 +114,13 @@ async fn remove(state: State, request: HttpRequest, _: Query<NoQuery>, key: Path
 
 /// The transaction.
 async fn change(state: &State, request: &HttpRequest, orders: Vec<Order>) -> HttpResponse {
-    let expect = match expected(request) {
+    let expect = match met(state, request) {
         Ok(expect) => expect,
-        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+        Err(answer) => return *answer,
     };
     let Some(coordinator) = state.coordinator.get() else {
         return refused(&Refusal::Stopping);
     };
-    let current = state.board.read().generation;
-    if let Some(expected) = expect.filter(|expected| *expected != current) {
-        return refused(&Refusal::Mismatch { expected, current });
-    }
     let _under_way = state.requests.begin();
     let mut tries = 1;
     loop {
@@ -166,12 +162,8 @@ async fn write(state: &State, orders: &[Order]) -> Result<Written, HttpResponse>
     let members = state.view.members().len();
     // Waits for its turn and for the disk: blocks.
     let written = web::block(move || {
-        let turn = Turn::wait(&file)?;
+        let turn = Turn::wait(&file)?.of_running(members);
         let rewritten = turn.rewrite(&orders, Some(&own))?;
-        if rewritten.before.is_none() && members > 0 {
-            turn.put_back(&rewritten)?;
-            return Err(RewriteError::Gone { path: file, members });
-        }
         Ok::<_, RewriteError>(Written { turn, rewritten })
     });
     match written.await {

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::history::History;
 use crate::start_from::from_history;
 
-pub(super) const REFUSED: &str = "Configuration reload refused";
+const REFUSED: &str = "Configuration reload refused";
 
 /// A misspelt `dry_run` must not be a reload.
 #[derive(Debug, Default, Deserialize)]
@@ -101,15 +101,8 @@ async fn rollback(state: State, request: HttpRequest, query: Query<ReloadQuery>,
         Err(answer) => return *answer,
     };
     // What the caller goes by comes before what he asks for (RFC 9110, 13.2.1). The engine looks once more, when it is his turn.
-    match expected(&request) {
-        Ok(None) => {}
-        Ok(Some(expected)) => {
-            let current = state.board.read().generation;
-            if expected != current {
-                return refused(&Refusal::Mismatch { expected, current });
-            }
-        }
-        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+    if let Err(answer) = met(&state, &request) {
+        return *answer;
     }
     let state_too = state.clone();
     // Looks at the history: blocks.
@@ -132,7 +125,7 @@ async fn confirm(state: State, request: HttpRequest, body: Body) -> HttpResponse
     };
     let expect = match expected(&request) {
         Ok(expect) => expect,
-        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+        Err(answer) => return *answer,
     };
     let Some(coordinator) = state.coordinator.get() else { return refused(&Refusal::Stopping) };
     let _under_way = state.requests.begin();
@@ -148,7 +141,7 @@ async fn ask(
 ) -> HttpResponse {
     let expect = match expected(request) {
         Ok(expect) => expect,
-        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+        Err(answer) => return *answer,
     };
     let Some(coordinator) = state.coordinator.get() else { return refused(&Refusal::Stopping) };
     let mut origin = origin(request, note);
@@ -160,15 +153,8 @@ async fn ask(
 }
 
 async fn look(state: &AdminState, request: &HttpRequest, note: Option<String>, which: Which) -> HttpResponse {
-    match expected(request) {
-        Ok(None) => {}
-        Ok(Some(expected)) => {
-            let current = state.board.read().generation;
-            if expected != current {
-                return refused(&Refusal::Mismatch { expected, current });
-            }
-        }
-        Err(text) => return error(StatusCode::PRECONDITION_FAILED, REFUSED, &text),
+    if let Err(answer) = met(state, request) {
+        return *answer;
     }
     let Some(coordinator) = state.coordinator.get() else { return refused(&Refusal::Stopping) };
     let _under_way = state.requests.begin();
@@ -249,16 +235,31 @@ pub(super) fn refused(refusal: &Refusal) -> HttpResponse {
     error(status, REFUSED, &refusal.to_string())
 }
 
-/// `If-Match: "42"`; the error is a text that is no generation, and therefore not current either.
-pub(super) fn expected(request: &HttpRequest) -> Result<Option<Generation>, String> {
+/// `If-Match: "42"`. A text that is no generation is not current either.
+fn expected(request: &HttpRequest) -> Result<Option<Generation>, Box<HttpResponse>> {
     let Some(value) = request.headers().get(IF_MATCH) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default().trim();
     if text == "*" {
         return Ok(None);
     }
     text.trim_matches('"').parse().map(Some).map_err(|_| {
-        format!("If-Match is {text}; a generation in double quotes was expected; nothing was done")
+        let text =
+            format!("If-Match is {text}; a generation in double quotes was expected; nothing was done");
+        Box::new(error(StatusCode::PRECONDITION_FAILED, REFUSED, &text))
     })
+}
+
+/// The same, if that generation is current now: for what is done before the engine is asked.
+pub(super) fn met(
+    state: &AdminState,
+    request: &HttpRequest,
+) -> Result<Option<Generation>, Box<HttpResponse>> {
+    let expected = expected(request)?;
+    let current = state.board.read().generation;
+    match expected.filter(|expected| *expected != current) {
+        Some(expected) => Err(Box::new(refused(&Refusal::Mismatch { expected, current }))),
+        None => Ok(expected),
+    }
 }
 
 pub(super) fn origin(request: &HttpRequest, note: Option<String>) -> Origin {

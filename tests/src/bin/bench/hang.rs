@@ -26,15 +26,21 @@ pub(crate) async fn run(options: &Options, count: usize) -> (Value, String, bool
     });
     // The network cannot be left behind: when its rollback hangs, the node is in emergency, which is another bench's subject.
     let points: Vec<_> = points.filter(|point| !point.starts_with("network::rollback")).collect();
-    let mut spec = Spec::new().binary(&options.node).env("FAILPOINTS", &points.join(";"));
-    spec.peers = json!({"peers": nobody(options.members.first().copied().unwrap_or(4))});
-    spec.conf["peers"] = json!({"connection_timeout": "1s", "reconnect_min": "1h", "reconnect_max": "1h"});
-    spec.conf["logging"]["level"] = json!("warn");
-    spec.conf["reload"] = json!({"budget": format!("{}ms", options.budget_ms)});
+    let spec = Spec::new().binary(&options.node).env("FAILPOINTS", &points.join(";"));
+    let spec = quiet(spec, options, options.members.first().copied().unwrap_or(4));
     let mut files = Files::of(&spec, options.shape);
     let node = spec.start().await;
     settle(&node).await;
     measure(options, &node, &mut files, count)
+}
+
+/// A node that does nothing of its own accord: its members cannot be reached, and are seldom tried.
+pub(crate) fn quiet(mut spec: Spec, options: &Options, members: usize) -> Spec {
+    spec.peers = json!({"peers": nobody(members)});
+    spec.conf["peers"] = json!({"connection_timeout": "1s", "reconnect_min": "1h", "reconnect_max": "1h"});
+    spec.conf["logging"]["level"] = json!("warn");
+    spec.conf["reload"] = json!({"budget": format!("{}ms", options.budget_ms)});
+    spec
 }
 
 fn measure(options: &Options, node: &Node, files: &mut Files, count: usize) -> (Value, String, bool) {

@@ -7,8 +7,8 @@ use fednode_tests::{Arms, Node, Port, Spec};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::hang::{COMPONENTS, edit};
-use crate::observe::{Audit, Files, nobody, settle};
+use crate::hang::{COMPONENTS, edit, quiet};
+use crate::observe::{Audit, Files, settle};
 use crate::options::Options;
 use crate::samples::{Samples, round};
 
@@ -27,11 +27,8 @@ pub(crate) async fn run(options: &Options, rounds: usize) -> (Value, String, boo
     let members = options.members.first().copied().unwrap_or(64);
     let spec = Spec::new().binary(&options.node);
     let arms = Arms::beside(spec.folder());
-    let mut spec = spec.env(Arms::VARIABLE, &arms.folder().display().to_string());
-    spec.peers = json!({"peers": nobody(members)});
-    spec.conf["peers"] = json!({"connection_timeout": "1s", "reconnect_min": "1h", "reconnect_max": "1h"});
-    spec.conf["logging"]["level"] = json!("warn");
-    spec.conf["reload"] = json!({"budget": format!("{}ms", options.budget_ms)});
+    let spec = spec.env(Arms::VARIABLE, &arms.folder().display().to_string());
+    let spec = quiet(spec, options, members);
     let mut files = Files::of(&spec, options.shape);
     let node = spec.start().await;
     settle(&node).await;

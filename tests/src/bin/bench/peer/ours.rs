@@ -50,8 +50,8 @@ pub(super) async fn run(role: Role) {
             // Each has sockets and the pipes of its runtimes.
             fednode::limits::raise_descriptor_limit();
             let who: Vec<_> = (0..count).map(|_| Identity::generate()).collect();
-            let keys: Vec<_> = who.iter().map(Identity::public_key).chain(others).collect();
-            let members = nowhere(&keys);
+            // Not each other: they would hear of each other's addresses, and become the mesh that the machine cannot hold.
+            let members = nowhere(&others);
             let peers: Vec<_> =
                 who.into_iter().map(|who| Ours::start(who, Arc::clone(&members), Part::OneOfMany)).collect();
             say_crowd(peers.iter().map(|peer| (peer.key, peer.view.listeners()[0].clone())));
