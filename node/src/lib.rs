@@ -17,6 +17,7 @@ mod known;
 pub mod limits;
 mod lingering;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod node;
 pub mod notify;

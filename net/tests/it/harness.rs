@@ -20,7 +20,7 @@ use storage::{Member, Members, PeerKey};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// No wait in these tests takes this long unless it waits for something that never comes.
-pub(crate) const NEVER: Duration = Duration::from_secs(30);
+pub(crate) const NEVER: Duration = Duration::from_secs(120);
 
 /// A running node.
 pub(crate) struct Node {

@@ -13,6 +13,7 @@ use reload::fault;
 use super::{DEFAULT_CONFIG, INTERNAL, REFUSED};
 use crate::config;
 use crate::logging;
+use crate::memory;
 use crate::node::Node;
 use crate::start_from::{From, StartFrom};
 
@@ -24,6 +25,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
     #[cfg(feature = "failpoints")]
     let _faults = fail::FailScenario::setup();
+    memory::bound_arenas();
     let running = AssertUnwindSafe(async {
         // First of all: a SIGHUP must not kill a node that is still reading its configuration.
         let signals = match reload::signal::listen() {

@@ -69,18 +69,6 @@ struct Last {
 /// What is wrong with a line.
 type Wrongs = Vec<(Rule, String)>;
 
-// === impl Line ===
-
-impl Line {
-    /// Refused because a QUIC socket that this node has just closed still hears out the connections on it (RFC 9000, 10.2: three
-    /// times the probe timeout, some 3 s for one that died in its handshake), which is longer than half a budget. The node says
-    /// that only for the first seconds after it has closed one.
-    pub(crate) fn is_port_closing(&self) -> bool {
-        let says = |error: &String| error.contains("is still being closed by this node itself");
-        self.outcome == "rejected" && self.error.as_ref().is_some_and(says)
-    }
-}
-
 // === impl Book ===
 
 impl Book {
@@ -226,7 +214,7 @@ impl Inner {
     fn ending(&self, line: &Line, text: &Value, short: &str, wrongs: &mut Wrongs) {
         let is_fine = match line.outcome.as_str() {
             "committed" | "unchanged" => true,
-            "rejected" => self.allowed.rejected || line.is_port_closing(),
+            "rejected" => self.allowed.rejected,
             "rolled_back" => self.allowed.rolled_back,
             "failed" => self.allowed.failed,
             _ => false,
@@ -299,18 +287,6 @@ mod tests {
         let mut loose = line("d", "unchanged", "signal", 0);
         loose["durable"] = json!(false);
         assert_eq!(rules(&book, 1, &loose), [Rule::Outcomes]);
-    }
-
-    #[test]
-    fn a_socket_that_the_node_itself_still_closes_is_a_reason_and_somebody_elses_is_none() {
-        let book = Book::default();
-        let mut refused = line("a", "rejected", "signal", 0);
-        refused["error"] =
-            json!("conf.yaml:1:1: 127.0.0.1:1 is still being closed by this node itself (try again)");
-        assert_eq!(rules(&book, 1, &refused), []);
-        let mut refused = line("b", "rejected", "signal", 0);
-        refused["error"] = json!("conf.yaml:1:1: 127.0.0.1:1 is in use by another process");
-        assert_eq!(rules(&book, 1, &refused), [Rule::Outcomes]);
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(crate) struct Series {
 /// One picture.
 #[derive(Clone, Debug)]
 pub(crate) struct Chart {
+    /// What its file is called, without the ending.
+    pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) x: &'static str,
     pub(crate) y: &'static str,
@@ -150,7 +152,7 @@ mod tests {
             |shape| Series { name: format!("{shape:?}"), shape, points: vec![(0.0, 1.0), (5.0, 30.0)] };
         for is_log in [false, true] {
             let series = [Shape::Line, Shape::Dots, Shape::Marks].map(series).into();
-            let svg = Chart { title: "a title", x: "s", y: "ms", is_log, series }.svg();
+            let svg = Chart { name: "a", title: "a title", x: "s", y: "ms", is_log, series }.svg();
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{svg}");
             assert!(svg.contains("a title") && svg.contains("polyline") && svg.contains("circle"), "{svg}");
         }
@@ -158,7 +160,8 @@ mod tests {
 
     #[test]
     fn nothing_is_a_picture_too() {
-        let chart = Chart { title: "nothing", x: "s", y: "ms", is_log: false, series: Vec::new() };
+        let chart =
+            Chart { name: "nothing", title: "nothing", x: "s", y: "ms", is_log: false, series: Vec::new() };
         assert!(chart.svg().starts_with("<svg"));
     }
 }

@@ -28,9 +28,6 @@ const LATE: u64 = 5_000;
 /// How long a node may need to start, and to come to rest: a deadline, no measurement.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A socket of QUIC is closed within this time, whatever was on it.
-const CLOSING: Duration = Duration::from_secs(5);
-
 /// Until members that were parted must hold a connection again.
 const REUNION: u64 = 60_000;
 
@@ -174,14 +171,7 @@ impl Hand {
         }
         let removed = std::mem::take(&mut self.removed);
         self.write_valid(0);
-        for _ in 0..3 {
-            let line = self.ask(Trigger::Signal, Expected::Good).await;
-            if !line.is_some_and(|line| line.is_port_closing()) {
-                break;
-            }
-            // Until then the socket may be heard out.
-            tokio::time::sleep(CLOSING).await;
-        }
+        self.ask(Trigger::Signal, Expected::Good).await;
         for (other, lasting) in removed {
             self.reunite(other, lasting);
         }

@@ -152,6 +152,9 @@ fn write(report: &Report, out: &Path) -> std::io::Result<()> {
     fs::create_dir_all(out)?;
     fs::write(out.join("report.json"), serde_json::to_vec(report)?)?;
     fs::write(out.join("report.html"), page::of(report))?;
+    for chart in page::charts(report) {
+        fs::write(out.join(chart.name).with_extension("svg"), chart.svg())?;
+    }
     println!("  {}", out.join("report.html").display());
     Ok(())
 }

@@ -103,7 +103,8 @@ fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
 }
 
-fn charts(report: &Report) -> Vec<Chart> {
+/// What is drawn.
+pub(crate) fn charts(report: &Report) -> Vec<Chart> {
     let lines =
         || report.nodes.iter().flat_map(|node| &node.reloads).filter(|line| line.trigger != "startup");
     let latency = report.reloads.keys().map(|outcome| {
@@ -119,10 +120,11 @@ fn charts(report: &Report) -> Vec<Chart> {
         let points = all.iter().enumerate().map(|(n, ms)| (100.0 * n as f64 / last, ms.max(0.1))).collect();
         Series { name: outcome.clone(), shape: Shape::Line, points }
     });
-    let chart = |title, y, is_log, series| Chart { title, x: "s", y, is_log, series };
+    let chart = |name, title, y, is_log, series| Chart { name, title, x: "s", y, is_log, series };
     vec![
-        chart("how long reloads took, over time", "ms", true, latency.collect()),
+        chart("reloads", "how long reloads took, over time", "ms", true, latency.collect()),
         Chart {
+            name: "percentiles",
             title: "how long reloads took, by percentile",
             x: "%",
             y: "ms",
@@ -132,6 +134,7 @@ fn charts(report: &Report) -> Vec<Chart> {
         throughput(report),
         chart(
             "connections",
+            "connections",
             "open",
             false,
             by_node(report, |node| {
@@ -140,6 +143,7 @@ fn charts(report: &Report) -> Vec<Chart> {
         ),
         chart(
             "memory",
+            "memory",
             "MiB",
             false,
             by_node(report, |node| {
@@ -147,6 +151,7 @@ fn charts(report: &Report) -> Vec<Chart> {
             }),
         ),
         chart(
+            "descriptors",
             "descriptors",
             "open",
             false,
@@ -187,5 +192,12 @@ fn throughput(report: &Report) -> Chart {
     let reloads = report.nodes.iter().flat_map(|node| &node.reloads);
     let marks = reloads.map(|line| (seconds(line.at), top / 12.0)).collect();
     series.push(Series { name: "reloads".to_owned(), shape: Shape::Marks, points: marks });
-    Chart { title: "what was acknowledged in each second", x: "s", y: "per second", is_log: false, series }
+    Chart {
+        name: "throughput",
+        title: "what was acknowledged in each second",
+        x: "s",
+        y: "per second",
+        is_log: false,
+        series,
+    }
 }
