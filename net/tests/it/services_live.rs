@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use net::{ConnectedService, Protocol};
-use reload::{Step, Transaction};
+use reload::{Reconfigure, Step, Transaction};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
@@ -82,6 +82,55 @@ async fn a_rollback_leaves_services_and_listeners_as_they_were() {
     assert_eq!(waits.await.unwrap(), "first");
     assert!(refuses(other));
     assert_eq!(hears(port).await, "first");
+}
+
+#[actix::test]
+async fn who_was_left_behind_in_a_change_can_neither_finish_it_nor_take_it_back() {
+    let (mut pair, port) = Pair::with(Does::Name("it")).await;
+    let other = free_port();
+    let mut next = pair.sections[1].clone();
+    next.connect[0].listen = listen(other);
+    pair.prepare(1, &next).await.unwrap();
+    pair.step(1, Step::Commit).await.unwrap();
+    let (section, post) = (Arc::new(pair.sections[1].clone()), pair.nodes[1].post.clone());
+    let node = &pair.nodes[1];
+    let successor = Protocol::start(section, post, &node.services, node.topics.clone());
+    for step in [Step::Probe, Step::Finish, Step::Rollback] {
+        let error = pair.step(1, step).await.unwrap_err();
+        assert_eq!(error.message, "a successor is in office");
+    }
+    let error = pair.prepare(1, &next).await.unwrap_err();
+    assert_eq!(error.message, "a successor is in office");
+    assert_eq!(hears(port).await, "it");
+    assert!(refuses(other));
+    // The one in office can.
+    pair.nodes[1].protocol = successor;
+    pair.transactions[1] = Transaction::NONE;
+    pair.change(1, |section| section.connect[0].listen = listen(other)).await.unwrap();
+    assert_eq!(hears(other).await, "it");
+}
+
+#[actix::test]
+async fn a_successor_that_cannot_have_a_port_says_so_until_a_change_mends_it() {
+    let (mut pair, port) = Pair::with(Does::Name("it")).await;
+    let other = free_port();
+    let holder = TcpListener::bind(listen(other)).await.unwrap();
+    let mut section = pair.sections[1].clone();
+    section.connect[0].listen = listen(other);
+    let (post, node) = (pair.nodes[1].post.clone(), &pair.nodes[1]);
+    let successor = Protocol::start(Arc::new(section), post, &node.services, node.topics.clone());
+    pair.nodes[1].protocol = successor;
+    let probe = |pair: &Pair| {
+        let probe = Reconfigure::new(Transaction::NONE, Step::Probe);
+        pair.nodes[1].protocol.send(probe)
+    };
+    let error = probe(&pair).await.unwrap().unwrap_err();
+    assert!(error.message.contains(&other.to_string()), "{error:?}");
+    drop(holder);
+    pair.transactions[1] = Transaction::NONE;
+    pair.change(1, |_| {}).await.unwrap();
+    probe(&pair).await.unwrap().unwrap();
+    assert_eq!(hears(port).await, "it");
 }
 
 #[actix::test]
