@@ -1,10 +1,12 @@
 //! The threads that drive connections, as many as the configuration says now (N11).
 //!
-//! A pool is never resized: a new one takes its place. Connections stay on the pool that they began on, and a pool ends
-//! with its last connection, because every future that runs on it owns a share of it.
+//! A pool is never resized: another one takes its place. Connections stay on the pool that they began on, and a pool ends
+//! with its last connection, because every future that runs on it owns a share of it. Of each size there is one: a number that
+//! comes back finds the threads that are still there, so that there are never more pools than numbers, however many
+//! connections and reloads.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,6 +28,8 @@ pub struct Workers {
 #[derive(Clone, Debug)]
 pub struct Pool {
     current: Arc<ArcSwap<Workers>>,
+    /// All that live, of each size the newest.
+    sizes: Arc<Mutex<Vec<Weak<Workers>>>>,
     /// A listening socket stays with the runtime that it was opened under, so that runtime must never go.
     io: Arc<Workers>,
 }
@@ -38,7 +42,6 @@ impl Workers {
     /// # Errors
     /// If the machine refuses a thread.
     pub fn start(threads: usize) -> io::Result<Self> {
-        fault::io("workers::start")?;
         Self::named("fednode-conn", threads)
     }
 
@@ -104,10 +107,30 @@ impl Pool {
     /// # Errors
     /// If the machine refuses a thread.
     pub fn start(threads: usize) -> io::Result<Self> {
+        let workers = Arc::new(Workers::start(threads)?);
         Ok(Self {
-            current: Arc::new(ArcSwap::from_pointee(Workers::start(threads)?)),
+            sizes: Arc::new(Mutex::new(vec![Arc::downgrade(&workers)])),
+            current: Arc::new(ArcSwap::new(workers)),
             io: Arc::new(Workers::named("fednode-io", 1)?),
         })
+    }
+
+    /// `threads` threads, at least one, for [`Self::replace`]: those that still have connections, or new ones.
+    ///
+    /// # Errors
+    /// If the machine refuses a thread.
+    pub fn of_size(&self, threads: usize) -> io::Result<Arc<Workers>> {
+        fault::io("workers::start")?;
+        let threads = threads.max(1);
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        sizes.retain(|workers| workers.strong_count() > 0);
+        let mut living = sizes.iter().filter_map(Weak::upgrade);
+        if let Some(workers) = living.find(|workers| workers.threads == threads) {
+            return Ok(workers);
+        }
+        let workers = Arc::new(Workers::start(threads)?);
+        sizes.push(Arc::downgrade(&workers));
+        Ok(workers)
     }
 
     /// The workers that new connections go to. Enter them around every poll of the swarm: an inbound socket is driven
@@ -203,13 +226,14 @@ mod tests {
             }
             .boxed(),
         );
-        let old = pool.replace(Arc::new(Workers::start(2).unwrap()));
+        let old = pool.replace(pool.of_size(2).unwrap());
         let ended = Arc::downgrade(&old);
         drop(old);
         assert_eq!(pool.workers().threads(), 2);
         pool.spawn(async move { said.send("new").unwrap() }.boxed());
         assert_eq!(heard.recv().unwrap(), "new");
         assert!(ended.upgrade().is_some(), "a future still runs on the old pool");
+        assert!(Arc::ptr_eq(&pool.of_size(1).unwrap(), &ended.upgrade().unwrap()), "it is still there");
         go.send(()).unwrap();
         assert_eq!(heard.recv().unwrap(), "old");
         while ended.upgrade().is_some() {

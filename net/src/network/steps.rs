@@ -18,7 +18,6 @@ use crate::dialer::Pace;
 use crate::goodbye::Reason;
 use crate::listeners::{Held, Reservation, ReserveError};
 use crate::membership::Rules;
-use crate::pool::Workers;
 use crate::{Membership, NetworkSection};
 
 const ADDRESSES: &str = "network.addresses";
@@ -46,13 +45,14 @@ impl Reconfigurable for Network {
             return done(reservations.map(|reservations| Prepared { reservations, workers: None }));
         }
         // Starting threads and binding many sockets takes longer: not on the thread that polls the swarm (R25).
+        let pool = self.pool.clone();
         let acquiring = tokio::task::spawn_blocking(move || -> Result<Prepared, StepError> {
             let reservations = reserve(&missing, &held)?;
-            let workers = threads.map(Workers::start).transpose().map_err(|error| {
+            let workers = threads.map(|threads| pool.of_size(threads)).transpose().map_err(|error| {
                 StepError::system(format!("the threads cannot be started: {error}"))
                     .key("node.worker_threads")
             })?;
-            Ok(Prepared { reservations, workers: workers.map(Arc::new) })
+            Ok(Prepared { reservations, workers })
         });
         Box::pin(async move {
             acquiring
