@@ -22,10 +22,11 @@ const MIN_RELOADS: f64 = 20.0;
 const DESCRIPTORS: f64 = 12.0;
 const DESCRIPTORS_PER_RELOAD: f64 = 0.7;
 
-/// Memory is judged only where there are so many milliseconds between these, ...
-const MEMORY_AFTER: f64 = 180_000.0;
+/// Memory is judged only where there are so many milliseconds between these: buffers and the allocator's free lists need minutes of
+/// every kind of reload until they have all that they will ever need, ...
+const MEMORY_AFTER: f64 = 300_000.0;
 /// ... and may grow in that time by this part of what it was.
-const MEMORY_PART: f64 = 0.15;
+const MEMORY_PART: f64 = 0.2;
 
 /// A process at one moment.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     fn life(descriptors: impl Fn(u64) -> u64, rss_kib: impl Fn(u64) -> u64) -> Vec<Sample> {
-        (0..1000)
+        (0..1500)
             .map(|number| Sample {
                 at: number * 500,
                 life: 1,
