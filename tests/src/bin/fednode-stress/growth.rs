@@ -15,7 +15,7 @@ const BETWEEN: Duration = Duration::from_millis(500);
 const WARM_UP: f64 = 0.3;
 
 /// Fewer reloads between the first quarter and the last of what is left say nothing.
-const MIN_RELOADS: f64 = 30.0;
+const MIN_RELOADS: f64 = 20.0;
 
 /// Descriptors come and go with connections, listeners, and pools of threads, one for each size, that live as long as a connection
 /// on them: a leak is what has added more than this, at more than [`DESCRIPTORS_PER_RELOAD`].
