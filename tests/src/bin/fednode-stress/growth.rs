@@ -18,8 +18,10 @@ const WARM_UP: f64 = 0.3;
 const MIN_RELOADS: f64 = 20.0;
 
 /// Descriptors come and go with connections, listeners, and pools of threads, one for each size, that live as long as a connection
-/// on them: a leak is what has added more than this, at more than [`DESCRIPTORS_PER_RELOAD`].
-const DESCRIPTORS: f64 = 20.0;
+/// on them: a leak is what has added more than this, at more than [`DESCRIPTORS_PER_RELOAD`], in
+/// a time in which what comes has gone again.
+const DESCRIPTORS: f64 = 15.0;
+const DESCRIPTORS_AFTER: f64 = 20_000.0;
 const DESCRIPTORS_PER_RELOAD: f64 = 0.7;
 
 /// Memory is judged only where there are so many milliseconds between these: buffers and the allocator's free lists need minutes of
@@ -93,8 +95,10 @@ fn grown(life: &[Sample]) -> Vec<String> {
     let added = |of: fn(&Sample) -> u64| middle(last, of) as f64 - middle(first, of) as f64;
     let reloads = added(|sample| sample.reloads);
     let descriptors = added(|sample| sample.descriptors);
+    let (ms, before) = (added(|sample| sample.at), middle(first, |sample| sample.rss_kib));
     let mut found = Vec::new();
-    if reloads >= MIN_RELOADS && descriptors > DESCRIPTORS && descriptors / reloads > DESCRIPTORS_PER_RELOAD {
+    let is_long = reloads >= MIN_RELOADS && ms >= DESCRIPTORS_AFTER;
+    if is_long && descriptors > DESCRIPTORS && descriptors / reloads > DESCRIPTORS_PER_RELOAD {
         found.push(format!(
             "{:.2} descriptors more with each reload: from {} to {} over {reloads} reloads of one process",
             descriptors / reloads,
@@ -102,7 +106,6 @@ fn grown(life: &[Sample]) -> Vec<String> {
             middle(last, |sample| sample.descriptors),
         ));
     }
-    let (ms, before) = (added(|sample| sample.at), middle(first, |sample| sample.rss_kib));
     let kib = added(|sample| sample.rss_kib);
     if ms >= MEMORY_AFTER && kib > before as f64 * MEMORY_PART {
         found.push(format!(
