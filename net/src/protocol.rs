@@ -93,6 +93,9 @@ impl Reconfigurable for Protocol {
         next: &Arc<ProtocolSection>,
         _: &mut Self::Context,
     ) -> StepFuture<()> {
+        if let Err(error) = self.office.holds() {
+            return done(Err(error));
+        }
         self.post.set(Settings::from(&**next));
         if let Err(error) = self.office.commit(&prepared.ports, next) {
             return done(Err(error));
@@ -106,6 +109,9 @@ impl Reconfigurable for Protocol {
     }
 
     fn restore(&mut self, before: &Arc<ProtocolSection>, _: &mut Self::Context) -> StepFuture<()> {
+        if let Err(error) = self.office.holds() {
+            return done(Err(error));
+        }
         self.post.set(Settings::from(&**before));
         // The swarm follows; a rollback must not depend on it.
         self.topics.set(&before.topics);

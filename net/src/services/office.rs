@@ -155,6 +155,14 @@ impl Office {
         if desk.term == self.term { Ok(desk) } else { Err(retired()) }
     }
 
+    /// Whether whatever belongs to the office, here or elsewhere, may be changed.
+    ///
+    /// # Errors
+    /// If a successor is in office, or the node stops.
+    pub(crate) fn holds(&self) -> Result<(), StepError> {
+        self.desk().map(drop)
+    }
+
     /// Reserves the addresses that are new in this section.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net::{ConnectedService, Protocol};
+use net::{ConnectedService, Protocol, SendError};
 use reload::{Reconfigure, Step, Transaction};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -92,10 +92,12 @@ async fn who_was_left_behind_in_a_change_can_neither_finish_it_nor_take_it_back(
     next.connect[0].listen = listen(other);
     pair.prepare(1, &next).await.unwrap();
     pair.step(1, Step::Commit).await.unwrap();
-    let (section, post) = (Arc::new(pair.sections[1].clone()), pair.nodes[1].post.clone());
-    let node = &pair.nodes[1];
-    let successor = Protocol::start(section, post, &node.services, node.topics.clone());
-    for step in [Step::Probe, Step::Finish, Step::Rollback] {
+    let mut section = pair.sections[1].clone();
+    section.max_message_size = 100;
+    let (post, node) = (pair.nodes[1].post.clone(), &pair.nodes[1]);
+    let successor = Protocol::start(Arc::new(section), post, &node.services, node.topics.clone());
+    pair.step(1, Step::Probe).await.expect_err("what it put into force is not in force any more");
+    for step in [Step::Finish, Step::Rollback] {
         let error = pair.step(1, step).await.unwrap_err();
         assert_eq!(error.message, "a successor is in office");
     }
@@ -103,6 +105,8 @@ async fn who_was_left_behind_in_a_change_can_neither_finish_it_nor_take_it_back(
     assert_eq!(error.message, "a successor is in office");
     assert_eq!(hears(port).await, "it");
     assert!(refuses(other));
+    let too_large = pair.nodes[1].send(&pair.nodes[0], &[0; 101]).await;
+    assert!(matches!(too_large, Err(SendError::TooLarge { .. })), "{too_large:?}");
     // The one in office can.
     pair.nodes[1].protocol = successor;
     pair.transactions[1] = Transaction::NONE;
