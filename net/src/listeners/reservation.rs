@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use libp2p::Multiaddr;
@@ -15,6 +16,10 @@ use crate::{Endpoint, Transport};
 /// what a slow machine needs to end a thread.
 pub(crate) const CLOSING: Duration = Duration::from_secs(2);
 const _: () = assert!(CLOSING.as_millis() >= 4 * LAST_WORDS.as_millis());
+
+/// Tries for a UDP port, and between two of them.
+const TRIES: u32 = 8;
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A socket that this node has already.
 #[derive(Clone, Debug)]
@@ -198,7 +203,7 @@ impl Reservation {
             Standing::Free => false,
             Standing::Closing(_) => true,
         };
-        match fault::io("listener::reserve").and_then(|()| bind(&wanted)) {
+        match fault::io("listener::reserve").and_then(|()| patiently(&wanted, || bind(&wanted))) {
             Ok((socket, address)) => {
                 let bound = Endpoint { address, ..wanted }.to_multiaddr();
                 Ok(reservation(bound, Some(socket), None))
@@ -217,6 +222,23 @@ impl Reservation {
             self.socket = None;
         }
     }
+}
+
+/// Tries it some times if it is about a UDP port. Whoever only looks whether one is free (a plan, `fednode check`) has it while he looks,
+/// for microseconds, and nobody can have it at the same time, unlike a TCP port. Blocks for 14 ms at the most.
+///
+/// # Errors
+/// The last one.
+pub fn patiently<T, E>(endpoint: &Endpoint, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let tries = if endpoint.transport == Transport::Udp { TRIES } else { 1 };
+    for _ in 1..tries {
+        if let Ok(done) = attempt() {
+            return Ok(done);
+        }
+        // Nobody tells when he has looked.
+        thread::sleep(LOOK_AGAIN);
+    }
+    attempt()
 }
 
 /// Whether nobody has the port of this endpoint.

@@ -165,6 +165,24 @@ fn a_port_that_was_just_given_up_is_waited_for() {
 }
 
 #[test]
+fn who_only_looks_at_a_udp_port_is_in_nobodys_way() {
+    let mut tries = 0;
+    let third = patiently(&endpoint("/ip4/127.0.0.1/udp/9/quic-v1"), || {
+        tries += 1;
+        if tries < 3 { Err("somebody looks") } else { Ok(tries) }
+    });
+    assert_eq!(third, Ok(3));
+    let mut tries = 0;
+    let first = patiently(&endpoint("/ip4/127.0.0.1/tcp/9"), || {
+        tries += 1;
+        Err::<(), _>(tries)
+    });
+    assert_eq!(first, Err(1), "of a TCP port it is no matter");
+    let taken = patiently(&endpoint("/ip4/127.0.0.1/udp/9/quic-v1"), || Err::<(), _>("taken"));
+    assert_eq!(taken, Err("taken"));
+}
+
+#[test]
 fn what_cannot_be_listened_on_says_so() {
     for text in ["/dns4/localhost/tcp/1", "/ip4/127.0.0.1/udp/1", "/ip4/127.0.0.1"] {
         assert!(matches!(Reservation::new(&address(text), &[]), Err(ReserveError::Form(_))), "{text}");

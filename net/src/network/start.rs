@@ -12,11 +12,11 @@ use reload::{Books, Link, fault};
 use super::{Bootstrap, Network};
 use crate::dialer::{Dialer, Pace};
 use crate::host::{self, Built};
-use crate::listeners::{Held, Listeners, Reservation, ReserveError};
+use crate::listeners::{Held, Listeners, Reservation, ReserveError, patiently};
 use crate::pool::Pool;
 use crate::post::Post;
 use crate::services::Services;
-use crate::{Identity, Membership, NetworkSection, Topics, Transport, View};
+use crate::{Endpoint, Identity, Membership, NetworkSection, Topics, Transport, View};
 
 /// What the network starts with.
 #[derive(Debug)]
@@ -149,7 +149,11 @@ pub(super) fn open(
     // A listening socket stays with this runtime for life; the workers come and go.
     let _entered = pool.io().enter();
     reservation.make_room();
-    match swarm.listen_on(reservation.bound.clone()) {
+    let listened = match Endpoint::of(&reservation.bound) {
+        Some(endpoint) => patiently(&endpoint, || swarm.listen_on(reservation.bound.clone())),
+        None => swarm.listen_on(reservation.bound.clone()),
+    };
+    match listened {
         Ok(id) => {
             let Reservation { configured, bound, .. } = &reservation;
             listeners.opened(id, configured.clone(), bound.clone());

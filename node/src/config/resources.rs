@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use net::{Endpoint, Held, Standing, Transport};
+use net::{Endpoint, Held, Standing, Transport, patiently};
 use reload::{Class, Problem};
 use rustix::fs::{Access, access};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -100,7 +100,7 @@ fn local_listeners(config: &Config) -> Vec<(String, SocketAddr)> {
 /// The same, where the node itself gives the port up: it is a matter of milliseconds, and nobody tells when it is done.
 fn probe_until(closing: Option<Instant>, endpoint: &Endpoint) -> io::Result<()> {
     loop {
-        match probe(endpoint) {
+        match patiently(endpoint, || probe(endpoint)) {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && closing.is_some_and(|until| Instant::now() < until) =>
