@@ -133,8 +133,9 @@ pub async fn worker_threads(key: Key) {
     scene.live().wait_for_connections(2).await;
     // The five end with their last connection.
     threads_are(scene.live(), 2 + 1).await;
+    // The number that comes back finds the threads that are still there.
     scene.change(key, json!(2)).await;
-    threads_are(scene.live(), 2 + 2).await;
+    threads_are(scene.live(), 2).await;
     let at = scene.address();
     assert!(scene.lets_in(&at).await, "somebody new is served");
     scene.finish().await;
