@@ -214,7 +214,7 @@ mod tests {
             Scenario::read(&entry.expect("an entry").path()).unwrap_or_else(|error| panic!("{error}"));
             count += 1;
         }
-        assert_eq!(count, 4);
+        assert_eq!(count, 5);
     }
 
     #[test]
