@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aho_corasick::AhoCorasick;
 use serde_json::Value;
 use storage::generations::record::{self, Checksum, Peers};
 
@@ -157,17 +158,19 @@ pub fn leftovers(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Files below a folder that hold this text, besides those that are there to hold it.
+/// Files below a folder that hold one of these texts, besides those that are there to hold them. Each file is read once, however
+/// many texts there are.
+///
+/// # Panics
+/// If the texts are more than an automaton can have states for.
 #[must_use]
-pub fn telltales(folder: &Path, secret: &str) -> Vec<PathBuf> {
+pub fn telltales<S: AsRef<str>>(folder: &Path, secrets: &[S]) -> Vec<PathBuf> {
+    let secrets = AhoCorasick::new(secrets.iter().map(S::as_ref)).expect("gigabytes of secrets are not had");
     let holds_secrets = |path: &Path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         name.starts_with("conf.yaml") || name == "node.key" || name.ends_with(".gen")
     };
-    let tells = |path: &PathBuf| {
-        fs::read(path)
-            .is_ok_and(|bytes| bytes.windows(secret.len()).any(|window| window == secret.as_bytes()))
-    };
+    let tells = |path: &PathBuf| fs::read(path).is_ok_and(|bytes| secrets.is_match(&bytes));
     all_files(folder).into_iter().filter(|path| !holds_secrets(path) && tells(path)).collect()
 }
 

@@ -87,6 +87,6 @@ impl Stage {
     pub fn assert_clean(&self) {
         let what = &self.doing;
         assert_eq!(ground::leftovers(&self.folder), Vec::<PathBuf>::new(), "{what}");
-        assert_eq!(ground::telltales(&self.folder, self.secret.trim()), Vec::<PathBuf>::new(), "{what}");
+        assert_eq!(ground::telltales(&self.folder, &[self.secret.trim()]), Vec::<PathBuf>::new(), "{what}");
     }
 }
