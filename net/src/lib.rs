@@ -53,7 +53,7 @@ pub use denial::Reason;
 pub use exchange::{Known, KnownPeer};
 pub use identity::{Identity, IdentityError, ReadIdentity};
 pub use inbox::{INBOX_BYTES, INBOX_MESSAGES, Received, Subscription};
-pub use listeners::{Held, Reservation, ReserveError, Standing, patiently};
+pub use listeners::{Held, Reservation, ReserveError, Standing, probe};
 pub use membership::would_close;
 pub use messages::Messages;
 pub use network::{Network, Shutdown, StartError, StartNetwork};

@@ -22,8 +22,8 @@ use libp2p::core::transport::ListenerId;
 use crate::view::FailingListener;
 use crate::view::listening::Listening;
 use crate::{Endpoint, Transport};
-pub(crate) use reservation::{CLOSING, is_free};
-pub use reservation::{Held, Reservation, ReserveError, Standing, patiently};
+pub(crate) use reservation::{CLOSING, is_free, patiently};
+pub use reservation::{Held, Reservation, ReserveError, Standing, probe};
 
 /// The pause before a listener that closed by itself is opened again the first time; it doubles up to [`SLOWEST`].
 const FIRST: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ mod known;
 pub mod limits;
 mod lingering;
 pub mod logging;
-pub mod memory;
+mod memory;
 pub mod metrics;
 pub mod node;
 pub mod notify;

@@ -6,7 +6,7 @@
 /// it came from. Each change of `node.worker_threads` brings new threads, and connections move between them: in ten minutes of
 /// reloads a node of 45 MiB stood at 150, nearly all of it free. Other C libraries have no such arenas.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub fn bound_arenas() {
+pub(crate) fn bound_arenas() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // Somebody who knows better has said so, in glibc's own way (mallopt(3)).
     if std::env::var_os("MALLOC_ARENA_MAX").is_none() {
@@ -16,7 +16,7 @@ pub fn bound_arenas() {
 
 /// Keeps memory from being spread; nothing is to be done here.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub fn bound_arenas() {}
+pub(crate) fn bound_arenas() {}
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[expect(unsafe_code, reason = "mallopt(3) has no safe wrapper in any crate that is kept well")]

@@ -18,7 +18,7 @@ pub(crate) const CLOSING: Duration = Duration::from_secs(2);
 const _: () = assert!(CLOSING.as_millis() >= 4 * LAST_WORDS.as_millis());
 
 /// Tries for a UDP port, and between two of them.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// A socket that this node has already.
@@ -203,14 +203,12 @@ impl Reservation {
             Standing::Free => false,
             Standing::Closing(_) => true,
         };
-        match fault::io("listener::reserve").and_then(|()| patiently(&wanted, || bind(&wanted))) {
+        match fault::io("listener::reserve").and_then(|()| patiently(&wanted, is_in_use, || bind(&wanted))) {
             Ok((socket, address)) => {
                 let bound = Endpoint { address, ..wanted }.to_multiaddr();
                 Ok(reservation(bound, Some(socket), None))
             }
-            Err(error) if is_closing && error.kind() == io::ErrorKind::AddrInUse => {
-                Err(ReserveError::Closing(configured.clone()))
-            }
+            Err(error) if is_closing && is_in_use(&error) => Err(ReserveError::Closing(configured.clone())),
             Err(error) => Err(ReserveError::new(configured, error)),
         }
     }
@@ -224,26 +222,39 @@ impl Reservation {
     }
 }
 
-/// Tries it some times if it is about a UDP port. Whoever only looks whether one is free (a plan, `fednode check`) has it while he looks,
+/// Tries it some times if a UDP port is taken. Whoever only looks whether one is free (a plan, `fednode check`) has it while he looks,
 /// for microseconds, and nobody can have it at the same time, unlike a TCP port. Blocks for 14 ms at the most.
-///
-/// # Errors
-/// The last one.
-pub fn patiently<T, E>(endpoint: &Endpoint, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn patiently<T, E>(
+    endpoint: &Endpoint,
+    is_taken: impl Fn(&E) -> bool,
+    mut attempt: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let tries = if endpoint.transport == Transport::Udp { TRIES } else { 1 };
     for _ in 1..tries {
-        if let Ok(done) = attempt() {
-            return Ok(done);
+        match attempt() {
+            // Nobody tells when he has looked.
+            Err(error) if is_taken(&error) => thread::sleep(LOOK_AGAIN),
+            done => return done,
         }
-        // Nobody tells when he has looked.
-        thread::sleep(LOOK_AGAIN);
     }
     attempt()
 }
 
+/// Binds and lets go again: it fails where anybody listens, and takes no connection from anybody. Blocks for 14 ms at the most.
+///
+/// # Errors
+/// Why nobody can listen there.
+pub fn probe(endpoint: &Endpoint) -> io::Result<()> {
+    patiently(endpoint, is_in_use, || bind(endpoint)).map(drop)
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
 /// Whether nobody has the port of this endpoint.
 pub(crate) fn is_free(endpoint: &Endpoint) -> bool {
-    bind(endpoint).err().is_none_or(|error| error.kind() != io::ErrorKind::AddrInUse)
+    bind(endpoint).err().is_none_or(|error| !is_in_use(&error))
 }
 
 fn bind(endpoint: &Endpoint) -> io::Result<(Socket, SocketAddr)> {

@@ -150,7 +150,8 @@ pub(super) fn open(
     let _entered = pool.io().enter();
     reservation.make_room();
     let listened = match Endpoint::of(&reservation.bound) {
-        Some(endpoint) => patiently(&endpoint, || swarm.listen_on(reservation.bound.clone())),
+        // It was ours a moment ago: whatever libp2p says, somebody has it.
+        Some(endpoint) => patiently(&endpoint, |_| true, || swarm.listen_on(reservation.bound.clone())),
         None => swarm.listen_on(reservation.bound.clone()),
     };
     match listened {

@@ -7,10 +7,9 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use net::{Endpoint, Held, Standing, Transport, patiently};
+use net::{Endpoint, Held, Standing};
 use reload::{Class, Problem};
 use rustix::fs::{Access, access};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{Config, certificates};
 
@@ -97,36 +96,20 @@ fn local_listeners(config: &Config) -> Vec<(String, SocketAddr)> {
     services.chain(config.admin.listen.map(|address| ("admin.listen".to_owned(), address))).collect()
 }
 
-/// The same, where the node itself gives the port up: it is a matter of milliseconds, and nobody tells when it is done.
+/// Whether it can be listened on; where the node itself gives the port up, when that is done, or not until then.
 fn probe_until(closing: Option<Instant>, endpoint: &Endpoint) -> io::Result<()> {
     loop {
-        match patiently(endpoint, || probe(endpoint)) {
+        match net::probe(endpoint) {
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && closing.is_some_and(|until| Instant::now() < until) =>
             {
+                // The system tells nobody when a port is free.
                 thread::sleep(LOOK_AGAIN);
             }
             probed => return probed,
         }
     }
-}
-
-/// Binds without listening: it fails where anybody listens, and takes no connection from anybody.
-fn probe(endpoint: &Endpoint) -> io::Result<()> {
-    let kind = match endpoint.transport {
-        Transport::Tcp => (Type::STREAM, Protocol::TCP),
-        Transport::Udp => (Type::DGRAM, Protocol::UDP),
-    };
-    let socket = Socket::new(Domain::for_address(endpoint.address), kind.0, Some(kind.1))?;
-    if endpoint.address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    if endpoint.transport == Transport::Tcp {
-        // As the listener will: a port in TIME_WAIT is free.
-        socket.set_reuse_address(true)?;
-    }
-    socket.bind(&endpoint.address.into())
 }
 
 fn unusable(path: &str, endpoint: &Endpoint, error: &io::Error) -> Problem {
