@@ -153,6 +153,10 @@ impl Place {
             return Ok(None);
         }
         abandon(&self.signpost, to)?;
+        // The signpost tells of one folder that was left, and is to tell of this one: killed here, nobody would know of the other.
+        if let Some(told) = self.signpost.read()? {
+            let_go(&told);
+        }
         let announced = Whereabouts { moving_to: Some(to.into()), ..Whereabouts::at(&from) };
         self.signpost.put(&announced).map_err(MoveError::from)?;
         let place = match Incoming::copy(&from, to, || true) {

@@ -92,6 +92,7 @@ pub const POINTS: &[Point] = &[
     Point::io("move::copied"),
     Point::pass("move::settle"),
     Point::pass("move::settled"),
+    Point::pass("move::ended"),
     Point::io("move::remove"),
     Point::io("signpost::put"),
     Point::io("signpost::stands"),

@@ -200,7 +200,10 @@ impl Settling {
         if let Err(error) = (Note { history_in: self.to.clone(), is_new: false }).write(&self.from) {
             tracing::warn!(%error, "the folder that was left does not say where the history goes on");
         }
-        atomic::remove(&self.to.join(NOTE))
+        atomic::remove(&self.to.join(NOTE))?;
+        // What was left still has its pid.
+        fault::pass("move::ended");
+        Ok(())
     }
 }
 

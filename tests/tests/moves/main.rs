@@ -3,18 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fednode_tests::arms::Arms;
 use fednode_tests::ground::{Ground, leftovers};
 use fednode_tests::{Node, Spec, eventually};
-use rand::rngs::SmallRng;
-use rand::{RngExt as _, SeedableRng as _};
-use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// Longer than any test: the node stands still at the point until it is killed.
-const STAND_STILL: &str = "sleep(600000)";
+mod killed;
+mod wander;
 
 /// A node with fault points, which has made three generations.
 async fn started() -> (Node, Arms) {
@@ -152,194 +149,6 @@ async fn a_move_that_fails_is_undone_as_a_whole() {
     }
 }
 
-/// Where a node that moves can be killed, and with them whether its generation is written by then.
-const KILLED_AT: &[(&str, bool)] = &[
-    ("coordinator::judge", false),
-    ("history::prepare", false),
-    ("signpost::put", false),
-    ("signpost::stands", false),
-    ("move::note", false),
-    ("move::noted", false),
-    ("move::copy", false),
-    ("3 move::copy", false),
-    ("move::copied", false),
-    ("history::commit", false),
-    ("admin::commit", false),
-    ("history::probe", false),
-    ("history::finish", false),
-    ("move::settle", false),
-    ("1 signpost::put", false),
-    ("1 signpost::stands", false),
-    ("move::settled", false),
-    ("1 move::note", false),
-    ("1 move::noted", false),
-    ("coordinator::write", false),
-    ("generation::append", false),
-    ("generation::appended", true),
-    ("coordinator::audit", true),
-];
-
-/// Starts a node, lets it move, and kills it when it comes to the point.
-async fn killed(point: &str, way: &[&str]) -> (Spec, u64) {
-    let (mut node, arms) = started().await;
-    let mut number = 3;
-    for folder in &way[..way.len() - 1] {
-        let outcome = node.reload_with(|conf| name(conf, folder)).await;
-        assert_eq!(outcome["outcome"], "committed", "{point}: {outcome:#}");
-        number += 1;
-    }
-    let (action, named) = match point.split_once(' ') {
-        Some((skip, named)) => (format!("{skip} {STAND_STILL}"), named),
-        None => (STAND_STILL.to_owned(), point),
-    };
-    arms.arm(named, &action);
-    node.edit(|conf| name(conf, way[way.len() - 1]));
-    node.signal(Signal::HUP);
-    eventually(point, async || arms.was_hit(named).then_some(())).await;
-    let spec = node.kill().await;
-    arms.clear();
-    (spec, number)
-}
-
-/// It goes on in the folder that the file names, whether or not it had come there, and in whichever it was before.
-#[tokio::test]
-async fn a_node_that_is_killed_in_a_move_goes_on_where_the_file_says() {
-    for (index, (point, _)) in KILLED_AT.iter().enumerate() {
-        // To a folder that is not there, or to one that was left before.
-        let way: &[&str] = [&["elsewhere"][..], &["elsewhere", "data", "elsewhere"]][index % 2];
-        let what = format!("{point} {way:?}");
-        let (spec, before) = killed(point, way).await;
-        let folder = spec.folder().to_owned();
-        let mut node = spec.spawn_as_it_is();
-        node.wait_until_it_serves().await;
-        assert_lives_in(&node, &folder.join("elsewhere"), before + 1, &what).await;
-        // Nothing is left to be taken up; and it goes on.
-        assert!(!folder.join("elsewhere/moved.json").exists(), "{what}");
-        let outcome = node.reload_with(|conf| name(conf, "data")).await;
-        assert_eq!(outcome["outcome"], "committed", "{what}: {outcome:#}");
-        assert_lives_in(&node, &folder.join("data"), before + 2, &what).await;
-    }
-}
-
-/// And where somebody thinks better of it in between.
-#[tokio::test]
-async fn a_node_that_is_killed_in_a_move_goes_on_where_it_was_if_the_file_says_so_again() {
-    for (index, (point, is_written)) in KILLED_AT.iter().enumerate() {
-        let way: &[&str] = [&["elsewhere", "data", "elsewhere"][..], &["elsewhere"]][index % 2];
-        let what = format!("{point} {way:?}");
-        let (mut spec, before) = killed(point, way).await;
-        let folder = spec.folder().to_owned();
-        name(&mut spec.conf, "data");
-        spec.write();
-        let mut node = spec.spawn_as_it_is();
-        node.wait_until_it_serves().await;
-        let number = if *is_written { before + 2 } else { before };
-        assert_lives_in(&node, &folder.join("data"), number, &what).await;
-        assert!(!folder.join("data/moved.json").exists(), "{what}");
-        // What was begun there is gone, or a whole copy that says where the history is.
-        let elsewhere = folder.join("elsewhere");
-        let left: Vec<_> = contents(&elsewhere).into_iter().map(|(path, _)| path).collect();
-        if !left.is_empty() {
-            let note = fs::read_to_string(elsewhere.join("moved.json"));
-            let note = note.unwrap_or_else(|error| panic!("{what}: {left:?}: {error}"));
-            assert!(note.contains("/data\""), "{what}: {note}");
-            let copy = Ground::read(&elsewhere, &what);
-            assert!(copy.newest().is_some(), "{what}");
-        }
-        let outcome = node.reload_with(|conf| name(conf, "elsewhere")).await;
-        assert_eq!(outcome["outcome"], "committed", "{what}: {outcome:#}");
-        assert_lives_in(&node, &elsewhere, number + 1, &what).await;
-    }
-}
-
-// --- at any instant -------------------------------------------------------------------------------------------------
-
-/// Lives of each node, and the nodes.
-const LIVES: u32 = 40;
-const NODES: u64 = 3;
-
-/// The folders that a node wanders through.
-const FOLDERS: [&str; 3] = ["data", "elsewhere", "third"];
-
-/// How many generations are kept.
-const HISTORY: u64 = 8;
-
-#[tokio::test]
-async fn a_node_that_is_killed_at_any_instant_of_many_moves_goes_on_where_the_file_says() {
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
-        SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").subsec_nanos().into()
-    });
-    println!("SEED={seed}");
-    let moves = futures::future::join_all((0..NODES).map(|number| wander(seed, number))).await;
-    // Some came to their end between the kills, also on a slow machine.
-    assert!(moves.iter().sum::<u64>() >= NODES, "{moves:?}");
-}
-
-/// Returns how many moves were told to be committed.
-async fn wander(seed: u64, number: u64) -> u64 {
-    let mut random = SmallRng::seed_from_u64(seed.wrapping_add(number));
-    let mut spec = Spec::new();
-    spec.conf["reload"] = json!({"budget": "10s", "history": HISTORY});
-    name(&mut spec.conf, FOLDERS[0]);
-    // The newest generation that is known to be there, the folder that it names, and that which the file names since.
-    let (mut newest, mut lived_in, mut named, mut moves) = (0, 0, 0, 0);
-    for life in 0..LIVES {
-        if random.random_ratio(1, 4) {
-            // Somebody thinks of another one while the node does not run.
-            named = random.random_range(0..FOLDERS.len());
-            name(&mut spec.conf, FOLDERS[named]);
-        }
-        let what = format!("SEED={seed} node {number} life {life}: {lived_in} -> {named}");
-        spec.write();
-        if random.random_ratio(1, 4) {
-            // Killed in the start, too.
-            let node = spec.spawn_as_it_is();
-            tokio::time::sleep(Duration::from_micros(random.random_range(0..60_000))).await;
-            spec = node.kill().await;
-        }
-        let mut node = spec.spawn_as_it_is();
-        node.wait_until_it_serves().await;
-        let generation = node.status().await["generation"].as_u64().expect("a number");
-        // What was under way may have been committed, and the file may name yet another folder since.
-        assert!((newest..=newest + 2).contains(&generation), "{what}: {generation} after {newest}");
-        let home = node.spec().folder().join(FOLDERS[named]);
-        assert_eq!(node.data_dir(), home, "{what}");
-        let ground = Ground::read(&home, &what);
-        ground.assert_unbroken(&what);
-        assert_eq!(ground.newest(), Some(generation), "{what}");
-        let numbers: Vec<_> = ground.generations.keys().copied().collect();
-        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{what}: {numbers:?}");
-        assert_eq!(leftovers(node.spec().folder()), Vec::<PathBuf>::new(), "{what}");
-        assert!(!home.join("moved.json").exists(), "{what}");
-        // Of a killed one nothing is left where the node is not.
-        for other in
-            FOLDERS.map(|folder| node.spec().folder().join(folder)).iter().filter(|&other| *other != home)
-        {
-            for dead in ["fednode.pid", "admin.sock"] {
-                assert!(!other.join(dead).exists(), "{what}: {}", other.join(dead).display());
-            }
-        }
-        (newest, lived_in) = (generation, named);
-        let after = Duration::from_micros(random.random_range(0..150_000));
-        let wandering = async {
-            loop {
-                named = (named + random.random_range(1..FOLDERS.len())) % FOLDERS.len();
-                let outcome = node.reload_with(|conf| name(conf, FOLDERS[named])).await;
-                assert_eq!(outcome["outcome"], "committed", "{what}: {outcome:#}");
-                (newest, moves) = (newest + 1, moves + 1);
-                assert_eq!(outcome["config_generation"], newest, "{what}: {outcome:#}");
-                lived_in = named;
-            }
-        };
-        tokio::select! {
-            () = wandering => {}
-            () = tokio::time::sleep(after) => {}
-        }
-        spec = node.kill().await;
-    }
-    moves
-}
-
 #[tokio::test]
 async fn after_a_stop_another_folder_is_another_life_and_after_a_kill_it_is_not() {
     let (node, _) = started().await;
@@ -430,7 +239,7 @@ async fn a_move_that_nobody_confirms_is_undone_also_over_a_kill() {
         })
         .await;
         if let Some(point) = killed_at {
-            arms.arm(point, STAND_STILL);
+            arms.arm(point, killed::STAND_STILL);
             let node = spec.spawn_as_it_is();
             eventually(&what, async || arms.was_hit(point).then_some(())).await;
             spec = node.kill().await;
