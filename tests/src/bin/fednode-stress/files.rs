@@ -20,6 +20,9 @@ const BETWEEN: Duration = Duration::from_millis(150);
 const ANSWERS: [&str; 6] =
     ["/admin/config", "/admin/diff", "/admin/history", "/admin/status", "/admin/peers", "/metrics"];
 
+/// The files that hold what must stand nowhere else.
+const HOLD_SECRETS: [&str; 2] = ["jwt.secret", "admin.pem"];
+
 /// Looks at one node after the other, to the end.
 pub(crate) async fn watch(world: Arc<World>) {
     let mut turn = 0;
@@ -45,8 +48,9 @@ pub(crate) async fn look_closely(world: &Arc<World>, index: usize) {
     // Reads all that an hour has logged.
     let told = tokio::task::spawn_blocking(move || telltales(&folder, &secrets)).await;
     let told = told.expect("reading files does not panic");
-    // `jwt.secret` is there to hold them; it is named like no other file.
-    for path in told.into_iter().filter(|path| !path.ends_with("jwt.secret")) {
+    // These are there to hold them, and are named like no other files.
+    let holds_them = |path: &Path| HOLD_SECRETS.iter().any(|name| path.ends_with(name));
+    for path in told.into_iter().filter(|path| !holds_them(path)) {
         world.found(Rule::Secrets, Some(index), format!("a secret stands in {}", path.display()));
     }
 }

@@ -1,5 +1,6 @@
 //! The hand that does things to one node, one after the other, and says after each whether it ended as it must.
 
+mod certificate;
 mod edit;
 mod fault;
 mod life;
@@ -14,6 +15,7 @@ use fednode_tests::{Arms, Author, Node, Port};
 use serde::Serialize;
 use serde_json::Value;
 
+pub(crate) use self::certificate::Certificates;
 pub(crate) use self::edit::{tune, write_secret};
 use self::reload::Expected;
 use crate::action::{Action, Entry, Trigger};
@@ -47,6 +49,7 @@ pub(crate) struct Hand {
     /// Members that it ever forgot: an older generation may know or forget them again.
     parted: BTreeSet<usize>,
     rotations: u64,
+    certificates: Certificates,
     pub(crate) done: Done,
 }
 
@@ -94,7 +97,13 @@ impl Taken {
 // === impl Hand ===
 
 impl Hand {
-    pub(crate) fn new(world: &Arc<World>, index: usize, node: Node, taken: &Arc<Taken>) -> Self {
+    pub(crate) fn new(
+        world: &Arc<World>,
+        index: usize,
+        node: Node,
+        certificates: Certificates,
+        taken: &Arc<Taken>,
+    ) -> Self {
         let author = Author::of(node.spec());
         let arms = Arms::beside(node.spec().folder());
         Self {
@@ -107,6 +116,7 @@ impl Hand {
             removed: BTreeMap::new(),
             parted: BTreeSet::new(),
             rotations: 0,
+            certificates,
             done: Done::default(),
         }
     }

@@ -14,7 +14,7 @@ use crate::files;
 use crate::flow::tunnel::Tunnels;
 use crate::flow::{direct, topic};
 use crate::growth;
-use crate::hand::{Done, Hand, Taken, tune, write_secret};
+use crate::hand::{Certificates, Done, Hand, Taken, tune, write_secret};
 use crate::progress::Progress;
 use crate::report::{Beat, Parts, Report};
 use crate::rest::{Flows, all_arrives, all_is_well};
@@ -44,12 +44,16 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
         Place::new(index, spec.keys.public_key.clone(), spec.folder().to_owned(), secret)
     });
     let world = Arc::new(World::new(plan.scenario.clone(), places.collect()));
+    let mut certificates = Vec::new();
     for (index, spec) in specs.iter_mut().enumerate() {
         spec.conf["admin"] = json!({});
         tune(&mut spec.conf, &world, index);
         let secret = format!("stress-secret-{index}-0-{:016x}", plan.seed);
         world.places[index].keeps_secret(secret.clone());
         write_secret(spec.folder(), &secret).expect("the temporary folder can be written");
+        let signed = Certificates::begin(spec.folder()).expect("the temporary folder can be written");
+        world.places[index].keeps_secret(signed.secret());
+        certificates.push(signed);
     }
     let ending = Arc::clone(&world);
     let interrupted = tokio::spawn(async move {
@@ -62,7 +66,7 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
         }
     });
 
-    let hands = begin(&world, specs).await;
+    let hands = begin(&world, specs, certificates).await;
     connections::start(&world);
     let tails: Vec<_> =
         (0..hands.len()).map(|index| tokio::spawn(tail::follow(Arc::clone(&world), index))).collect();
@@ -130,7 +134,7 @@ fn specs(plan: &Plan) -> Vec<Spec> {
 }
 
 /// Starts all processes.
-async fn begin(world: &Arc<World>, specs: Vec<Spec>) -> Vec<Hand> {
+async fn begin(world: &Arc<World>, specs: Vec<Spec>, certificates: Vec<Certificates>) -> Vec<Hand> {
     let taken = Arc::new(Taken::new());
     let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
     for (place, node) in world.places.iter().zip(&mut nodes) {
@@ -138,7 +142,10 @@ async fn begin(world: &Arc<World>, specs: Vec<Spec>) -> Vec<Hand> {
         node.wait_until_it_serves().await;
         place.serves_now();
     }
-    nodes.into_iter().enumerate().map(|(index, node)| Hand::new(world, index, node, &taken)).collect()
+    let hands = nodes.into_iter().zip(certificates).enumerate();
+    hands
+        .map(|(index, (node, certificates))| Hand::new(world, index, node, certificates, &taken))
+        .collect()
 }
 
 /// Every hand plays its part.

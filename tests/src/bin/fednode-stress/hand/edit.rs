@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use super::Hand;
+use super::{Hand, certificate};
 use crate::action::{Conflict, Wrong};
 use crate::schedule::watches;
 use crate::world::World;
@@ -29,6 +29,7 @@ pub(crate) fn tune(conf: &mut Value, world: &World, index: usize) {
     // A partition is noticed within two of them.
     conf["protocol"]["ping_interval"] = json!("5s");
     conf["admin"]["jwt"] = json!({"algorithm": "HS256", "secret_file": "jwt.secret"});
+    conf["admin"]["tls"] = json!({"certificate": certificate::FILE, "private_key": certificate::FILE});
     if conf["logging"]["level"] == "debug" {
         // What happened is looked up in the log; libp2p's own is megabytes.
         conf["logging"]["targets"] = json!({"libp2p": "info", "yamux": "info", "hickory_resolver": "info"});
@@ -37,10 +38,7 @@ pub(crate) fn tune(conf: &mut Value, world: &World, index: usize) {
 
 /// Writes a secret in the way of a person who knows how.
 pub(crate) fn write_secret(folder: &Path, secret: &str) -> io::Result<()> {
-    let beside = folder.join("jwt.next");
-    let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside);
-    io::Write::write_all(&mut file?, secret.as_bytes())?;
-    fs::rename(beside, folder.join("jwt.secret"))
+    replace(&folder.join("jwt.secret"), secret)
 }
 
 // === impl Hand ===
@@ -122,7 +120,7 @@ impl Hand {
     }
 }
 
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn replace(path: &Path, text: &str) -> io::Result<()> {
     let beside = path.with_extension("next");
     let file = fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&beside);
     io::Write::write_all(&mut file?, text.as_bytes())?;

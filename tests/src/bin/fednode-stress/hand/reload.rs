@@ -77,9 +77,13 @@ impl Hand {
                 self.rotations += 1;
                 let secret = format!("stress-secret-{}-{}-{seed:016x}", self.index, self.rotations);
                 self.place().keeps_secret(secret.clone());
-                let written = write_secret(&self.place().folder, &secret);
+                let folder = self.place().folder.clone();
+                let written = write_secret(&folder, &secret).and_then(|()| self.certificates.renew(&folder));
                 self.did(written);
-                self.ask(trigger, Expected::Good).await;
+                self.place().keeps_secret(self.certificates.secret());
+                if self.ask(trigger, Expected::Good).await.is_some() {
+                    self.shows_its_certificate().await;
+                }
             }
             Edit::Rollback => self.roll_back().await,
         }
