@@ -17,9 +17,9 @@ use libp2p::{Multiaddr, PeerId, Transport};
 use crate::holding::Holding;
 use crate::pool::{Pool, Workers};
 
-/// For so long whatever is left is done: one turn of each task is enough. A QUIC connection that was closed would hear what was still on
-/// its way to it for longer; see [`LAST_WORDS`](crate::quic::LAST_WORDS).
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// For so long after a connection's end its tasks still have workers: one turn of each is enough to see the end. What QUIC says then is
+/// a matter of its socket: [`quic::LAST_WORDS`](crate::quic::LAST_WORDS).
+const LAST_TURNS: Duration = Duration::from_secs(1);
 
 /// The transport `T`, whose connections keep the workers that were in office when they began.
 pub(crate) struct Homed<T> {
@@ -42,7 +42,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        self.workers.linger(LAST_WORDS);
+        self.workers.linger(LAST_TURNS);
     }
 }
 
