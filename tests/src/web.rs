@@ -30,6 +30,8 @@ pub enum Way {
 pub struct Line {
     io: Box<dyn Io>,
     read: Vec<u8>,
+    /// HEAD was asked: the answer has the headers of one with a body, and none.
+    is_head: bool,
     /// What the server showed.
     pub certificate: Option<CertificateDer<'static>>,
 }
@@ -90,7 +92,7 @@ impl Way {
                     (Box::new(stream), certificate)
                 }
             };
-            Ok(Line { io, read: Vec::new(), certificate })
+            Ok(Line { io, read: Vec::new(), is_head: false, certificate })
         };
         tokio::time::timeout(PATIENCE, connecting).await.unwrap_or_else(|late| Err(late.into()))
     }
@@ -121,6 +123,7 @@ impl Line {
     /// If there is no answer.
     pub async fn ask(&mut self, head: &str, body: &str) -> std::io::Result<Reply> {
         let (request, headers) = head.split_once('\n').unwrap_or((head, ""));
+        self.is_head = request.starts_with("HEAD ");
         let mut text = format!("{request} HTTP/1.1\r\ncontent-length: {}\r\n", body.len());
         if !headers.lines().any(|line| line.starts_with("host:")) {
             text += "host: localhost\r\n";
@@ -212,6 +215,7 @@ impl Line {
             .collect();
         let mut reply = Reply { status, headers, body: Vec::new() };
         let length = reply.header("content-length").and_then(|length| length.parse().ok());
+        let length = length.filter(|_| !self.is_head);
         // A stream's body has no length; its events are read with `hear_of`.
         while self.read.len() < length.unwrap_or(0) {
             if self.more().await? == 0 {

@@ -119,7 +119,7 @@ fn close(answer: &mut ServiceResponse) {
 async fn for_people(request: &ServiceRequest, gate: &Gate, refused: Refused) -> HttpResponse {
     let Refused { answer, why } = refused;
     let status = answer.status();
-    let is_page = request.method() == Method::GET && request.head().uri.path() == "/";
+    let is_page = [Method::GET, Method::HEAD].contains(request.method()) && request.head().uri.path() == "/";
     let state = request.app_data::<Data<AdminState>>().filter(|_| is_page);
     let (Some(state), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = (state, status) else {
         return answer;

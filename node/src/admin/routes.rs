@@ -17,7 +17,7 @@ use actix_web::error::{JsonPayloadError, QueryPayloadError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ACCEPT, ALLOW, HeaderValue};
 use actix_web::web::{self, Data, Query, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse, Route};
+use actix_web::{HttpRequest, HttpResponse, Route, guard};
 use reload::Outcome;
 use serde::Deserialize;
 use serde_json::json;
@@ -50,13 +50,13 @@ pub fn configure(app: &mut ServiceConfig) {
     app.app_data(web::JsonConfig::default().limit(MAX_JSON).error_handler(|error, _| bad_json(error)))
         .app_data(web::PayloadConfig::new(MAX_JSON))
         .app_data(web::QueryConfig::default().error_handler(|error, _| bad_query(error)))
-        .service(web::resource("/healthz").get(healthz).default_service(only("GET")))
-        .service(web::resource("/readyz").get(readyz).default_service(only("GET")))
-        .service(web::resource("/metrics").get(metrics).default_service(only("GET")))
-        .service(web::resource("/admin/status").get(status).default_service(only("GET")))
-        .service(web::resource("/admin/config").get(config).default_service(only("GET")))
-        .service(web::resource("/admin/diff").get(difference).default_service(only("GET")))
-        .service(web::resource("/admin/history").get(history).default_service(only("GET")))
+        .service(web::resource("/healthz").route(read().to(healthz)).default_service(only(READ)))
+        .service(web::resource("/readyz").route(read().to(readyz)).default_service(only(READ)))
+        .service(web::resource("/metrics").route(read().to(metrics)).default_service(only(READ)))
+        .service(web::resource("/admin/status").route(read().to(status)).default_service(only(READ)))
+        .service(web::resource("/admin/config").route(read().to(config)).default_service(only(READ)))
+        .service(web::resource("/admin/diff").route(read().to(difference)).default_service(only(READ)))
+        .service(web::resource("/admin/history").route(read().to(history)).default_service(only(READ)))
         .configure(reloads::configure)
         .configure(peers::configure)
         .configure(messages::configure)
@@ -72,6 +72,14 @@ pub fn configure(app: &mut ServiceConfig) {
 /// The contract's error body.
 pub(super) fn error(status: StatusCode, message: &str, error: &str) -> HttpResponse {
     HttpResponse::build(status).json(json!({"status": "error", "message": message, "error": error}))
+}
+
+/// The methods of [`read`].
+const READ: &str = "GET, HEAD";
+
+/// What has a body that ends: whoever asks with HEAD learns what GET would have said, without it (RFC 9110, 9.3.2).
+fn read() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
 /// What a resource answers to other methods than these, which the header names (RFC 9110, 15.5.6).

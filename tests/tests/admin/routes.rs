@@ -112,18 +112,18 @@ const ROWS: &[Row] = &[
     row("GET /v1/topics/nothing/messages", 404, ERROR),
     row("GET /nowhere", 404, ERROR),
     Row { header: "content-type: text/html", ..row("GET /", 200, &[]) },
-    Row { header: "allow: GET", ..row("POST /", 405, ERROR) },
-    Row { header: "allow: GET", ..row("POST /healthz", 405, ERROR) },
-    Row { header: "allow: GET", ..row("DELETE /readyz", 405, ERROR) },
-    Row { header: "allow: GET", ..row("PUT /metrics", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("POST /", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("POST /healthz", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("DELETE /readyz", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("PUT /metrics", 405, ERROR) },
     Row { header: "allow: POST", ..row("GET /admin/reload", 405, ERROR) },
     Row { header: "allow: POST", ..row("GET /admin/rollback", 405, ERROR) },
     Row { header: "allow: POST", ..row("GET /admin/confirm", 405, ERROR) },
-    Row { header: "allow: GET", ..row("POST /admin/status", 405, ERROR) },
-    Row { header: "allow: GET", ..row("POST /admin/config", 405, ERROR) },
-    Row { header: "allow: GET", ..row("POST /admin/diff", 405, ERROR) },
-    Row { header: "allow: GET", ..row("POST /admin/history", 405, ERROR) },
-    Row { header: "allow: GET, POST", ..row("DELETE /admin/peers", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("POST /admin/status", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("POST /admin/config", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("POST /admin/diff", 405, ERROR) },
+    Row { header: "allow: GET, HEAD", ..row("POST /admin/history", 405, ERROR) },
+    Row { header: "allow: GET, HEAD, POST", ..row("DELETE /admin/peers", 405, ERROR) },
     Row { header: "allow: GET", ..row("POST /v1/messages", 405, ERROR) },
     Row { header: "allow: GET", ..row("POST /v1/events", 405, ERROR) },
 ];
@@ -165,7 +165,19 @@ async fn all_rows(way: &Way, token: Option<&str>, secret: &str) {
         let text = String::from_utf8_lossy(&reply.body).into_owned();
         assert!(!text.contains(secret) && !text.contains(crate::scene::SECRET), "{what}: a secret: {text}");
     }
+    for row in ROWS.iter().filter(|row| row.ask.starts_with("GET ") && row.status == 200) {
+        let (ask, headers) = (row.ask.replacen("GET", "HEAD", 1), with_token(row.headers, token));
+        let mut line = way.connect().await.expect("a connection");
+        let reply = line.ask(&format!("{ask}\n{headers}"), "").await.expect("an answer");
+        expect(&ask, &reply, &Row { members: &[], ..*row });
+        assert!(reply.header("content-length").is_some_and(|length| length != "0"), "{ask}: {reply:?}");
+        // Nothing of a body came: the next answer begins where this one ended.
+        let next = line.ask("GET /healthz", "").await.expect("an answer");
+        assert_eq!(next.json()["status"], "ok", "{ask}");
+    }
     for stream in STREAMS {
+        let head = format!("{}\n{}", stream.replacen("GET", "HEAD", 1), with_token("", token));
+        assert_eq!(way.ask(&head, "").await.status, 405, "a stream has no end, and no length");
         let mut line = way.connect().await.expect("a connection");
         let reply = line.ask(&format!("{stream}\n{}", with_token("", token)), "").await.expect("an answer");
         assert_eq!(

@@ -9,7 +9,7 @@ use actix_web::http::header::{
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
-use super::{AdminState, error, only};
+use super::{AdminState, READ, error, only, read};
 use crate::admin::page::{self, Shown, TokenPlace};
 use crate::config::sections::TokenSource;
 
@@ -19,7 +19,7 @@ const RELOADS: usize = 30;
 type State = Data<AdminState>;
 
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/").get(overview).default_service(only("GET")));
+    app.service(web::resource("/").route(read().to(overview)).default_service(only(READ)));
 }
 
 async fn overview(state: State, request: HttpRequest) -> HttpResponse {

@@ -16,7 +16,7 @@ use storage::peers_file::edit::{self, EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
 
 use super::reloads::{code, met, origin, refused};
-use super::{State, error, only};
+use super::{State, error, only, read};
 
 /// The largest body: a list of some thousand members.
 const MAX_BODY: usize = 4 << 20;
@@ -63,9 +63,9 @@ pub(super) fn configure(app: &mut ServiceConfig) {
     app.service(
         web::resource("/admin/peers")
             .app_data(web::PayloadConfig::new(MAX_BODY))
-            .get(list)
+            .route(read().to(list))
             .post(add)
-            .default_service(only("GET, POST")),
+            .default_service(only("GET, HEAD, POST")),
     )
     .service(web::resource("/admin/peers/{key:.+}").delete(remove).default_service(only("DELETE")));
 }

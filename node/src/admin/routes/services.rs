@@ -5,12 +5,12 @@ use actix_web::web::{self, ServiceConfig};
 use net::{ConnectedService, Metered};
 use serde_json::{Value, json};
 
-use super::{State, only};
+use super::{READ, State, only, read};
 use crate::admin::AdminState;
 
 /// Adds the route.
 pub(super) fn configure(app: &mut ServiceConfig) {
-    app.service(web::resource("/admin/services").get(list).default_service(only("GET")));
+    app.service(web::resource("/admin/services").route(read().to(list)).default_service(only(READ)));
 }
 
 async fn list(state: State) -> HttpResponse {

@@ -143,9 +143,7 @@ async fn begin(world: &Arc<World>, specs: Vec<Spec>, certificates: Vec<Certifica
         place.serves_now();
     }
     let hands = nodes.into_iter().zip(certificates).enumerate();
-    hands
-        .map(|(index, (node, certificates))| Hand::new(world, index, node, certificates, &taken))
-        .collect()
+    hands.map(|(index, (node, certificates))| Hand::new(world, index, node, certificates, &taken)).collect()
 }
 
 /// Every hand plays its part.

@@ -80,7 +80,10 @@ impl Hand {
                 return;
             }
             if tokio::time::Instant::now() > deadline {
-                self.found(Rule::Outcomes, format!("the certificate was replaced, and {address} shows: {told}"));
+                self.found(
+                    Rule::Outcomes,
+                    format!("the certificate was replaced, and {address} shows: {told}"),
+                );
                 return;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
