@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use reload::Class;
 use reload::events::{Event, Sink};
 use reload::outcome::Kind;
 
@@ -79,6 +80,10 @@ impl Metrics {
             step: Family::new_with_constructor(histogram),
             closed: Counter::default(),
         };
+        // A series that begins with its first failure is no increase to whoever is to be alarmed by one.
+        for class in Class::ALL {
+            drop(metrics.failures.get_or_create(&ClassLabel::of(class)));
+        }
         let registry = &mut metrics.registry;
         registry.register("config_reload_success", "Reloads that were committed", metrics.success.clone());
         registry.register(
@@ -121,6 +126,14 @@ impl Metrics {
         text.extend(libp2p.split_inclusive('\n').filter(|line| is_recorded(line)));
         encode_eof(&mut text)?;
         Ok(if open_metrics { text } else { plain(&text) })
+    }
+}
+
+// === impl ClassLabel ===
+
+impl ClassLabel {
+    const fn of(class: Class) -> Self {
+        Self { class: Label(class.as_str()) }
     }
 }
 
@@ -171,8 +184,8 @@ impl Sink for Metrics {
                     Kind::Rejected | Kind::RolledBack | Kind::Failed => {
                         self.failure.inc();
                         let worst = outcome.errors.iter().map(|e| e.class).max();
-                        let class = worst.unwrap_or(reload::Class::System).as_str();
-                        self.failures.get_or_create(&ClassLabel { class: Label(class) }).inc();
+                        let class = worst.unwrap_or(Class::System);
+                        self.failures.get_or_create(&ClassLabel::of(class)).inc();
                     }
                     Kind::Unchanged | Kind::Planned => {}
                 }

@@ -20,6 +20,9 @@ pub enum Class {
 }
 
 impl Class {
+    /// Each of them, the mildest first.
+    pub const ALL: [Self; 4] = [Self::Validation, Self::Component, Self::System, Self::Critical];
+
     /// The name in outcomes and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -151,6 +151,7 @@ async fn they_tell_what_happened() {
         ("config_reload_failure_total", &[], 1.0),
         ("fednode_config_last_reload_successful", &[], 0.0),
         ("fednode_reload_failures_total", &[("class", "validation")], 1.0),
+        ("fednode_reload_failures_total", &[("class", "critical")], 0.0),
         ("fednode_reload_duration_seconds_count", &[("outcome", "committed")], 1.0),
         ("fednode_reload_state", &[("state", "idle")], 1.0),
         ("fednode_degraded", &[], 0.0),
