@@ -8,3 +8,4 @@ mod live;
 mod rotation;
 mod routes;
 mod scene;
+mod socket;
