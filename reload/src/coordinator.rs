@@ -5,6 +5,7 @@
 mod backoff;
 mod confirm;
 mod judging;
+mod reading;
 mod recording;
 mod requests;
 mod running;
@@ -78,6 +79,8 @@ pub struct Coordinator<C: Configuration> {
     waiting: Vec<Waiter>,
     /// Dry runs look at files too; one at a time is enough.
     dry_runs: Arc<tokio::sync::Semaphore>,
+    /// Where a reload reads: one at a time, also after nobody waits for it any more.
+    reader: Arc<tokio::sync::Semaphore>,
     deadline: Option<SpawnHandle>,
     halted: bool,
     halting: Vec<oneshot::Sender<()>>,
@@ -148,6 +151,7 @@ impl<C: Configuration> Coordinator<C> {
             running: None,
             waiting: Vec::new(),
             dry_runs: Arc::new(tokio::sync::Semaphore::new(1)),
+            reader: Arc::new(tokio::sync::Semaphore::new(1)),
             deadline: None,
             halted: false,
             halting: Vec::new(),

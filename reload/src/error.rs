@@ -81,6 +81,9 @@ pub struct Problem {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// How many others it stands for; 0 where it tells one of its own ([`Problem::rest`]).
+    #[serde(skip)]
+    pub more: usize,
 }
 
 impl Problem {
@@ -96,7 +99,16 @@ impl Problem {
             class,
             message: message.into(),
             hint: None,
+            more: 0,
         }
+    }
+
+    /// The last of a list that is bounded: how many there are besides.
+    #[must_use]
+    pub fn rest(more: usize) -> Self {
+        let problems = if more == 1 { "problem" } else { "problems" };
+        let rest = Self::new(Class::Validation, format!("and {more} more {problems}"));
+        Self { more, ..rest.hint("mend the ones above first") }
     }
 
     /// A validation problem at a key.
@@ -142,6 +154,30 @@ impl fmt::Display for Problem {
         }
         Ok(())
     }
+}
+
+/// How many problems a list tells at most, and one besides that says how many more there are: an outcome is kept, sent around and
+/// written into the audit log.
+pub const MAX_PROBLEMS: usize = 100;
+
+/// The first [`MAX_PROBLEMS`] of a list, and how many there are besides.
+#[must_use]
+pub fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
+    let told = problems.iter().filter(|problem| problem.more == 0).count();
+    if told <= MAX_PROBLEMS {
+        return problems;
+    }
+    let all = count(&problems);
+    problems.retain(|problem| problem.more == 0);
+    problems.truncate(MAX_PROBLEMS);
+    problems.push(Problem::rest(all.saturating_sub(MAX_PROBLEMS)));
+    problems
+}
+
+/// How many problems a list tells of, with those that it only counts.
+#[must_use]
+pub fn count(problems: &[Problem]) -> usize {
+    problems.iter().map(|problem| problem.more.max(1)).fold(0, usize::saturating_add)
 }
 
 /// Why a component did not do a step: the answer to a [`Reconfigure`](crate::Reconfigure) message.
@@ -200,5 +236,26 @@ impl StepError {
             hint: self.hint,
             ..Problem::new(self.class, self.message)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_bounded_and_says_how_many_there_are_besides() {
+        let one = |number: usize| Problem::at(format!("k{number}"), "is wrong");
+        let few: Vec<_> = (0..MAX_PROBLEMS).map(one).chain([Problem::rest(7)]).collect();
+        assert_eq!((count(&few), bounded(few.clone())), (107, few), "nothing is to be left out");
+
+        // Two files, each with more than are told of it.
+        let file = || (0..60).map(one).chain([Problem::rest(1_000)]);
+        let both: Vec<_> = file().chain(file()).collect();
+        let told = bounded(both.clone());
+        assert_eq!((told.len(), count(&told)), (101, count(&both)));
+        assert_eq!(told[..60], both[..60]);
+        assert_eq!(told[100].message, "and 2020 more problems");
+        assert_eq!(bounded((0..101).map(one).collect())[100].message, "and 1 more problem");
     }
 }

@@ -90,11 +90,20 @@ impl<C: Configuration> Coordinator<C> {
         let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
         let comparisons = Arc::clone(&self.comparisons);
         let current = self.current.load_full();
-        let work = tokio::task::spawn_blocking(move || {
-            fault::pass("coordinator::judge");
-            look(&*source, &*site, &comparisons, &current, &which)
-        });
+        let turn = running.reading.clone().turn(Arc::clone(&self.reader));
+        let work = async move {
+            let turn = turn.await?;
+            let work = tokio::task::spawn_blocking(move || {
+                turn.read(|| {
+                    fault::pass("coordinator::judge");
+                    look(&*source, &*site, &comparisons, &current, &which)
+                })
+            });
+            Some(work.await)
+        };
         ctx.spawn(work.into_actor(self).map(move |looked, act, ctx| {
+            // One that was given up before its turn came has nobody who waits for it.
+            let Some(looked) = looked else { return };
             match looked.unwrap_or_else(|panic| Err(panicked(&panic))) {
                 Ok(looked)
                     if aim != Aim::Files && looked.changes.is_empty() && act.machine.broken().is_empty() =>

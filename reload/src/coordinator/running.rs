@@ -8,10 +8,12 @@ use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
+use super::reading::Reading;
 use super::tries::Tries;
 use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
 use crate::component::{Ack, StepKind};
+use crate::error::bounded;
 use crate::graph::{Graph, Index, Set};
 use crate::history::{ConfirmChange, Record, Recorded};
 use crate::machine::{End, State};
@@ -20,9 +22,6 @@ use crate::plan::Plan;
 use crate::source::{Candidate, Rejection, Site};
 use crate::trigger::{Aim, Origin, Trigger};
 use crate::{Class, Generation, Problem, StepError, Transaction};
-
-/// How many problems an outcome tells.
-const MAX_PROBLEMS: usize = 100;
 
 /// What judging brought: the configuration, the plan, and how long that took; or all that is wrong.
 pub(super) type Loaded<C> = Result<(Candidate<C>, Plan, Duration), Rejection>;
@@ -42,6 +41,8 @@ pub(super) struct Running<C> {
     /// And until when.
     pub(super) deadline: Instant,
     pub(super) plan: Plan,
+    /// The reading and judging of what is to run.
+    pub(super) reading: Reading,
     /// Steps that are withdrawn when the transaction ends.
     pub(super) withdraw_at_end: Vec<SpawnHandle>,
     waiters: Vec<Waiter>,
@@ -110,6 +111,7 @@ impl<C: 'static> Running<C> {
             deadline: budget.end(),
             budget,
             plan: Plan::default(),
+            reading: Reading::default(),
             withdraw_at_end: Vec::new(),
             waiters: Vec::new(),
             origin,
@@ -278,9 +280,7 @@ impl<C: 'static> Running<C> {
     pub(super) fn expired(&mut self, stage: Stage, pending: Set, graph: &Graph) {
         let after = ms(self.budget.started().elapsed());
         if stage == Stage::Judge {
-            let message = format!("the configuration was not read and judged within {after:.0} ms");
-            self.problems
-                .push(Problem::new(Class::System, message).hint("is the disk or a network mount stuck?"));
+            self.problems.push(self.reading.give_up(after));
             return;
         }
         // With the step that may have been tried again.
@@ -401,17 +401,6 @@ impl<C: 'static> Running<C> {
             ..Outcome::bare(kind, generation, self.from, self.origin)
         }
     }
-}
-
-/// The first problems of a file, and how many there are besides: an outcome is kept and sent around.
-fn bounded(mut problems: Vec<Problem>) -> Vec<Problem> {
-    let more = problems.len().saturating_sub(MAX_PROBLEMS);
-    if more > 0 {
-        problems.truncate(MAX_PROBLEMS);
-        let rest = Problem::new(Class::Validation, format!("and {more} more problems"));
-        problems.push(rest.hint("`check` shows all of them"));
-    }
-    problems
 }
 
 const fn nobody() -> Origin {
