@@ -12,6 +12,7 @@ pub mod path;
 pub mod place;
 pub mod section;
 pub mod source;
+mod trace;
 pub mod units;
 mod walk;
 
@@ -27,6 +28,11 @@ pub use units::{ByteSize, Span};
 
 /// The largest configuration file that is read (contract: a file over 16 MiB is refused).
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
+
+/// What there is to say about a file whose judging was [given up](reload::abandon). Nobody reads it.
+pub(crate) fn given_up(file: &str) -> Problem {
+    Problem::new(reload::Class::System, "was not judged to the end: nobody waits for it any more").file(file)
+}
 
 /// A parsed file: a mapping, free of aliases, merge keys and tags.
 #[derive(Debug)]
@@ -63,6 +69,11 @@ impl<'t> Document<'t> {
         }
     }
 
+    /// Its name in problems.
+    pub(crate) const fn file(&self) -> &'t str {
+        self.file
+    }
+
     /// The whole file as a section; what is wrong in it goes to `findings`.
     #[must_use]
     pub fn root<'n>(&'n self, findings: &'n Findings) -> Section<'n> {
@@ -75,10 +86,13 @@ impl<'t> Document<'t> {
         self.root.get(section)?.get(key)?.as_str()
     }
 
-    /// The places of this document, for problems that name a second one.
-    #[must_use]
-    pub fn places(&self) -> place::Places<'t> {
-        place::Places::new(self.text)
+    /// The lines, from 1, of the values at these paths, for problems that name a second place. The first hundred or so: no more
+    /// problems are told.
+    pub(crate) fn lines<'p>(&self, paths: impl Iterator<Item = &'p str>) -> Vec<usize> {
+        place::find(self.text, paths.map(|path| (path, place::Spot::Value)))
+            .iter()
+            .map(|(line, _)| *line)
+            .collect()
     }
 
     /// What was found, errors and warnings apart, with file, line and column.
@@ -87,6 +101,10 @@ impl<'t> Document<'t> {
         let (mut errors, mut warnings) = findings.located(self.file, self.text);
         errors.extend(self.repeated.iter().cloned());
         place::sort(&mut errors);
+        let mut errors = reload::error::bounded(errors);
+        for error in &mut errors {
+            error.file.get_or_insert_with(|| self.file.to_owned());
+        }
         place::sort(&mut warnings);
         (errors, warnings)
     }

@@ -16,11 +16,12 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reload::Problem;
+use reload::error::MAX_PROBLEMS;
 use sha2::{Digest as _, Sha256};
 
 use crate::address::dialable;
 use crate::document::place::Spot;
-use crate::document::{Document, Findings, MAX_FILE, Node, ReadError, Section, source};
+use crate::document::{Document, Findings, MAX_FILE, Node, ReadError, Section, given_up, source};
 use crate::{Member, Members, PeerKey, PeerKeyError};
 
 /// The most addresses of one member: each is tried in turn, and a try can take the whole connection timeout.
@@ -158,6 +159,10 @@ fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -
     let mut entries: HashMap<PeerKey, (usize, Member)> = HashMap::new();
     let mut repeats = Vec::new();
     for (index, node) in peers.items().enumerate() {
+        if reload::abandon::is_asked() {
+            findings.error(given_up(document.file()), Spot::Value);
+            break;
+        }
         let section = node.section();
         if let Some(member) = member(&section, context) {
             match entries.entry(member.key) {
@@ -180,19 +185,17 @@ fn members(document: &Document<'_>, findings: &Findings, context: Context<'_>) -
 
 /// Reports each entry whose key stands in an earlier one, with the line of that one.
 fn report_repeats(document: &Document<'_>, findings: &Findings, repeats: &[(usize, usize)]) {
-    if repeats.is_empty() {
-        return;
-    }
-    let mut places = document.places();
-    for (first, second) in repeats {
-        let path = |index: &usize| format!("peers[{index}].public_key");
-        let mut earlier = Problem::at(path(first), "");
-        places.locate(&mut earlier, Spot::Value);
-        let line = earlier.line.map(|line| format!(" in line {line}")).unwrap_or_default();
-        let message = format!("is the same key as {}{line}", path(first));
-        let problem = Problem::at(path(second), message).hint("put all addresses of a member into one entry");
+    let path = |index: usize| format!("peers[{index}].public_key");
+    let (told, counted) = repeats.split_at(repeats.len().min(MAX_PROBLEMS));
+    let earlier: Vec<_> = told.iter().map(|(first, _)| path(*first)).collect();
+    let lines = document.lines(earlier.iter().map(String::as_str));
+    for (((_, second), first), line) in told.iter().zip(&earlier).zip(lines) {
+        let message = format!("is the same key as {first} in line {line}");
+        let problem =
+            Problem::at(path(*second), message).hint("put all addresses of a member into one entry");
         findings.error(problem, Spot::Value);
     }
+    counted.iter().for_each(|_| findings.count_error());
 }
 
 /// One entry. An entry without an address is a member that only dials us.
@@ -245,7 +248,7 @@ pub fn refuse_key(node: &Node<'_>, error: &PeerKeyError) {
         );
     } else {
         let hint = "write the key that `fednode id` prints on the member's machine";
-        node.refuse(format!("{} {error}", node.shown_briefly()), hint);
+        node.refuse_with(|| (format!("{} {error}", node.shown_briefly()), hint));
     }
 }
 
@@ -276,7 +279,7 @@ fn read_addresses(list: &Node<'_>, key: Option<&PeerKey>, own: Option<&PeerKey>)
         match dialable(text, key) {
             // The node's own entry is for the others, who may reach it in ways that it cannot judge.
             Err(_) if key.is_some() && key == own => {}
-            Err(error) => item.refuse(format!("{} {error}", item.shown()), error.hint()),
+            Err(error) => item.refuse_with(|| (format!("{} {error}", item.shown()), error.hint())),
             Ok(_) if addresses.len() == MAX_ADDRESSES => surplus = true,
             Ok(address) if addresses.contains(&address) => {}
             Ok(address) => addresses.push(address),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use fednode_tests::{Keys, Node, Port, Spec};
+use fednode_tests::{Gauge, Keys, Node, Port, Spec};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -196,6 +196,62 @@ async fn a_reload_is_rejected_and_the_node_untouched() {
     let _ = node.status().await;
     node.signal(Signal::TERM);
     assert!(node.wait_for_end().await.success());
+}
+
+/// A file with tens of thousands of errors is answered as one with a few, however often it is tried: the first hundred and how
+/// many there are besides, and nothing of it stays behind.
+#[tokio::test]
+async fn a_file_full_of_errors_costs_nothing() {
+    const TIMES: u64 = 10;
+    let mut spec = Spec::new();
+    // This is about what stays, not about how fast the machine is.
+    spec.conf["reload"] = json!({"budget": "30s"});
+    spec.write();
+    let mut node = spec.start().await;
+    let peers = "  - {public_key: x, addresses: [y]}\n".repeat(20_000);
+    let keys: Vec<_> = (0..200_000).map(|number| format!("k{number}: 1")).collect();
+    // What is rejected first fills what is filled once: the allocator's arenas, the pools of threads.
+    let mut before = None;
+    for time in 0..TIMES {
+        fs::write(node.spec().peers_path(), format!("peers:\n{peers}")).unwrap();
+        let outcome = node.hangup().await;
+        assert_eq!(outcome["outcome"], "rejected", "{outcome:#}");
+        let errors = outcome["errors"].as_array().unwrap();
+        assert_eq!(errors.len(), 101);
+        for (index, error) in errors[..100].iter().enumerate() {
+            // Two for each entry: its key and its address.
+            assert_eq!(error["line"], json!(2 + index / 2), "{error}");
+            assert_eq!(error["class"], "validation");
+        }
+        assert_eq!(errors[100]["message"], "and 39900 more problems");
+
+        fs::write(node.spec().peers_path(), "peers: []\n").unwrap();
+        let conf = conf_text(node.spec());
+        let (head, tail) = conf.trim_end().rsplit_once('}').unwrap();
+        fs::write(node.spec().conf_path(), format!("{head},\n{}\n}}{tail}", keys.join(",\n"))).unwrap();
+        let outcome = node.hangup().await;
+        let errors = outcome["errors"].as_array().unwrap();
+        assert_eq!((&outcome["outcome"], errors.len()), (&json!("rejected"), 101));
+        assert_eq!((&errors[0]["path"], &errors[99]["path"]), (&json!("k0"), &json!("k99")), "{outcome:#}");
+        assert_eq!(errors[99]["line"].as_u64().unwrap(), errors[0]["line"].as_u64().unwrap() + 99);
+        assert_eq!(errors[100]["message"], "and 199900 more problems");
+        fs::write(node.spec().conf_path(), conf).unwrap();
+        if time == 1 {
+            before = Some((threads(&node), Gauge::of(&node).resident));
+        }
+    }
+    let (threads_before, resident_before) = before.unwrap();
+    assert!(threads(&node) <= threads_before + 4, "{} of {threads_before} threads", threads(&node));
+    let resident = Gauge::of(&node).resident;
+    assert!(resident < resident_before + 100 * 1024, "{resident} of {resident_before} KiB");
+    assert_eq!(node.hangup().await["outcome"], "unchanged");
+    node.signal(Signal::TERM);
+    assert!(node.wait_for_end().await.success());
+}
+
+fn threads(node: &Node) -> usize {
+    let folder = format!("/proc/{}/task", node.pid().as_raw_nonzero());
+    fs::read_dir(folder).expect("the node runs").count()
 }
 
 /// Positions are those of the file: line and column of the value that is wrong.

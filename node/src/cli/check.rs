@@ -116,7 +116,7 @@ fn report(common: &Common, problems: &[Problem], warnings: &[Problem], tried: Op
         let tried = tried.map(|tried| format!(" ({tried} tried)"));
         print(&format!("{} is valid{}\n", common.config().display(), tried.unwrap_or_default()));
     } else {
-        eprintln!("{} found", count(problems.len(), "problem"));
+        eprintln!("{} found", count(reload::error::count(problems), "problem"));
     }
 }
 

@@ -7,8 +7,8 @@ use reload::Problem;
 use super::path::Path;
 use super::place::{self, Spot};
 
-/// The most problems that are kept of one document; the rest is counted.
-const MAX_FINDINGS: usize = 1_000;
+/// The most problems, and the most warnings, that are kept of one document; the rest is counted. A file can have a million.
+pub(super) const MAX_FINDINGS: usize = reload::error::MAX_PROBLEMS;
 
 /// Collects problems while a document is decoded; none of them ends the decoding (R5).
 #[derive(Debug, Default)]
@@ -60,6 +60,26 @@ impl Findings {
         self.warnings.borrow_mut().keep(Found { problem, spot, path: Some(path.to_string()) });
     }
 
+    /// Whether another error would only be counted. Then [`Findings::count_error`] is enough, and nothing need be put into words.
+    pub(super) fn has_enough_errors(&self) -> bool {
+        self.errors.borrow().is_full()
+    }
+
+    /// Counts an error beyond those that are kept.
+    pub(crate) fn count_error(&self) {
+        self.errors.borrow_mut().more += 1;
+    }
+
+    /// Whether another warning would only be counted.
+    pub(super) fn has_enough_warnings(&self) -> bool {
+        self.warnings.borrow().is_full()
+    }
+
+    /// Counts a warning beyond those that are kept.
+    pub(super) fn count_warning(&self) {
+        self.warnings.borrow_mut().more += 1;
+    }
+
     /// Whether nothing makes the document unusable so far.
     #[must_use]
     pub fn is_good(&self) -> bool {
@@ -68,41 +88,45 @@ impl Findings {
 
     /// Errors and warnings with their places in `text`.
     pub(super) fn located(self, file: &str, text: &str) -> (Vec<Problem>, Vec<Problem>) {
-        let (errors, warnings) = (self.errors.into_inner(), self.warnings.into_inner());
-        if errors.found.is_empty() && warnings.found.is_empty() {
-            return (Vec::new(), Vec::new());
+        let (mut errors, mut warnings) = (self.errors.into_inner(), self.warnings.into_inner());
+        // As they are shown; the paths that are looked up stand in their place meanwhile.
+        let mut shown = Vec::new();
+        for found in errors.found.iter_mut().chain(&mut warnings.found) {
+            let path = found.path.take();
+            shown.push(path.map(|path| found.problem.path.replace(path)));
         }
-        let mut places = place::Places::new(text);
-        (errors.located(file, &mut places), warnings.located(file, &mut places))
+        let found = errors.found.iter_mut().chain(&mut warnings.found);
+        place::locate_at(text, found.map(|found| (&mut found.problem, found.spot)));
+        for (found, shown) in errors.found.iter_mut().chain(&mut warnings.found).zip(shown) {
+            if let Some(shown) = shown {
+                found.problem.path = shown;
+            }
+            found.problem.file.get_or_insert_with(|| file.to_owned());
+        }
+        (errors.told(file), warnings.told(file))
     }
 }
 
 // === impl Kept ===
 
 impl Kept {
+    const fn is_full(&self) -> bool {
+        self.found.len() >= MAX_FINDINGS
+    }
+
     fn keep(&mut self, found: Found) {
-        if self.found.len() < MAX_FINDINGS {
-            self.found.push(found);
-        } else {
+        if self.is_full() {
             self.more += 1;
+        } else {
+            self.found.push(found);
         }
     }
 
-    fn located(self, file: &str, places: &mut place::Places<'_>) -> Vec<Problem> {
+    fn told(self, file: &str) -> Vec<Problem> {
         let Self { found, more } = self;
-        let mut problems: Vec<Problem> = found
-            .into_iter()
-            .map(|Found { mut problem, spot, path }| {
-                let shown = path.and_then(|path| problem.path.replace(path));
-                places.locate(&mut problem, spot);
-                problem.path = shown.or(problem.path);
-                problem.file.get_or_insert_with(|| file.to_owned());
-                problem
-            })
-            .collect();
+        let mut problems: Vec<Problem> = found.into_iter().map(|found| found.problem).collect();
         if more > 0 {
-            let rest = Problem::new(reload::Class::Validation, format!("and {more} more of this kind"));
-            problems.push(rest.file(file).hint("mend the ones above first"));
+            problems.push(Problem::rest(more).file(file));
         }
         problems
     }

@@ -56,6 +56,10 @@ impl<'n> Node<'n> {
     #[must_use]
     pub fn required(self, example: &str) -> Self {
         if self.value.is_none() && self.expected {
+            if self.findings.has_enough_errors() {
+                self.findings.count_error();
+                return self;
+            }
             let problem = self.problem("is missing", format!("write `{}`", self.line(example)));
             self.findings.error_at(&self.path, problem, Spot::Missing);
         }
@@ -83,6 +87,16 @@ impl<'n> Node<'n> {
     /// Reports what is wrong with the value.
     pub fn refuse(&self, message: impl Into<String>, hint: impl Into<String>) {
         self.findings.error_at(&self.path, self.problem(message, hint), Spot::Value);
+    }
+
+    /// [`Node::refuse`] where there may be many like it: put into words only if it is going to be told.
+    pub fn refuse_with<M: Into<String>, H: Into<String>>(&self, why: impl FnOnce() -> (M, H)) {
+        if self.findings.has_enough_errors() {
+            self.findings.count_error();
+        } else {
+            let (message, hint) = why();
+            self.refuse(message, hint);
+        }
     }
 
     /// Reports that the file which the value names cannot be read.
@@ -141,7 +155,7 @@ impl<'n> Node<'n> {
         match self.value? {
             Value::String(text) => Some(text),
             Value::Bool(_) | Value::Number(_) => {
-                self.refuse(format!("must be a text, found {}", self.shown()), "put it in quotes");
+                self.refuse_with(|| (format!("must be a text, found {}", self.shown()), "put it in quotes"));
                 None
             }
             _ => self.wrong("a text", "write a text, in quotes where it has special characters"),
@@ -335,11 +349,13 @@ impl<'n> Node<'n> {
     }
 
     fn wrong<T>(&self, wanted: &str, hint: &str) -> Option<T> {
-        let message = match self.value {
-            Some(Value::Null) => format!("has no value; it must be {wanted}"),
-            _ => format!("must be {wanted}, found {}", self.shown()),
-        };
-        self.refuse(message, hint);
+        self.refuse_with(|| {
+            let message = match self.value {
+                Some(Value::Null) => format!("has no value; it must be {wanted}"),
+                _ => format!("must be {wanted}, found {}", self.shown()),
+            };
+            (message, hint)
+        });
         None
     }
 

@@ -26,6 +26,9 @@ const MAX_DEPTH: usize = 64;
 /// The most repeated keys that are reported one by one; each costs a parse.
 const MAX_REPEATED: usize = 20;
 
+/// The most bytes that are parsed for repeated keys alone: a few tenths of a second.
+const MAX_REPARSED: usize = 4 * 1024 * 1024;
+
 /// Parses one document. Returns its tree, with the first of repeated keys, and a problem for each of the others.
 pub(super) fn tree(file: &str, text: &str) -> Result<(Value, Vec<Problem>), Box<Problem>> {
     let mut repeated = Vec::new();
@@ -38,14 +41,27 @@ pub(super) fn tree(file: &str, text: &str) -> Result<(Value, Vec<Problem>), Box<
         match parse(file, text, &state) {
             Ok(tree) => return Ok((tree, repeated)),
             Err(problem) => {
-                let again = matches!(*state.refusal.borrow(), Some(Refusal::Repeated(_)));
-                if !again || repeated.len() == MAX_REPEATED {
+                if !matches!(*state.refusal.borrow(), Some(Refusal::Repeated(_))) {
                     return Err(problem);
                 }
                 repeated.push(*problem);
+                if repeated.len() == MAX_REPEATED || repeated.len() * text.len() > MAX_REPARSED {
+                    return uncounted(file, text, repeated);
+                }
             }
         }
     }
+}
+
+/// The tree where there are too many repeated keys to be told one by one: the others are only counted.
+fn uncounted(file: &str, text: &str, mut told: Vec<Problem>) -> Result<(Value, Vec<Problem>), Box<Problem>> {
+    let state = State { pass_over: Cell::new(usize::MAX), ..State::default() };
+    let tree = parse(file, text, &state)?;
+    let more = (usize::MAX - state.pass_over.get()).saturating_sub(told.len());
+    if more > 0 {
+        told.push(Problem::rest(more).file(file));
+    }
+    Ok((tree, told))
 }
 
 fn parse(file: &str, text: &str, state: &State) -> Result<Value, Box<Problem>> {
@@ -81,6 +97,7 @@ enum Refusal {
     Tag,
     Size,
     Depth,
+    GivenUp,
 }
 
 impl Default for State {
@@ -108,6 +125,9 @@ impl State {
         self.text.set(self.text.get().saturating_add(text));
         if self.nodes.get() > self.max_nodes || self.text.get() > MAX_TEXT {
             return Err(self.refuse(Refusal::Size));
+        }
+        if reload::abandon::is_asked() {
+            return Err(self.refuse(Refusal::GivenUp));
         }
         Ok(())
     }

@@ -17,6 +17,15 @@ pub enum Path<'p> {
     Item(&'p Path<'p>, usize),
 }
 
+/// One step of a path that was taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Segment {
+    /// A key of a mapping.
+    Key(String),
+    /// An item of a list, from 0.
+    Item(usize),
+}
+
 // === impl Path ===
 
 impl Path<'_> {

@@ -1,18 +1,16 @@
 //! Line and column of a key, looked up once something is wrong about it.
 
 use reload::Problem;
-use yamlpath::{Component, Route};
 
+use super::path::Segment;
+use super::trace::{Place, Trace};
 use super::walk::{self, Part};
 
-/// The most lookups in one document: one costs up to 4 ms among 10,000 peers.
-const MAX_LOOKUPS: usize = 100;
+/// The most lookups in one pass: as many errors and warnings as are kept.
+const MAX_LOOKUPS: usize = 2 * super::findings::MAX_FINDINGS;
 
-/// The largest text that is indexed: ten times 10,000 peers. Beyond it problems have a path and no line.
-const MAX_TEXT: usize = 12 * 1024 * 1024;
-
-/// The most bytes that are parsed again for what the index does not know: about a second.
-const MAX_WALKED: usize = 16 * 1024 * 1024;
+/// The most bytes that are parsed again for what the trace does not see: a few tenths of a second.
+const MAX_WALKED: usize = 2 * 1024 * 1024;
 
 /// Which part of `key: value` a problem is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +23,30 @@ pub enum Spot {
     Missing,
 }
 
-/// The places of one text.
-pub struct Places<'t> {
+/// Where what is looked for stands in one text.
+struct Places<'t> {
     text: &'t str,
-    document: Option<yamlpath::Document>,
-    left: usize,
+    trace: Trace,
+    /// Bytes that were parsed again so far.
     walked: usize,
 }
 
 /// Adds line and column to problems that name a path in this text and have no line yet: for problems that are found after
 /// decoding, such as a component's refusal of `network.addresses[1]`.
 pub fn locate(text: &str, problems: &mut [Problem]) {
-    if problems.iter().any(|problem| problem.path.is_some() && problem.line.is_none()) {
-        let mut places = Places::new(text);
-        for problem in problems.iter_mut().filter(|problem| problem.line.is_none()) {
-            places.locate(problem, Spot::Value);
-        }
+    locate_at(text, problems.iter_mut().filter(|problem| problem.line.is_none()).map(|p| (p, Spot::Value)));
+}
+
+/// Adds line and column to problems, from their paths, in one pass over the text. What is not in it (a default, a merged or
+/// missing key) has the place of the nearest thing around it.
+pub(super) fn locate_at<'p>(text: &str, problems: impl Iterator<Item = (&'p mut Problem, Spot)>) {
+    let mut problems: Vec<_> =
+        problems.filter(|(problem, _)| problem.path.is_some()).take(MAX_LOOKUPS).collect();
+    let sought = problems.iter().map(|(problem, spot)| (problem.path.as_deref().unwrap_or_default(), *spot));
+    let places = find(text, sought);
+    for ((problem, _), (line, column)) in problems.iter_mut().zip(places) {
+        problem.line = u32::try_from(line).ok();
+        problem.column = u32::try_from(column).ok();
     }
 }
 
@@ -49,66 +55,53 @@ pub(super) fn sort(problems: &mut [Problem]) {
     problems.sort_by_key(|problem| (problem.line.unwrap_or(u32::MAX), problem.column.unwrap_or(u32::MAX)));
 }
 
+/// Line and column, from 1, of each of the paths, at most [`MAX_LOOKUPS`].
+pub(super) fn find<'p>(text: &str, sought: impl Iterator<Item = (&'p str, Spot)>) -> Vec<Place> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let sought: Vec<_> = sought.take(MAX_LOOKUPS).map(|(path, spot)| (segments(path), spot)).collect();
+    if sought.is_empty() {
+        return Vec::new();
+    }
+    let mut trace = Trace::new();
+    if !has_old_line_ends(text) {
+        sought.iter().for_each(|(route, _)| trace.want(route));
+        trace.run(text);
+    }
+    let mut places = Places { text, trace, walked: 0 };
+    sought.into_iter().map(|(route, spot)| places.find(route, spot)).collect()
+}
+
 // === impl Places ===
 
-impl<'t> Places<'t> {
-    /// Indexes the text.
-    #[must_use]
-    pub fn new(text: &'t str) -> Self {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let indexed = text.len() <= MAX_TEXT && !has_old_line_ends(text);
-        let document = indexed.then(|| yamlpath::Document::new(text).ok()).flatten();
-        Self { text, document, left: MAX_LOOKUPS, walked: 0 }
-    }
-
-    /// Adds line and column to a problem, from its path. What is not in the text (a default, a merged or missing key) has
-    /// the place of the nearest thing around it.
-    pub fn locate(&mut self, problem: &mut Problem, spot: Spot) {
-        let Some(path) = problem.path.as_ref().filter(|_| self.text.len() <= MAX_TEXT) else { return };
-        let Some(left) = self.left.checked_sub(1) else { return };
-        self.left = left;
-        let mut route: Vec<Component<'static>> = segments(path);
-        let mut spot = spot;
-        let (line, column) = loop {
-            if route.is_empty() {
-                break (1, 1);
-            }
-            if let Some(place) = self.indexed(&route, spot).or_else(|| self.walked(&route, spot)) {
-                break place;
+impl Places<'_> {
+    fn find(&mut self, mut route: Vec<Segment>, mut spot: Spot) -> Place {
+        while !route.is_empty() {
+            if let Some(place) = self.traced(&route, spot).or_else(|| self.walked(&route, spot)) {
+                return place;
             }
             let last = route.pop();
             // In a list there is no key to point at: the item itself is the nearest thing around.
-            spot = if matches!(last, Some(Component::Key(_)))
-                && matches!(route.last(), Some(Component::Index(_)))
+            spot = if matches!(last, Some(Segment::Key(_))) && matches!(route.last(), Some(Segment::Item(_)))
             {
                 Spot::Value
             } else {
                 Spot::Key
             };
-        };
-        problem.line = u32::try_from(line).ok();
-        problem.column = u32::try_from(column).ok();
+        }
+        (1, 1)
     }
 
-    fn indexed(&self, route: &[Component<'static>], spot: Spot) -> Option<(usize, usize)> {
-        let document = self.document.as_ref()?;
-        let route = Route::from(route.to_vec());
-        let value = match spot {
-            Spot::Value => document.query_exact(&route).ok().flatten(),
-            Spot::Key | Spot::Missing => None,
-        };
-        let found = value.or_else(|| document.query_key_only(&route).ok())?;
-        let (row, bytes) = found.location.point_span.0;
-        // The index counts bytes; people and editors count characters.
-        let line = self.text.split('\n').nth(row).unwrap_or_default();
-        Some((row + 1, line.char_indices().take_while(|(at, _)| *at < bytes).count() + 1))
+    /// The value, or the key where nothing is written behind it.
+    fn traced(&self, route: &[Segment], spot: Spot) -> Option<Place> {
+        let value = self.trace.value(route).filter(|_| spot == Spot::Value || is_item(route));
+        value.or_else(|| self.trace.key(route))
     }
 
     /// Slower, and sees what the parser sees.
-    fn walked(&mut self, route: &[Component<'static>], spot: Spot) -> Option<(usize, usize)> {
+    fn walked(&mut self, route: &[Segment], spot: Spot) -> Option<Place> {
         let part = match (spot, route.last()?) {
-            (Spot::Value, _) | (Spot::Key, Component::Index(_)) => Part::Value,
-            (Spot::Key, Component::Key(_)) => Part::Key,
+            (Spot::Value, _) | (Spot::Key, Segment::Item(_)) => Part::Value,
+            (Spot::Key, Segment::Key(_)) => Part::Key,
             (Spot::Missing, _) => return None,
         };
         self.walked = self.walked.saturating_add(self.text.len());
@@ -116,16 +109,14 @@ impl<'t> Places<'t> {
     }
 }
 
-/// Whether the parser sees line ends that the index does not: those of YAML 1.1 that 1.2 has given up, and a lone return.
+fn is_item(route: &[Segment]) -> bool {
+    matches!(route.last(), Some(Segment::Item(_)))
+}
+
+/// Whether the parser sees line ends that the trace does not: those of YAML 1.1 that 1.2 has given up, and a lone return.
 fn has_old_line_ends(text: &str) -> bool {
     text.contains(['\u{85}', '\u{2028}', '\u{2029}'])
         || text.bytes().zip(text.bytes().skip(1).chain([0])).any(|pair| pair.0 == b'\r' && pair.1 != b'\n')
-}
-
-impl std::fmt::Debug for Places<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Places").field("left", &self.left).finish_non_exhaustive()
-    }
 }
 
 /// Whether a key stands in a path as it is; any other is written `["…"]`.
@@ -135,7 +126,7 @@ pub(super) fn is_plain(key: &str) -> bool {
 }
 
 /// The parts of a path as [`super::path::Path`] prints it: `a.b[2]["odd key"].c`.
-fn segments(path: &str) -> Vec<Component<'static>> {
+pub(super) fn segments(path: &str) -> Vec<Segment> {
     let mut segments = Vec::new();
     let mut rest = path;
     while !rest.is_empty() {
@@ -143,18 +134,18 @@ fn segments(path: &str) -> Vec<Component<'static>> {
             let mut values = serde_json::Deserializer::from_str(quoted).into_iter::<String>();
             let Some(Ok(key)) = values.next() else { break };
             let after = values.byte_offset();
-            segments.push(Component::Key(key.into()));
+            segments.push(Segment::Key(key));
             rest = quoted.get(after + 1..).unwrap_or_default();
         } else if let Some(index) = rest.strip_prefix('[') {
             let Some((index, after)) = index.split_once(']') else { break };
             let Ok(index) = index.parse::<usize>() else { break };
-            segments.push(Component::Index(index));
+            segments.push(Segment::Item(index));
             rest = after;
         } else {
             let from = rest.strip_prefix('.').unwrap_or(rest);
             let end = from.find(['.', '[']).unwrap_or(from.len());
             let (key, after) = from.split_at(end);
-            segments.push(Component::Key(key.to_owned().into()));
+            segments.push(Segment::Key(key.to_owned()));
             rest = after;
         }
     }

@@ -67,7 +67,9 @@ impl<'n> Section<'n> {
         let known = self.known.borrow();
         let mut keys = self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str());
         let is_meant = |key: &&str| !known.contains(key) && nearest(key_parts(key).0, &[name]).is_some();
-        let Some(key) = keys.find(is_meant) else { return node.required(example) };
+        // Each takes a comparison by letters; no file of ours has as many keys in one place.
+        const LOOKED_AT: usize = 1_000;
+        let Some(key) = keys.by_ref().take(LOOKED_AT).find(is_meant) else { return node.required(example) };
         self.misspelt.borrow_mut().push(key);
         let path = Path::Key(&self.path, key);
         self.findings.error_at(&path, unknown(&path, key, &[name]), Spot::Key);
@@ -82,20 +84,32 @@ impl<'n> Section<'n> {
 
     /// Reports every key that nobody asked for: a misspelt key would otherwise be a default in disguise.
     pub fn finish(&self) {
-        self.report_unknown(|path, problem| self.findings.error_at(path, problem, Spot::Key));
+        self.report_unknown(|path, problem| {
+            if self.findings.has_enough_errors() {
+                self.findings.count_error();
+            } else {
+                self.findings.error_at(path, problem(), Spot::Key);
+            }
+        });
     }
 
     /// [`Section::finish`] for files where other programs may keep keys of their own: unknown ones are warnings.
     pub fn finish_with_warnings(&self) {
-        self.report_unknown(|path, problem| self.findings.warning_at(path, problem, Spot::Key));
+        self.report_unknown(|path, problem| {
+            if self.findings.has_enough_warnings() {
+                self.findings.count_warning();
+            } else {
+                self.findings.warning_at(path, problem(), Spot::Key);
+            }
+        });
     }
 
-    fn report_unknown(&self, report: impl Fn(&Path<'_>, Problem)) {
+    fn report_unknown(&self, report: impl Fn(&Path<'_>, &dyn Fn() -> Problem)) {
         let known = self.known.borrow();
         for key in self.map.into_iter().flatten().filter_map(|(key, _)| key.as_str()) {
             if !known.contains(&key) && !self.misspelt.borrow().contains(&key) {
                 let path = Path::Key(&self.path, key);
-                report(&path, unknown(&path, key, &known));
+                report(&path, &|| unknown(&path, key, &known));
             }
         }
     }

@@ -271,6 +271,40 @@ fn what_the_index_does_not_see_has_its_place_as_well() {
 }
 
 #[test]
+fn a_hundred_problems_are_told_and_the_others_counted() {
+    let unknown: String = (0..5_000).map(|number| format!("k{number}: 1\n")).collect();
+    let found = problems(&format!("alpha: [1]\n{unknown}alpha: x\nnested: 3\nalpha: y\n"));
+    assert_eq!(found.len(), 101);
+    assert!(found[0].starts_with("f.yaml:1:8: alpha: must be a text"), "{}", found[0]);
+    assert!(found[1].starts_with("f.yaml:2:1: k0: unknown key"), "{}", found[1]);
+    // Two of them are repeated keys, which stand behind; one is no mapping.
+    assert_eq!(found[100], "f.yaml: and 4904 more problems (mend the ones above first)");
+}
+
+#[test]
+fn repeated_keys_without_measure_are_counted() {
+    let document = "alpha: x\n".repeat(30) + "zeta: 1\n";
+    let found = problems(&document);
+    assert_eq!(found.len(), 20 + 2, "{found:#?}");
+    assert_eq!(found[19], "f.yaml:21:1: key \"alpha\" stands here twice (remove one of the two)");
+    assert!(found[20].starts_with("f.yaml:31:1: zeta: unknown key"), "{}", found[20]);
+    assert_eq!(found[21], "f.yaml: and 9 more problems (mend the ones above first)");
+    // In a large text each would take long: only the first has its place.
+    let found = problems(&format!("{document}# {}\n", "x".repeat(5 << 20)));
+    assert_eq!(found.len(), 1 + 2, "{found:#?}");
+    assert_eq!(found[2], "f.yaml: and 28 more problems (mend the ones above first)");
+}
+
+#[test]
+fn what_was_given_up_is_not_judged_to_the_end() {
+    let abandon = reload::Abandon::default();
+    abandon.ask();
+    let problem = abandon.cover(|| error_of("a: 1\n"));
+    assert_eq!((problem.class, problem.file.as_deref()), (reload::Class::System, Some("f.yaml")));
+    assert!(Document::parse("f.yaml", b"a: 1\n").is_ok());
+}
+
+#[test]
 fn later_problems_find_their_place_by_their_path() {
     let text = "network:\n  addresses:\n    - one\n    - two\n  \"odd.key\": 1\n";
     let mut found = [

@@ -1,5 +1,5 @@
-//! The place of a value by the parser's own reckoning, for what the index of [`super::place`] does not see: keys written with
-//! escapes, empty items, line ends that only YAML 1.1 has.
+//! The place of a value by the parser's own reckoning, for what [`super::trace`] does not see: what stands behind an alias,
+//! and line ends that only YAML 1.1 has.
 //!
 //! The parser tells places of errors only. So the document is parsed once more, with a visitor that fails at the value.
 
@@ -7,7 +7,8 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use yamlpath::Component;
+
+use super::path::Segment;
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +20,14 @@ pub(super) enum Part {
 }
 
 /// Line and column, from 1, of what stands at `route`; `None` if nothing does. Takes the time of a parse.
-pub(super) fn find(text: &str, route: &[Component<'_>], part: Part) -> Option<(usize, usize)> {
+pub(super) fn find(text: &str, route: &[Segment], part: Part) -> Option<(usize, usize)> {
     let state = State::default();
     let error =
         Walk { route, part, state: &state }.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
     if !state.is_found.get() {
         return None;
     }
-    if state.is_empty.get() && matches!(route.last(), Some(Component::Key(_))) {
+    if state.is_empty.get() && matches!(route.last(), Some(Segment::Key(_))) {
         return find(text, route, Part::Key);
     }
     Some(place(text, &error.location()?))
@@ -54,7 +55,7 @@ struct State {
 /// Goes down the route, and fails at its end.
 #[derive(Clone, Copy)]
 struct Walk<'w> {
-    route: &'w [Component<'w>],
+    route: &'w [Segment],
     part: Part,
     state: &'w State,
 }
@@ -124,7 +125,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         self.stop()?;
         let mut left = match self.route.first() {
-            Some(Component::Index(index)) => Some(*index),
+            Some(Segment::Item(index)) => Some(*index),
             _ => None,
         };
         loop {
@@ -143,7 +144,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         self.stop()?;
         let (mut wanted, rest) = match self.route.split_first() {
-            Some((Component::Key(key), rest)) => (Some(&**key), rest),
+            Some((Segment::Key(key), rest)) => (Some(key.as_str()), rest),
             _ => (None, self.route),
         };
         let ends_here = self.part == Part::Key && rest.is_empty();
@@ -194,7 +195,7 @@ impl Visitor<'_> for KeyMatch<'_> {
 
 #[cfg(test)]
 mod tests {
-    use yamlpath::Component::{Index, Key};
+    use Segment::{Item as Index, Key};
 
     use super::*;
 

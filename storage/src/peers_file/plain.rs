@@ -79,7 +79,8 @@ fn read_entries<'t>(
     let mut members = Vec::new();
     let mut next = Some(first);
     while let Some(line) = next {
-        if line.indent != dash {
+        // The parser, whose turn is next, ends at once where nobody waits any more.
+        if line.indent != dash || reload::abandon::is_asked() {
             return None;
         }
         let first = line.text.strip_prefix("- ")?;

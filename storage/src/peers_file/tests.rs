@@ -211,6 +211,26 @@ fn errors_of_several_entries_come_together() {
 }
 
 #[test]
+fn of_many_errors_the_first_are_told() {
+    let text = format!("peers:\n{}", "  - {public_key: x, addresses: [y], key: z}\n".repeat(1_000));
+    let error = parse(&text).unwrap_err();
+    assert_eq!((error.problems.len(), error.warnings.len()), (101, 101));
+    assert_eq!((error.problems[0].line, error.problems[0].column), (Some(2), Some(18)));
+    assert_eq!((error.problems[99].line, error.problems[99].column), (Some(51), Some(33)));
+    assert_eq!((error.problems[100].more, error.warnings[100].more), (1_900, 900));
+    assert_eq!((error.warnings[99].line, error.warnings[99].column), (Some(101), Some(37)));
+
+    let entry = format!("  - {{public_key: \"{}\"}}\n", key());
+    let repeats = problems_of(&format!("peers:\n{}", entry.repeat(1_000)));
+    assert_eq!(repeats.len(), 101);
+    assert!(
+        repeats[99]
+            .contains(":102:18: peers[100].public_key: is the same key as peers[0].public_key in line 2")
+    );
+    assert!(repeats[100].contains("and 899 more problems"), "{}", repeats[100]);
+}
+
+#[test]
 fn ten_thousand_members_are_read_whole() {
     let keys: std::collections::BTreeSet<PeerKey> = (0..10_000).map(|_| key()).collect();
     let text = keys.iter().fold(String::from("peers:\n"), |mut text, key| {

@@ -5,6 +5,7 @@ use serde::de::DeserializeSeed as _;
 use serde_yaml::Location;
 
 use super::super::disclose::shown_key;
+use super::super::given_up;
 use super::super::walk;
 use super::{MAX_DEPTH, MAX_NODES, Refusal, Seed, State};
 
@@ -30,6 +31,7 @@ pub(super) fn problem(
                 .hint("write the values out instead of using aliases")
         }
         Some(Refusal::Depth) => deep(),
+        Some(Refusal::GivenUp) => return given_up(file),
         None => from_parser(text, error),
     };
     problem.file = Some(file.to_owned());
