@@ -101,18 +101,19 @@ pub(crate) async fn run(plan: Plan, stop: watch::Receiver<Stop>) -> Result<Repor
         done.add(hand.done);
     }
     let mut stop = stop;
-    let hands = tokio::select! {
-        hands = rest(&world, hands, &mut flows) => hands,
-        true = wanted(&mut stop, Stop::Now) => {
-            found_unfinished(&world, "was not waited for: what was on its way counts as lost");
-            Vec::new()
-        }
-        () = tokio::time::sleep(REST) => {
-            found_unfinished(&world, "did not come within ten minutes");
-            Vec::new()
-        }
+    let mut rested = Box::pin(rest(&world, hands, &mut flows));
+    let unfinished = tokio::select! {
+        hands = &mut rested => Ok(hands),
+        true = wanted(&mut stop, Stop::Now) => Err("was not waited for: what was on its way counts as lost"),
+        () = tokio::time::sleep(REST) => Err("did not come within ten minutes"),
     };
+    // Before the hands let go of their nodes, where they have to: what that does is nobody's fault.
     world.enter(Phase::Over);
+    drop(rested);
+    let hands = unfinished.unwrap_or_else(|what| {
+        world.found(Rule::Outcomes, None, format!("rest {what}"));
+        Vec::new()
+    });
     for task in watchers.into_iter().chain(tails) {
         // One that panicked has told so; the others' findings stand.
         if let Err(error) = task.await {
@@ -136,10 +137,6 @@ pub(crate) async fn run(plan: Plan, stop: watch::Receiver<Stop>) -> Result<Repor
 /// Whether it is wanted, in the end; `false` when nobody can want it any more.
 async fn wanted(stop: &mut watch::Receiver<Stop>, this: Stop) -> bool {
     stop.wait_for(|now| *now >= this).await.is_ok()
-}
-
-fn found_unfinished(world: &World, what: &str) {
-    world.found(Rule::Outcomes, None, format!("rest {what}"));
 }
 
 /// Nothing is done any more; all comes to rest, and what is on its way arrives.
