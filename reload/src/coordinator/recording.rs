@@ -9,6 +9,7 @@ use tokio::task::JoinError;
 
 use super::Coordinator;
 use crate::events;
+use crate::history::Recorder;
 use crate::machine::{End, Event};
 use crate::source::Configuration;
 use crate::{Transaction, fault};
@@ -140,18 +141,41 @@ impl<C: Configuration> Coordinator<C> {
             recorder.audit(&audited);
             recorder.is_written()
         });
-        ctx.spawn(work.into_actor(self).map(move |written, act, ctx| {
+        // The line stands before the answer comes, unless the disk does not come back: whoever asks has an answer all the same.
+        let patience = self.current.load().budget();
+        let writing = async move {
+            let mut work = Box::pin(work);
+            let written = tokio::time::timeout(patience, &mut work).await;
+            (written, work)
+        };
+        ctx.spawn(writing.into_actor(self).map(move |(written, work), act, ctx| {
             fault::pass("coordinator::answer");
-            if !written.unwrap_or(false) {
-                act.retry(ctx);
-            }
             for waiter in waiters {
                 waiter.answer(Ok(Arc::clone(&outcome)));
             }
-            tokio::task::spawn_blocking(move || {
-                fault::pass("coordinator::tidy");
-                tidying.tidy();
-            });
+            match written {
+                Ok(written) => act.line_is_written(written.unwrap_or(false), tidying, ctx),
+                Err(_elapsed) => {
+                    tracing::warn!(
+                        id = outcome.id,
+                        "the audit log cannot be written: the disk does not answer"
+                    );
+                    ctx.spawn(work.into_actor(act).map(|written, act, ctx| {
+                        act.line_is_written(written.unwrap_or(false), tidying, ctx);
+                    }));
+                }
+            }
         }));
+    }
+
+    /// The line of an outcome is written, or waits for room.
+    fn line_is_written(&mut self, is_written: bool, recorder: Arc<dyn Recorder<C>>, ctx: &mut Context<Self>) {
+        if !is_written {
+            self.retry(ctx);
+        }
+        tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::tidy");
+            recorder.tidy();
+        });
     }
 }
