@@ -7,6 +7,7 @@ mod keeper;
 mod moving;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -27,6 +28,8 @@ const LOOK_BACK: usize = 64;
 /// Generations, audit log, and what stands besides. Its methods block for file operations.
 pub struct History {
     books: Mutex<Books>,
+    /// The books', to be read without them.
+    is_durable: Arc<AtomicBool>,
     held: Arc<HeldFiles>,
     pauses: Arc<Pauses>,
     /// One copy at a time, also where one is stuck that nobody waits for any more.
@@ -69,7 +72,8 @@ impl History {
         };
         let (held, pauses) = (Arc::new(HeldFiles::default()), Arc::default());
         let books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
-        let history = Self { books: Mutex::new(books), held, pauses, turn: Arc::default() };
+        let is_durable = Arc::clone(&books.is_durable);
+        let history = Self { books: Mutex::new(books), is_durable, held, pauses, turn: Arc::default() };
         Ok((history, Wrong { damaged, standing: wrong }))
     }
 
@@ -261,6 +265,10 @@ impl Recorder<Config> for History {
 
     fn is_written(&self) -> bool {
         self.lock().is_written()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.is_durable.load(Ordering::Acquire)
     }
 
     fn retry(&self) -> bool {

@@ -362,3 +362,24 @@ async fn a_node_starts_from_the_last_known_good_when_it_is_told_to() {
     assert_eq!(code(&fresh.cli(&["run", "--last-known-good"])), Some(1));
     assert!(!fresh.folder().join("data").exists());
 }
+
+#[tokio::test]
+async fn what_runs_is_not_said_to_be_on_disk_while_there_is_no_room() {
+    // For the first generation there is, and for no other.
+    let spec = Spec::new().env("FAILPOINTS", "generation::append=1*off->return(full)");
+    let mut node = spec.start().await;
+    assert_eq!(node.status().await["last_reload"]["durable"], true);
+    node.edit(|conf| conf["protocol"] = limits("2KiB"));
+    for (path, outcome) in [
+        ("/admin/reload?confirm=60s", "committed"),
+        ("/admin/reload", "unchanged"),
+        ("/admin/confirm", "unchanged"),
+    ] {
+        let answer: Value = node.client().post(path, &[], vec![]).await.unwrap().json().unwrap();
+        let said = (&answer["outcome"], &answer["durable"]);
+        assert_eq!(said, (&json!(outcome), &json!(false)), "{path}: {answer:#}");
+    }
+    let output = node.spec().cli(&["reload"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.starts_with("unchanged") && said.contains("NOT on disk"), "{said}");
+}

@@ -190,7 +190,8 @@ impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
         let work = self.in_turn(move || {
             fault::pass("coordinator::confirm");
             // A record that is still being written is before this in the recorder's line.
-            outcome.durable = recorder.confirmed();
+            // What is confirmed may wait for room itself.
+            outcome.durable = recorder.confirmed() && recorder.is_durable();
             recorder.audit(&outcome);
             (outcome, recorder.is_written())
         });

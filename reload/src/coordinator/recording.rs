@@ -125,7 +125,8 @@ impl<C: Configuration> Coordinator<C> {
         // Not before: whoever confirms is to find it written down.
         self.confirmation_changes(running.confirm_change, ctx);
         let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
-        let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
+        let is_durable = self.recorder.is_durable();
+        let (outcome, waiters) = running.outcome(end, self.generation, is_durable, &*self.site, &self.graph);
         let outcome = Arc::new(outcome);
         let broken: Vec<_> = self.machine.broken().iter().map(|index| self.graph.names()[index]).collect();
         self.board.finished(&outcome, &broken);

@@ -166,6 +166,10 @@ impl Recorder<Config> for Shared {
         self.lock().audited.push(outcome.outcome);
     }
 
+    fn is_durable(&self) -> bool {
+        self.lock().unwritten.is_empty()
+    }
+
     fn retry(&self) -> bool {
         let mut world = self.lock();
         if !world.disk_full {
