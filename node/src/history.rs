@@ -71,7 +71,9 @@ impl History {
             Err(error) => (Standing::default(), Some(error)),
         };
         let (held, pauses) = (Arc::new(HeldFiles::default()), Arc::default());
-        let books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
+        let mut books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
+        // To be written down: the clock may be put right again before the next start.
+        books.await_confirmation(books.standing.unconfirmed.map(Unconfirmed::count_on));
         let is_durable = Arc::clone(&books.is_durable);
         let history = Self { books: Mutex::new(books), is_durable, held, pauses, turn: Arc::default() };
         Ok((history, Wrong { damaged, standing: wrong }))
