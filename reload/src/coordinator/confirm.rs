@@ -182,7 +182,7 @@ impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
         let mut outcome = Outcome::bare(Kind::Unchanged, current, current, origin);
         outcome.message = format!("Generation {current} confirmed");
         let recorder = Arc::clone(&self.recorder);
-        let work = self.in_turn(move || {
+        let work = self.turn().take(move || {
             fault::pass("coordinator::confirm");
             // A record that is still being written is before this in the recorder's line.
             // What is confirmed may wait for room itself.

@@ -8,6 +8,7 @@ use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
+use super::recording::Turn;
 use super::tries::Tries;
 use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
@@ -36,6 +37,8 @@ pub(super) struct Running<C> {
     pub(super) confirm: Option<Duration>,
     /// What its commit changed about that.
     pub(super) confirm_change: ConfirmChange,
+    /// For the line that tells of it, once it has a number.
+    pub(super) turn: Option<Turn>,
     pub(super) budget: Budget,
     /// The stage that runs.
     stage: Stage,
@@ -106,6 +109,7 @@ impl<C: 'static> Running<C> {
             aim: Aim::Files,
             confirm: None,
             confirm_change: ConfirmChange::Keep,
+            turn: None,
             stage: Stage::Judge,
             deadline: budget.end(),
             budget,
