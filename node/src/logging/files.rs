@@ -110,7 +110,8 @@ impl Files {
     /// Waits until the lines of all files are written: see [`Queue::flush`].
     pub(super) fn flush(&self, by: Instant, is_last: bool) -> bool {
         let all: Vec<_> = self.lock().values().cloned().collect();
-        all.iter().fold(true, |flushed, shared| shared.queue.flush(by, is_last) && flushed)
+        // Each of them, whatever becomes of the one before.
+        all.iter().filter(|shared| !shared.queue.flush(by, is_last)).count() == 0
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Shared>>> {
