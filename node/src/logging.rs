@@ -33,6 +33,7 @@ mod output;
 mod queue;
 mod repeats;
 mod rotate;
+mod spare;
 mod writer;
 
 pub use actor::{Logging, Reopen};

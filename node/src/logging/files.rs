@@ -10,7 +10,6 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -19,6 +18,7 @@ use super::LogFileError;
 use super::desk::{Desk, Place};
 use super::queue::{Batch, Queue, no_answer};
 use super::rotate::RotatingFile;
+use super::spare::Spare;
 use super::writer::serve;
 
 /// So many files are open or wait for their disk at most; a reload needs two at a time.
@@ -31,6 +31,7 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(100);
 #[derive(Debug, Default)]
 pub(super) struct Files {
     shelf: Mutex<BTreeMap<PathBuf, Arc<Shared>>>,
+    spare: Spare,
     /// A file was opened or closed, or could not be opened.
     changed: Condvar,
 }
@@ -98,10 +99,7 @@ impl Files {
         let gate = Mutex::new(Gate { waiting: vec![waiter], ..Gate::default() });
         let shared = Arc::new(Shared { path: path.into(), queue: Queue::new(), gate });
         let (owner, files, desk) = (Arc::clone(&shared), Arc::clone(self), Arc::clone(desk));
-        thread::Builder::new()
-            .name("log-file".to_owned())
-            .spawn(move || run(&owner, &files, &desk))
-            .map_err(at)?;
+        self.spare.put(Box::new(move || run(&owner, &files, &desk))).map_err(at)?;
         shelf.insert(path.into(), Arc::clone(&shared));
         drop(shelf);
         Ok(Opening { file: LogFile { shared, files: Arc::clone(self) }, opened })
