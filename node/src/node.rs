@@ -359,7 +359,7 @@ async fn keep_feeding() {
 /// A graceful stop has a deadline, and it is kept by a thread that depends on nothing: an arbiter that is stuck holds the
 /// process otherwise (`System::run` and a runtime's drop wait for their threads).
 pub fn exit_after(timeout: Duration) {
-    std::thread::spawn(move || {
+    let keeper = std::thread::Builder::new().name("deadline".into()).spawn(move || {
         // The deadline itself, on a thread that nothing else can hold up.
         std::thread::sleep(timeout);
         let text = format!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting\n");
@@ -367,6 +367,9 @@ pub fn exit_after(timeout: Duration) {
         logging::farewell(Duration::ZERO);
         std::process::exit(0);
     });
+    if let Err(error) = keeper {
+        tracing::warn!(%error, "nobody keeps node.shutdown_timeout: there is no thread for it; the node stops as soon as it can");
+    }
 }
 
 async fn tick(interval: &mut Option<tokio::time::Interval>) {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
-use actix::{Actor, ActorFutureExt, Addr, Arbiter, AsyncContext, Context, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, SpawnHandle, WrapFuture};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -118,7 +118,7 @@ impl<C: Configuration> Coordinator<C> {
     /// If the components' dependencies are no graph.
     pub fn start_apart(parts: Parts<C>) -> Result<Addr<Self>, GraphError> {
         let coordinator = Self::new(parts)?;
-        Ok(Self::start_in_arbiter(&Arbiter::new().handle(), move |_| coordinator))
+        Ok(Self::start_in_arbiter(&crate::arbiter().handle(), move |_| coordinator))
     }
 
     /// A coordinator that is not started yet.

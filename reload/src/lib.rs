@@ -7,6 +7,7 @@
 //! [`source`] and [`history`] are what a program brings, [`outcome`], [`plan`] and [`error`] what it is told, [`board`] and
 //! [`events`] what it may watch.
 
+pub mod arbiter;
 pub mod board;
 pub mod budget;
 pub mod component;
@@ -30,6 +31,7 @@ pub mod source;
 pub mod trigger;
 pub mod watch;
 
+pub use arbiter::{arbiter, system};
 pub use board::{Board, InFlight, Snapshot};
 pub use component::{
     Ack, Books, Reconfigurable, Reconfigure, Step, StepFuture, StepKind, Tenure, done, reconfigure,
