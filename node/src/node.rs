@@ -100,6 +100,7 @@ impl Node {
         for warning in &warnings {
             tracing::warn!(%warning, "configuration");
         }
+        history.speak_after(handle.clone());
         let history = Arc::new(history);
         for file in &wrong.damaged {
             tracing::warn!(%file, "history");
@@ -363,6 +364,7 @@ pub fn exit_after(timeout: Duration) {
         std::thread::sleep(timeout);
         let text = format!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting\n");
         logging::complain(text.as_bytes());
+        logging::farewell(Duration::ZERO);
         std::process::exit(0);
     });
     if let Err(error) = keeper {

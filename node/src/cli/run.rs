@@ -21,6 +21,9 @@ use crate::start_from::{From, StartFrom};
 /// How long a stop waits for a start that has not read yet what `reload.budget` is: its default.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the log's last lines may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Runs the node in the foreground.
 pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
@@ -53,6 +56,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     });
     // A panic of this very thread is a bug, and has been printed; everything that it held is let go here.
     let code = reload::system().block_on(running.catch_unwind()).unwrap_or(INTERNAL);
+    logging::farewell(FAREWELL);
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
 }
