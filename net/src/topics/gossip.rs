@@ -433,3 +433,6 @@ impl NetworkBehaviour for Gossip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -298,6 +298,8 @@ async fn a_reader_that_takes_nothing_costs_an_author_some_time_and_no_message() 
     let node = Node::start(NetworkSection { listen: Vec::new(), ..network_section() });
     node.reload_protocol(1, with(&["a"])).await;
     let mut silent = reader(&node, "a");
+    // And quiet for as long as gossipsub's own clocks need to fall into step.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     // Far more than it may be behind by.
     for n in 0..80 {
         let published = node.topics.publish("a", None, vec![n; 1024 * 1024]);
