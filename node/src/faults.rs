@@ -20,6 +20,7 @@ pub const POINTS: &[Point] = &[
     Point::io("key::written"),
     Point::io("log::open"),
     Point::io("log::write"),
+    Point::io("log::print"),
     Point::io("log::rotate"),
     Point::io("log::rotated"),
     Point::io("log::reopen"),

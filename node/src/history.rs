@@ -7,8 +7,9 @@ mod keeper;
 mod moving;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reload::{Class, ConfirmChange, Generation, Outcome, Problem, Record, Recorded, Recorder, Unconfirmed};
 use serde_json::Value;
@@ -17,6 +18,7 @@ use storage::standing::StandingError;
 use storage::{DataDir, Signpost, Standing};
 
 use crate::config::{Config, HeldFiles};
+use crate::logging::LoggingHandle;
 use books::{Books, Shelf};
 pub use keeper::Keeper;
 use moving::Pauses;
@@ -24,13 +26,20 @@ use moving::Pauses;
 /// How many audit lines are searched at a start for those that a kill cut short.
 const LOOK_BACK: usize = 64;
 
+/// How long an audit line waits for the log. A healthy one needs less than a millisecond.
+const LOG_WITHIN: Duration = Duration::from_millis(500);
+
 /// Generations, audit log, and what stands besides. Its methods block for file operations.
 pub struct History {
     books: Mutex<Books>,
+    /// The books', to be read without them.
+    is_durable: Arc<AtomicBool>,
     held: Arc<HeldFiles>,
     pauses: Arc<Pauses>,
     /// One copy at a time, also where one is stuck that nobody waits for any more.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// What is told in the audit log stands in the log before.
+    log: OnceLock<LoggingHandle>,
 }
 
 /// What was found wrong when the history was opened.
@@ -68,9 +77,25 @@ impl History {
             Err(error) => (Standing::default(), Some(error)),
         };
         let (held, pauses) = (Arc::new(HeldFiles::default()), Arc::default());
-        let books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
-        let history = Self { books: Mutex::new(books), held, pauses, turn: Arc::default() };
+        let mut books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
+        // To be written down: the clock may be put right again before the next start.
+        books.await_confirmation(books.standing.unconfirmed.map(Unconfirmed::count_on));
+        let is_durable = Arc::clone(&books.is_durable);
+        let history = Self {
+            books: Mutex::new(books),
+            is_durable,
+            held,
+            pauses,
+            turn: Arc::default(),
+            log: OnceLock::new(),
+        };
         Ok((history, Wrong { damaged, standing: wrong }))
+    }
+
+    /// From now on an audit line waits, for a moment at most, until the log says what it tells (contract: "Order of sight").
+    pub fn speak_after(&self, log: LoggingHandle) {
+        // Once, at the start.
+        let _ = self.log.set(log);
     }
 
     /// How many generations, and replaced files, are kept from now on.
@@ -243,6 +268,9 @@ impl Recorder<Config> for History {
     }
 
     fn audit(&self, outcome: &Outcome) {
+        if let Some(log) = self.log.get() {
+            log.flush(LOG_WITHIN);
+        }
         match serde_json::to_value(outcome) {
             Ok(line) => {
                 let mut books = self.lock();
@@ -261,6 +289,10 @@ impl Recorder<Config> for History {
 
     fn is_written(&self) -> bool {
         self.lock().is_written()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.is_durable.load(Ordering::Acquire)
     }
 
     fn retry(&self) -> bool {

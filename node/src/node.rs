@@ -100,6 +100,7 @@ impl Node {
         for warning in &warnings {
             tracing::warn!(%warning, "configuration");
         }
+        history.speak_after(handle.clone());
         let history = Arc::new(history);
         for file in &wrong.damaged {
             tracing::warn!(%file, "history");
@@ -358,13 +359,17 @@ async fn keep_feeding() {
 /// A graceful stop has a deadline, and it is kept by a thread that depends on nothing: an arbiter that is stuck holds the
 /// process otherwise (`System::run` and a runtime's drop wait for their threads).
 pub fn exit_after(timeout: Duration) {
-    std::thread::spawn(move || {
+    let keeper = std::thread::Builder::new().name("deadline".into()).spawn(move || {
         // The deadline itself, on a thread that nothing else can hold up.
         std::thread::sleep(timeout);
         let text = format!("the node did not stop within node.shutdown_timeout ({timeout:?}); exiting\n");
         logging::complain(text.as_bytes());
+        logging::farewell(Duration::ZERO);
         std::process::exit(0);
     });
+    if let Err(error) = keeper {
+        tracing::warn!(%error, "nobody keeps node.shutdown_timeout: there is no thread for it; the node stops as soon as it can");
+    }
 }
 
 async fn tick(interval: &mut Option<tokio::time::Interval>) {

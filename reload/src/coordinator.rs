@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::fut::wrap_future;
-use actix::{Actor, ActorFutureExt, Addr, Arbiter, AsyncContext, Context, SpawnHandle, WrapFuture};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, SpawnHandle, WrapFuture};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -121,7 +121,7 @@ impl<C: Configuration> Coordinator<C> {
     /// If the components' dependencies are no graph.
     pub fn start_apart(parts: Parts<C>) -> Result<Addr<Self>, GraphError> {
         let coordinator = Self::new(parts)?;
-        Ok(Self::start_in_arbiter(&Arbiter::new().handle(), move |_| coordinator))
+        Ok(Self::start_in_arbiter(&crate::arbiter().handle(), move |_| coordinator))
     }
 
     /// A coordinator that is not started yet.
@@ -135,7 +135,8 @@ impl<C: Configuration> Coordinator<C> {
         components.sort_by_key(|component| graph.index(component.name()));
         let degraded = parts.board.read().degraded.clone();
         // Before anybody can look: the actor itself starts a little later, on its own thread.
-        parts.board.update(|board| board.unconfirmed = parts.unconfirmed);
+        let unconfirmed = parts.unconfirmed.map(Unconfirmed::count_on);
+        parts.board.update(|board| board.unconfirmed = unconfirmed);
         Ok(Self {
             graph,
             comparisons: components.iter().map(|component| component.comparison()).collect(),
@@ -157,7 +158,7 @@ impl<C: Configuration> Coordinator<C> {
             halting: Vec::new(),
             retrying: false,
             audited: None,
-            confirmation: Confirmation::new(parts.unconfirmed),
+            confirmation: Confirmation::new(unconfirmed),
             degraded,
         })
     }

@@ -8,6 +8,7 @@
 //! [`events`] what it may watch.
 
 pub mod abandon;
+pub mod arbiter;
 pub mod board;
 pub mod budget;
 pub mod component;
@@ -32,6 +33,7 @@ pub mod trigger;
 pub mod watch;
 
 pub use abandon::Abandon;
+pub use arbiter::{arbiter, system};
 pub use board::{Board, InFlight, Snapshot};
 pub use component::{
     Ack, Books, Reconfigurable, Reconfigure, Step, StepFuture, StepKind, Tenure, done, reconfigure,

@@ -33,23 +33,32 @@ pub struct Ground {
 // === impl Ground ===
 
 impl Ground {
-    /// Reads a data folder, changing nothing, and asserts what must be true of it at any instant, also after a kill: each
-    /// generation whole, no id told twice, no number twice.
+    /// Reads a data folder, changing nothing, and asserts what must be true of it at any instant, also after a kill: see
+    /// [`examine`](Self::examine).
     ///
     /// # Panics
     /// If it is not.
     #[must_use]
     pub fn read(data_dir: &Path, what: &str) -> Self {
+        Self::examine(data_dir).unwrap_or_else(|wrong| panic!("{what}: {wrong}"))
+    }
+
+    /// Reads a data folder, changing nothing: each generation whole, no id told twice, no number twice.
+    ///
+    /// # Errors
+    /// What is wrong with it, in a line.
+    pub fn examine(data_dir: &Path) -> Result<Self, String> {
         let mut generations = BTreeMap::new();
         let folder = data_dir.join("generations");
         for path in files(&folder) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(number) = name.strip_suffix(".gen") else { continue };
+            let Some(stem) = name.strip_suffix(".gen") else { continue };
             // One that was pruned since it was listed.
             let Ok(bytes) = fs::read(&path) else { continue };
-            let record = record::decode(&bytes).unwrap_or_else(|error| panic!("{what}: {name}: {error}"));
-            let number: u64 = number.parse().unwrap_or_else(|_| panic!("{what}: {name} is no generation"));
-            assert_eq!(record.meta.generation.get(), number, "{what}: {name} says another number");
+            let record = record::decode(&bytes).map_err(|error| format!("{name}: {error}"))?;
+            let number: u64 = stem.parse().map_err(|_| format!("{name} is no generation"))?;
+            let said = record.meta.generation.get();
+            ensure(said == number, || format!("{name} says {said}"))?;
             let peers = match record.peers {
                 Peers::Missing => None,
                 Peers::Inline(bytes) => Some(bytes.to_vec()),
@@ -58,30 +67,34 @@ impl Ground {
                         Ok(bytes) => bytes,
                         // Pruned since it was read, the record first.
                         Err(_) if !path.exists() => continue,
-                        Err(error) => panic!("{what}: the peers of {name}: {error}"),
+                        Err(error) => return Err(format!("the peers of {name}: {error}")),
                     };
-                    assert_eq!(Checksum::of(&bytes), sum, "{what}: the peers of {name}");
+                    ensure(Checksum::of(&bytes) == sum, || {
+                        format!("the peers of {name} are not those of then")
+                    })?;
                     Some(bytes)
                 }
             };
             let from = record.meta.from_generation.map(reload::Generation::get);
-            assert!(from.is_none_or(|from| from < number), "{what}: {name} comes from {from:?}");
+            ensure(from.is_none_or(|from| from < number), || format!("{name} comes from {from:?}"))?;
             let kept = Kept { id: record.meta.id.clone(), from, conf: record.conf.to_vec(), peers };
             generations.insert(number, kept);
         }
-        let ground = Self { generations, audit: audit(data_dir, what) };
-        ground.assert_ids(what);
-        ground
+        let ground = Self { generations, audit: audit(data_dir)? };
+        ground.examine_ids()?;
+        Ok(ground)
     }
 
-    fn assert_ids(&self, what: &str) {
+    fn examine_ids(&self) -> Result<(), String> {
         let mut ids = BTreeSet::new();
         for line in &self.audit {
-            let id = line["id"].as_str().unwrap_or_else(|| panic!("{what}: no id in {line}"));
-            assert!(ids.insert(id), "{what}: {id} is told twice: {:#?}", self.numbers());
+            let id = line["id"]
+                .as_str()
+                .ok_or_else(|| format!("an audit line has no id: {}", shortened(&line.to_string())))?;
+            ensure(ids.insert(id), || format!("{id} is told twice: {:#?}", self.numbers()))?;
         }
         let kept: BTreeSet<_> = self.generations.values().map(|kept| &kept.id).collect();
-        assert_eq!(kept.len(), self.generations.len(), "{what}: an id stands in two generations");
+        ensure(kept.len() == self.generations.len(), || "an id stands in two generations".to_owned())
     }
 
     /// What must be true at rest: every kept generation has its line, and no number was given to two generations.
@@ -132,21 +145,36 @@ impl Ground {
 }
 
 /// The lines of the audit log, oldest first; what a test has filled it up with left out.
-fn audit(data_dir: &Path, what: &str) -> Vec<Value> {
+fn audit(data_dir: &Path) -> Result<Vec<Value>, String> {
     let mut lines = Vec::new();
     for number in (0..=storage::audit::BACKUPS).rev() {
         let name = if number == 0 { "audit.jsonl".to_owned() } else { format!("audit.jsonl.{number}") };
-        let text = fs::read_to_string(data_dir.join(name)).unwrap_or_default();
+        let text = fs::read_to_string(data_dir.join(&name)).unwrap_or_default();
         // The last line may be under way, or torn by a kill.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         for line in whole.lines() {
-            let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{what}: {e}: {line}"));
+            let line: Value = serde_json::from_str(line)
+                .map_err(|error| format!("a line of {name} is no JSON: {error}: {}", shortened(line)))?;
             if line.get("filler").is_none() {
                 lines.push(line);
             }
         }
     }
-    lines
+    Ok(lines)
+}
+
+fn ensure(is_so: bool, otherwise: impl FnOnce() -> String) -> Result<(), String> {
+    if is_so { Ok(()) } else { Err(otherwise()) }
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push_str(" …");
+    }
+    short
 }
 
 /// Temporary files below a folder.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use fednode_tests::{Node, Spec, eventually};
+use fednode_tests::{Arms, Node, Spec, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -234,4 +234,103 @@ async fn a_full_disk_costs_log_lines_and_never_the_node() {
     assert_eq!(said, lost(&node).await);
     node.signal(Signal::TERM);
     assert!(node.wait_for_end().await.success());
+}
+
+/// Longer than any test waits.
+const FOR_GOOD: &str = "sleep(600000)";
+
+/// Two that are connected, of which the first logs so, with its fault points.
+async fn two(spec: impl FnOnce(&mut Spec)) -> (Vec<Node>, Arms) {
+    let mut specs = Spec::federation(2);
+    spec(&mut specs[0]);
+    let arms = Arms::beside(specs[0].folder());
+    specs[0] = std::mem::take(&mut specs[0]).env(Arms::VARIABLE, &arms.folder().display().to_string());
+    let mut nodes: Vec<_> = specs.into_iter().map(Spec::spawn).collect();
+    for node in &mut nodes {
+        node.wait_until_it_serves().await;
+    }
+    nodes[0].wait_for_connections(1).await;
+    (nodes, arms)
+}
+
+/// Messages go both ways, on connections that nobody has closed.
+async fn messages_go(nodes: &[Node], connections: &[(String, String)]) {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let answer = nodes[from].send(nodes[to].key(), "hello").await.unwrap();
+        assert!(answer.status.is_success(), "{answer:?}");
+    }
+    assert_eq!(nodes[0].connections().await, connections);
+}
+
+/// A disk that does not answer, under the log file: a write to it, the opening of another, and the way to one that is well.
+#[tokio::test]
+async fn a_disk_that_hangs_costs_log_lines_and_never_the_node() {
+    let (mut nodes, arms) = two(|spec| {
+        spec.conf["logging"]["console_output"] = json!(false);
+        spec.conf["logging"]["file_output"] = json!(true);
+        spec.conf["logging"]["file_name"] = json!("node.log");
+    })
+    .await;
+    let connections = nodes[0].connections().await;
+    arms.arm("log::write", FOR_GOOD);
+    // With the file that hangs: the level is no business of the disk's.
+    let outcome = nodes[0].reload_with(|conf| conf["logging"]["level"] = json!("debug")).await;
+    assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+    assert!(arms.was_hit("log::write"));
+    messages_go(&nodes, &connections).await;
+    assert!(nodes[0].client().get("/readyz").await.unwrap().status.is_success());
+    let mut size = 2000;
+    eventually("it is told", async || {
+        // Something to log.
+        size += 1;
+        reload(&mut nodes[0], size).await;
+        nodes[0].stderr().contains("log lines wait").then_some(())
+    })
+    .await;
+
+    // To a file that cannot be opened, either: back on what hangs, which the way back does not need.
+    arms.arm("log::open", FOR_GOOD);
+    let outcome = nodes[0].reload_with(|conf| conf["logging"]["file_name"] = json!("hangs.log")).await;
+    assert_eq!(outcome["outcome"], "rolled_back", "{outcome:#}");
+    assert!(outcome["error"].as_str().unwrap().contains("does not answer"), "{outcome:#}");
+    messages_go(&nodes, &connections).await;
+
+    // To one that is well, and to none.
+    let outcome = nodes[0].reload_with(|conf| conf["logging"]["file_name"] = json!("well.log")).await;
+    assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+    let generation = outcome["config_generation"].as_u64().unwrap();
+    assert_eq!(told(&text(&nodes[0], "well.log"))[&generation], 1);
+    let outcome = nodes[0].reload_with(|conf| conf["logging"]["file_output"] = json!(false)).await;
+    assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+    messages_go(&nodes, &connections).await;
+
+    // The end does not wait for it, either.
+    nodes[0].signal(Signal::TERM);
+    assert!(nodes[0].wait_for_end().await.success());
+    let stderr = nodes[0].stderr();
+    assert!(stderr.contains("the last lines of the log could not be written"), "{stderr}");
+    assert!(!stderr.contains("did not stop within"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_console_that_hangs_holds_nobody_up() {
+    let (mut nodes, arms) = two(|_| {}).await;
+    let connections = nodes[0].connections().await;
+    arms.arm("log::print", FOR_GOOD);
+    for console in [true, false] {
+        let outcome = nodes[0]
+            .reload_with(|conf| {
+                conf["logging"]["level"] = json!("debug");
+                conf["logging"]["console_output"] = json!(console);
+                conf["logging"]["file_output"] = json!(true);
+                conf["logging"]["file_name"] = json!("node.log");
+            })
+            .await;
+        assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+        assert!(arms.was_hit("log::print"));
+        messages_go(&nodes, &connections).await;
+    }
+    nodes[0].signal(Signal::TERM);
+    assert!(nodes[0].wait_for_end().await.success());
+    assert!(text(&nodes[0], "node.log").contains("Shutdown complete"));
 }

@@ -29,9 +29,6 @@ const NO_PANIC: &[(&str, &str)] = &[
     ("coordinator::write", RECORDER),
     ("coordinator::audit", RECORDER),
     ("coordinator::confirm", RECORDER),
-    ("log::write", LOGGER),
-    ("log::rotate", LOGGER),
-    ("log::rotated", LOGGER),
     ("supervisor::notify", COORDINATOR),
     ("audit::appended", WRITTEN),
 ];
@@ -39,7 +36,6 @@ const COORDINATOR: &str =
     "on the coordinator's own thread, which has no fault to expect and nobody to report it to";
 const RECORDER: &str = "before the recorder was called: what it was never told it cannot keep";
 const WRITTEN: &str = "between a write and its bookkeeping, where nothing stands that could panic";
-const LOGGER: &str = "on the thread of whoever logs, in every component";
 
 /// What is told to a point.
 fn told(point: &str, takes: Takes) -> Vec<&'static str> {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix::{Actor, Arbiter};
+use actix::Actor;
 use libp2p::{Multiaddr, TransportError};
 use reload::{Books, Link, fault};
 
@@ -96,7 +96,7 @@ impl Network {
         view.set_listeners(listeners.show(&section.listen), listeners.failing());
         announce(&identity, &view);
 
-        let arbiter = Arbiter::new();
+        let arbiter = reload::arbiter();
         let addr = Self::start_in_arbiter(&arbiter.handle(), move |_| Self {
             swarm,
             pool,

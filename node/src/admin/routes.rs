@@ -1,5 +1,6 @@
 //! The routes of the contract that exist so far.
 
+mod block;
 mod body;
 mod events;
 mod messages;
@@ -24,6 +25,7 @@ use serde_json::json;
 
 use super::{AdminState, Caller};
 use crate::diff;
+use block::block;
 
 /// The largest request that carries JSON.
 const MAX_JSON: usize = 64 << 10;
@@ -121,7 +123,7 @@ async fn metrics(state: State, request: HttpRequest) -> HttpResponse {
         "text/plain; version=0.0.4; charset=utf-8"
     };
     let metrics = Arc::clone(&state.metrics);
-    match web::block(move || metrics.encode(open_metrics)).await {
+    match block(move || metrics.encode(open_metrics)).await {
         Ok(Ok(text)) => HttpResponse::Ok().content_type(content_type).body(text),
         Ok(Err(cause)) => {
             error(StatusCode::INTERNAL_SERVER_ERROR, "Metrics are not to be had", &cause.to_string())
@@ -134,7 +136,7 @@ async fn metrics(state: State, request: HttpRequest) -> HttpResponse {
 
 async fn status(state: State) -> HttpResponse {
     let state = state.into_inner();
-    match web::block(move || state.status()).await {
+    match block(move || state.status()).await {
         Ok(status) => HttpResponse::Ok().json(status),
         Err(cause) => {
             error(StatusCode::INTERNAL_SERVER_ERROR, "The status is not to be had", &cause.to_string())
@@ -159,7 +161,7 @@ async fn difference(state: State, request: HttpRequest, query: Query<DiffQuery>)
         return error(StatusCode::BAD_REQUEST, "Bad query", text);
     }
     let (current, generation) = (state.current.load_full(), state.board.read().generation);
-    let compared = web::block(move || diff::against_file(&current, generation, config.as_deref())).await;
+    let compared = block(move || diff::against_file(&current, generation, config.as_deref())).await;
     match compared {
         Ok(Ok(diff)) => HttpResponse::Ok().json(json!({"same": diff.is_empty(), "diff": diff})),
         Ok(Err(problems)) => HttpResponse::Ok().json(json!({
@@ -177,7 +179,7 @@ async fn difference(state: State, request: HttpRequest, query: Query<DiffQuery>)
 async fn history(state: State, query: Query<HistoryQuery>) -> HttpResponse {
     let limit = query.limit.unwrap_or(50).min(MAX_HISTORY);
     let history = Arc::clone(&state.history);
-    match web::block(move || (history.generations(limit), history.audit_tail(limit))).await {
+    match block(move || (history.generations(limit), history.audit_tail(limit))).await {
         Ok((Ok(generations), Ok(attempts))) => HttpResponse::Ok()
             .json(json!({"current": state.board.read().generation, "generations": generations, "attempts": attempts})),
         Ok((Err(cause), _) | (_, Err(cause))) => {

@@ -175,7 +175,10 @@ impl AdminState {
             add(name, latency, error);
         }
         let stopping = self.stopping.borrow().then(|| "the node is stopping".to_owned());
-        add("config", Duration::ZERO, stopping.or_else(|| self.board.read().degraded.clone()));
+        let is_gone = self.coordinator.get().is_some_and(|coordinator| !coordinator.connected());
+        let gone =
+            is_gone.then(|| "the reload engine is gone: no reload will come, until a restart".to_owned());
+        add("config", Duration::ZERO, stopping.or(gone).or_else(|| self.board.read().degraded.clone()));
         add("certificates", Duration::ZERO, self.gate.trouble(SystemTime::now()));
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let status = if ready { "healthy" } else { "degraded" };

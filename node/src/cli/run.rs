@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reload::signal::{Holder, Signals};
@@ -20,6 +21,9 @@ use crate::start_from::{From, StartFrom};
 /// How long a stop waits for a start that has not read yet what `reload.budget` is: its default.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the log's last lines may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Runs the node in the foreground.
 pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
@@ -35,6 +39,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
                 return INTERNAL;
             }
         };
+        outlive_file_limits();
         let (mut signals, holder) = Signals::new(signals, STOP_WITHIN);
         let started = tokio::select! {
             started = start(named, last_known_good, &holder) => started,
@@ -50,9 +55,20 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
         }
     });
     // A panic of this very thread is a bug, and has been printed; everything that it held is let go here.
-    let code = actix::System::new().block_on(running.catch_unwind()).unwrap_or(INTERNAL);
+    let code = reload::system().block_on(running.catch_unwind()).unwrap_or(INTERNAL);
+    logging::farewell(FAREWELL);
     // Not a return: the system's drop waits for blocking work, and a stuck arbiter would hold it for good.
     std::process::exit(code.into());
+}
+
+/// A write beyond the limit of a file's size (`ulimit -f`, `LimitFSIZE`) fails as one on a full disk does, instead of ending the process:
+/// whoever writes goes on without (setrlimit(2)).
+fn outlive_file_limits() {
+    // Heard by a flag that nobody looks at: what is handled does not kill.
+    let heard = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
+    if let Err(error) = heard {
+        eprintln!("Warning: a write beyond the limit of a file's size will end the node: {error}");
+    }
 }
 
 /// From the file to a node that serves.

@@ -39,7 +39,7 @@ impl Keeper {
     #[must_use]
     pub fn start(section: Arc<HistorySection>, history: Arc<History>) -> Addr<Self> {
         let term = history.take_office();
-        Self::start_in_arbiter(&Arbiter::new().handle(), move |_| Self {
+        Self::start_in_arbiter(&reload::arbiter().handle(), move |_| Self {
             books: Books::new(section),
             history,
             term,

@@ -1,18 +1,24 @@
 //! The logging actor: changes the settings behind the layer, as one step of a reload.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix::{
     Actor, ActorFutureExt, Addr, Arbiter, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
 use reload::{Ack, Books, LiveWriter, Reconfigurable, Reconfigure, StepError, StepFuture, done, reconfigure};
-use tokio::task::spawn_blocking;
 
 use super::output::{Outputs, Settings};
+use super::rotate::RotatingFile;
 use super::{LogFileError, LoggingHandle};
 use crate::config::logging::LoggingSection;
+
+/// How long a step waits for a log file that is open: one that hangs holds up no reload (R14).
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long a file that is to be opened again is waited for, outside of any transaction.
+const REOPEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Owns the settings of the log.
 #[derive(Debug)]
@@ -65,15 +71,12 @@ impl Logging {
         Ok(before)
     }
 
-    /// Opens what `section` names, on the blocking pool.
-    fn open(&self, section: &Arc<LoggingSection>) -> StepFuture<PreparedLogging> {
+    /// Opens what `section` names, on a thread of the file's own.
+    fn open(&self, section: &Arc<LoggingSection>, patience: Duration) -> StepFuture<PreparedLogging> {
         let (section, outputs) = (Arc::clone(section), Arc::clone(&self.outputs));
-        Box::pin(async move {
-            spawn_blocking(move || outputs.prepare(section).map(PreparedLogging))
-                .await
-                .map_err(|panic| StepError::component(panic.to_string()))?
-                .map_err(refusal)
-        })
+        Box::pin(
+            async move { outputs.prepare(section, patience).await.map(PreparedLogging).map_err(refusal) },
+        )
     }
 }
 
@@ -86,7 +89,7 @@ impl Actor for Logging {
         if self.writer.load_full().section == section {
             return;
         }
-        ctx.wait(self.open(&section).into_actor(self).map(|opened, actor, _| {
+        ctx.wait(self.open(&section, PATIENCE).into_actor(self).map(|opened, actor, _| {
             actor.unapplied = opened.and_then(|opened| actor.swap(opened.0)).err();
         }));
     }
@@ -105,8 +108,10 @@ impl Reconfigurable for Logging {
         &mut self.books
     }
 
-    fn prepare(&mut self, next: &Arc<LoggingSection>, _: Instant) -> StepFuture<PreparedLogging> {
-        self.open(next)
+    fn prepare(&mut self, next: &Arc<LoggingSection>, by: Instant) -> StepFuture<PreparedLogging> {
+        // Soon enough to say itself why it is refused.
+        let patience = by.saturating_duration_since(Instant::now()).mul_f64(0.8);
+        self.open(next, patience)
     }
 
     fn commit(
@@ -128,7 +133,8 @@ impl Reconfigurable for Logging {
         done(self.swap(before).map(|_| self.before = None))
     }
 
-    /// Whether the file may be written. A full disk is no reason to refuse a reload: it may be what the reload is for.
+    /// Whether the file may be written. A disk that is full or does not answer is no reason to refuse a reload: it may be what the reload is
+    /// for.
     fn probe(&mut self) -> StepFuture<()> {
         if let Some(error) = &self.unapplied {
             return done(Err(error.clone()));
@@ -136,12 +142,12 @@ impl Reconfigurable for Logging {
         let settings = self.writer.load_full();
         Box::pin(async move {
             let Some(output) = settings.file.clone() else { return Ok(()) };
-            let path = output.file.path().to_path_buf();
-            spawn_blocking(move || output.file.probe())
-                .await
-                .map_err(io::Error::other)
-                .flatten()
-                .map_err(|source| refusal(LogFileError { path, source }))
+            match output.file.ask(PATIENCE, |file: &mut RotatingFile| file.probe()).await {
+                Err(error) if error.kind() == ErrorKind::TimedOut => Ok(()),
+                probed => {
+                    probed.map_err(|source| refusal(LogFileError { path: output.file.path().into(), source }))
+                }
+            }
         })
     }
 
@@ -151,14 +157,14 @@ impl Reconfigurable for Logging {
         let current = self.writer.load_full();
         Box::pin(async move {
             let Some(old) = old else { return Ok(()) };
-            if current.file.as_ref().is_some_and(|current| Arc::ptr_eq(&current.file, &old.file)) {
+            if current.file.as_ref().is_some_and(|current| current.file.is_same(&old.file)) {
                 return Ok(());
             }
-            let path = old.file.path().to_path_buf();
-            let synced = spawn_blocking(move || old.file.sync()).await.map_err(io::Error::other).flatten();
-            if let Err(error) = synced {
-                // The lines are written; only a power cut could still take them.
-                tracing::warn!(path = %path.display(), %error, "the old log file was not made durable");
+            if let Err(error) = old.file.ask(PATIENCE, |file| file.sync()).await {
+                // The lines are written, as a rule, and only a power cut could still take them; where the disk does not answer, they
+                // are left to the file's own thread.
+                let path = old.file.path().display();
+                tracing::warn!(%path, %error, "the old log file was not made durable");
             }
             Ok(())
         })
@@ -180,11 +186,8 @@ impl Handler<Reopen> for Logging {
         let settings = self.outputs.live.load_full();
         Box::pin(async move {
             let Some(output) = settings.file.clone() else { return Ok(false) };
-            let path = output.file.path().to_path_buf();
-            match spawn_blocking(move || output.file.reopen()).await {
-                Ok(reopened) => reopened,
-                Err(panic) => Err(LogFileError { path, source: io::Error::other(panic) }),
-            }
+            let reopened = output.file.ask(REOPEN_WITHIN, RotatingFile::reopen).await;
+            reopened.map_err(|source| LogFileError { path: output.file.path().into(), source })
         })
     }
 }
@@ -195,6 +198,7 @@ fn refusal(error: LogFileError) -> StepError {
         ErrorKind::PermissionDenied => "let the user that the node runs as write to it and to its folder",
         ErrorKind::ReadOnlyFilesystem => "choose a file on a writable file system",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room on the file system",
+        ErrorKind::TimedOut => "look at its disk, or choose another logging.file_name",
         _ => "choose another logging.file_name",
     };
     StepError::of_io(error.to_string(), &error.source).key("logging.file_name").hint(hint)

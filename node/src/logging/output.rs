@@ -2,26 +2,33 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use reload::Live;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tracing::dispatcher::{self, Dispatch, WeakDispatch};
 
 use super::LogFileError;
+use super::console::{Console, write_within};
+use super::desk::{Desk, Note, Place};
+use super::files::{Files, LogFile, Opening};
 use super::filter::Filter;
 use super::line::Line;
-use super::rotate::{Files, Limits, Note, RotatingFile};
-use crate::config::logging::{LogFile, LogFormat, LoggingSection};
+use super::queue::Queue;
+use super::rotate::Limits;
+use super::writer::Stream;
+use crate::config::logging::{LogFormat, LoggingSection};
 
-/// How long a line waits for a slow reader of the console.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a start waits for the disk of its log file.
+const START_WITHIN: Duration = Duration::from_secs(10);
 
-/// What a pipe takes whole (POSIX `PIPE_BUF`, as Linux has it).
-const PIPE_BUF: usize = 4096;
+/// How long a last word on stderr is waited for.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
+/// A console is not rotated.
+const NO_LIMITS: Limits = Limits { max_size: u64::MAX, max_backups: 0 };
 
 /// What every event reads, once. Never changed: swapped.
 #[derive(Debug)]
@@ -35,7 +42,7 @@ pub(super) struct Settings {
 /// The log file, which other settings may share, with the limits of these.
 #[derive(Clone, Debug)]
 pub(super) struct FileOutput {
-    pub(super) file: Arc<RotatingFile>,
+    pub(super) file: Arc<LogFile>,
     limits: Limits,
 }
 
@@ -46,37 +53,21 @@ pub(super) struct Outputs {
     /// Where the layer is installed: it may be the subscriber of some threads only.
     dispatch: OnceLock<WeakDispatch>,
     files: Arc<Files>,
-    console: Console,
-    lost: AtomicU64,
-}
-
-#[derive(Debug)]
-struct Console {
-    out: Mutex<ConsoleOut>,
-    is_terminal: bool,
-}
-
-#[derive(Debug)]
-struct ConsoleOut {
-    file: File,
-    /// Lines lost since the last one that was written.
-    lost: u64,
+    desk: Arc<Desk>,
+    console: Stream<Console>,
+    console_is_terminal: bool,
+    /// Begun when something has to be told there.
+    stderr: OnceLock<Option<Stream<Console>>>,
 }
 
 // === impl Settings ===
 
 impl Settings {
-    /// Opens what the section names. Blocks.
-    fn open(section: Arc<LoggingSection>, files: &Arc<Files>) -> Result<Arc<Self>, LogFileError> {
-        let LogFile { max_size, max_backups, .. } = section.file;
-        let file = match section.file.in_use() {
-            None => None,
-            Some(path) => {
-                Some(FileOutput { file: files.open(path)?, limits: Limits { max_size, max_backups } })
-            }
-        };
+    fn new(section: Arc<LoggingSection>, file: Option<LogFile>) -> Arc<Self> {
+        let limits = Limits { max_size: section.file.max_size, max_backups: section.file.max_backups };
         let filter = Filter::new(section.level, &section.targets);
-        Ok(Arc::new(Self { section, filter, file }))
+        let file = file.map(|file| FileOutput { file: Arc::new(file), limits });
+        Arc::new(Self { section, filter, file })
     }
 }
 
@@ -84,23 +75,40 @@ impl Settings {
 
 impl Outputs {
     /// Outputs as the section says, with `console` for stdout. Blocks to open the file.
-    pub(super) fn new(section: &LoggingSection, console: File) -> Result<Self, LogFileError> {
-        let files = Arc::default();
-        let settings = Settings::open(Arc::new(section.clone()), &files)?;
-        let is_terminal = console.is_terminal();
-        let out = Mutex::new(ConsoleOut { file: console, lost: 0 });
-        Ok(Self {
-            live: Live::new(settings),
+    pub(super) fn new(section: &LoggingSection, console: File) -> Result<Arc<Self>, LogFileError> {
+        let (files, desk) = (Arc::default(), Arc::default());
+        let file = match opening(section, &files, &desk)? {
+            Some(opening) => Some(opening.blocking_within(START_WITHIN)?),
+            None => None,
+        };
+        let console_is_terminal = console.is_terminal();
+        let console = Stream::start(Console::new(console), Arc::clone(&desk), Place::Console)
+            .map_err(|source| LogFileError { path: "stdout".into(), source })?;
+        let outputs = Arc::new(Self {
+            live: Live::new(Settings::new(Arc::new(section.clone()), file)),
             dispatch: OnceLock::new(),
             files,
-            console: Console { out, is_terminal },
-            lost: AtomicU64::new(0),
-        })
+            desk,
+            console,
+            console_is_terminal,
+            stderr: OnceLock::new(),
+        });
+        outputs.desk.open(Arc::downgrade(&outputs));
+        Ok(outputs)
     }
 
-    /// Settings that are ready to be swapped in. Blocks to open the file; dropped, they leave nothing.
-    pub(super) fn prepare(&self, section: Arc<LoggingSection>) -> Result<Arc<Settings>, LogFileError> {
-        Settings::open(section, &self.files)
+    /// Settings that are ready to be swapped in, when their file is open; a disk that does not answer in time is not waited for. Dropped,
+    /// they leave nothing.
+    pub(super) async fn prepare(
+        &self,
+        section: Arc<LoggingSection>,
+        patience: Duration,
+    ) -> Result<Arc<Settings>, LogFileError> {
+        let file = match opening(&section, &self.files, &self.desk)? {
+            Some(opening) => Some(opening.within(patience).await?),
+            None => None,
+        };
+        Ok(Settings::new(section, file))
     }
 
     /// The layer was installed.
@@ -119,148 +127,112 @@ impl Outputs {
 
     /// How many lines were lost since the start.
     pub(super) fn lost_lines(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
+        self.desk.lost()
     }
 
-    /// Writes a line to every output of these settings. An output that fails is told of on the other one.
+    /// Waits until the lines that were put in are written: see [`Queue::flush`].
+    pub(super) fn flush(&self, by: Instant, is_last: bool) -> bool {
+        // A file that fails is told of on the console, and a console in the file.
+        let flushed = self.files.flush(by, is_last) & self.console.queue().flush(by, is_last);
+        let told = self.files.flush(by, is_last);
+        let stderr = self.stderr.get().and_then(Option::as_ref);
+        stderr.is_none_or(|stderr| stderr.queue().flush(by, is_last)) && flushed && told
+    }
+
+    /// Puts a line in for every output of these settings; it waits for none of them. An output that fails is told of on the other one.
     pub(super) fn write(&self, settings: &Settings, line: &Line) {
         if settings.section.console {
-            let (written, note) = self.console.write(line, &settings.section);
-            self.count(written);
-            if let Some(note) = note {
-                self.tell_of_console(settings, &note);
-            }
+            self.print(&settings.section, line);
         }
-        if let Some(output) = &settings.file {
-            let (written, note) = output.file.write(line.as_bytes(), output.limits);
-            self.count(written);
-            if let Some(note) = note {
-                self.tell_of_file(settings, output, &note);
-            }
+        if let Some(FileOutput { file, limits }) = &settings.file {
+            let place = || Place::File(file.path().into());
+            self.put(file.queue(), line.as_bytes(), *limits, place);
         }
     }
 
-    fn count(&self, written: bool) {
-        if !written {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn tell_of_file(&self, settings: &Settings, output: &FileOutput, note: &Note) {
-        let path = output.file.path().display().to_string();
-        let line = notice(settings.section.format, "log file", &path, note);
-        let (written, _) = match note {
-            Note::Recovered(_) => output.file.write(line.as_bytes(), output.limits),
-            _ if settings.section.console => self.console.write(&line, &settings.section),
+    /// Tells of an output in another place. Waits for nothing.
+    pub(super) fn tell(&self, place: &Place, notice: &Line) {
+        let settings = self.live.load();
+        match (place, &settings.file) {
+            (Place::Stderr, _) => {}
+            (Place::File(_), _) if settings.section.console => {
+                self.put_notice(self.console.queue(), notice, NO_LIMITS)
+            }
+            (Place::Console, Some(output)) => self.put_notice(output.file.queue(), notice, output.limits),
             // The last place that is left; if it is closed too, the count still tells.
-            _ => (to_stderr(&line), None),
-        };
-        self.count(written);
-        if let (false, Note::Recovered(lost)) = (written, note) {
-            output.file.owe(*lost);
+            (Place::Console | Place::File(_), _) => match self.stderr() {
+                Some(stderr) => self.put_notice(stderr.queue(), notice, NO_LIMITS),
+                None => self.desk.count(false),
+            },
         }
     }
 
-    fn tell_of_console(&self, settings: &Settings, note: &Note) {
-        let line = notice(settings.section.format, "console", "stdout", note);
-        let (written, _) = match (note, &settings.file) {
-            (Note::Recovered(_), _) => self.console.write(&line, &settings.section),
-            (_, Some(output)) => output.file.write(line.as_bytes(), output.limits),
-            (_, None) => (to_stderr(&line), None),
-        };
-        self.count(written);
-        if let (false, Note::Recovered(lost)) = (written, note) {
-            self.console.owe(*lost);
-        }
-    }
-}
-
-fn notice(format: LogFormat, what: &str, path: &str, note: &Note) -> Line {
-    let (message, key, value) = match note {
-        Note::Failing(error) => ("log lines are being lost", "error", error.to_string()),
-        Note::Recovered(lost) => ("log lines were lost", "lost", lost.to_string()),
-        Note::NotRotated(error) => {
-            ("the log file cannot be rotated and grows on", "error", error.to_string())
-        }
-    };
-    let mut line = Line::default();
-    line.notice(format, SystemTime::now(), message, &[("output", what), ("path", path), (key, &value)]);
-    line
-}
-
-// === impl Console ===
-
-impl Console {
-    /// So many lines that were lost could not be told of: they are told of when there is room again.
-    fn owe(&self, lost: u64) {
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-        out.lost = out.lost.saturating_add(lost);
-    }
-
-    fn write(&self, line: &Line, section: &LoggingSection) -> (bool, Option<Note>) {
-        let is_coloured = is_coloured(section, self.is_terminal);
-        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+    fn print(&self, section: &LoggingSection, line: &Line) {
         let coloured;
-        let bytes = if is_coloured {
+        let bytes = if is_coloured(section, self.console_is_terminal) {
             coloured = line.coloured();
             coloured.as_bytes()
         } else {
             line.as_bytes()
         };
-        // Whoever has stopped reading is not waited for a second time until room shows that somebody reads again.
-        let patience = if out.lost == 0 { PATIENCE } else { Duration::ZERO };
-        match write_within(&out.file, bytes, patience) {
-            Ok(()) => {
-                let lost = std::mem::take(&mut out.lost);
-                (true, (lost > 0).then_some(Note::Recovered(lost)))
+        self.put(self.console.queue(), bytes, NO_LIMITS, || Place::Console);
+    }
+
+    fn put<T>(&self, queue: &Queue<T>, line: &[u8], limits: Limits, place: impl FnOnce() -> Place) {
+        let (taken, note) = queue.push(line, limits);
+        self.desk.count(taken);
+        match note {
+            None => {}
+            // Told where it was missing.
+            Some(note @ Note::Recovered(lost)) => {
+                let notice = self.desk.notice(&place(), &note);
+                let (taken, _) = queue.push(notice.as_bytes(), limits);
+                self.desk.count(taken);
+                if !taken {
+                    queue.owe(lost);
+                }
             }
-            Err(error) => {
-                out.lost = out.lost.saturating_add(1);
-                (false, (out.lost == 1).then_some(Note::Failing(error)))
-            }
+            Some(note) => self.desk.tell(&place(), &note),
         }
+    }
+
+    /// What becomes of a notice is not told in its turn.
+    fn put_notice<T>(&self, queue: &Queue<T>, notice: &Line, limits: Limits) {
+        let (taken, note) = queue.push(notice.as_bytes(), limits);
+        self.desk.count(taken);
+        if let Some(Note::Recovered(lost)) = note {
+            queue.owe(lost);
+        }
+    }
+
+    fn stderr(&self) -> Option<&Stream<Console>> {
+        let start = || {
+            let file = File::from(io::stderr().as_fd().try_clone_to_owned().ok()?);
+            Stream::start(Console::new(file), Arc::clone(&self.desk), Place::Stderr).ok()
+        };
+        self.stderr.get_or_init(start).as_ref()
     }
 }
 
-/// Writes a whole line, or nothing of it, or at worst a part that the next line does not continue. A pipe whose reader has
-/// stopped must not stop the node: logging happens in every actor, the network's included, and nothing blocks in there.
-fn write_within(out: impl AsFd, bytes: &[u8], patience: Duration) -> io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
-        let end = bytes.len().min(written + PIPE_BUF);
-        // In the middle of a line a little patience is due to the line, whoever was slow before.
-        if let Err(error) = wait_for_room(&out, if written == 0 { patience } else { PATIENCE }) {
-            if written > 0 && wait_for_room(&out, Duration::ZERO).is_ok() {
-                rustix::io::write(&out, b"\n")?;
-            }
-            return Err(error);
-        }
-        match rustix::io::write(&out, &bytes[written..end]) {
-            Ok(count) => written += count,
-            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-/// For a pipe, room means room for [`PIPE_BUF`] bytes (poll(2), pipe(7)): such a write neither blocks nor is torn.
-fn wait_for_room(out: impl AsFd, patience: Duration) -> io::Result<()> {
-    let timeout = Timespec::try_from(patience).ok();
-    match poll(&mut [PollFd::new(&out, PollFlags::OUT)], timeout.as_ref()) {
-        Ok(0) => Err(io::Error::new(io::ErrorKind::WouldBlock, "nobody reads it")),
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn to_stderr(line: &Line) -> bool {
-    complain(line.as_bytes())
+/// Begins to open the file that the section names, if it names one.
+fn opening(
+    section: &LoggingSection,
+    files: &Arc<Files>,
+    desk: &Arc<Desk>,
+) -> Result<Option<Opening>, LogFileError> {
+    section.file.in_use().map(|path| files.open(path, desk)).transpose()
 }
 
 /// Writes to stderr if somebody reads it: for threads that must not wait. Whether it was written.
 pub fn complain(bytes: &[u8]) -> bool {
-    write_within(io::stderr(), bytes, Duration::ZERO).is_ok()
+    let bytes = bytes.to_vec();
+    let (done, written) = mpsc::sync_channel(1);
+    // It may be a file on a disk that does not answer.
+    let write = move || {
+        // Nobody waits any more if it comes late.
+        let _ = done.send(write_within(io::stderr(), &bytes, Duration::ZERO).is_ok());
+    };
+    thread::Builder::new().spawn(write).is_ok() && written.recv_timeout(LAST_WORD).unwrap_or(false)
 }
 
 /// Colour is for people who look at a terminal (contract: nothing is printed in colour to a pipe).
@@ -270,9 +242,12 @@ fn is_coloured(section: &LoggingSection, is_terminal: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::logging::Level;
     use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    use super::is_coloured;
+    use crate::config::logging::{Level, LogFile, LogFormat, LoggingSection};
+    use crate::logging::line::Line;
 
     #[test]
     fn only_text_on_a_terminal_is_coloured_and_only_if_asked_for() {

@@ -1,16 +1,15 @@
 //! A log file that is rotated by its size and can be reopened after somebody has moved it away.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use reload::fault;
 use rustix::fs::{Access, OFlags};
 
-use super::LogFileError;
+use super::desk::Note;
+use super::writer::Output;
 
 /// Readable by the group, as logs are on most systems (`adm`); no secret is ever logged.
 const MODE: u32 = 0o640;
@@ -30,29 +29,11 @@ pub(super) struct Limits {
     pub(super) max_backups: u32,
 }
 
-/// What somebody should hear of after a write, once.
-#[derive(Debug)]
-pub(super) enum Note {
-    /// A line was lost, after one that was not.
-    Failing(io::Error),
-    /// Lines are written again, after so many were lost.
-    Recovered(u64),
-    /// The file could not be rotated and grows on.
-    NotRotated(io::Error),
-}
-
-/// The files that are open, by path: whoever names the same path gets the same file, so that two settings never rotate
-/// it against each other, and none removes what the other has just opened.
-#[derive(Debug, Default)]
-pub(super) struct Files(Mutex<BTreeMap<PathBuf, Weak<RotatingFile>>>);
-
-/// The file. Lines of all threads go through its lock, so that each is whole. One that was created here and never
-/// written to is removed when it is let go: a reload that is rolled back leaves nothing.
+/// The file, in the hands of the one thread that writes to it: everything here may block for as long as the disk does.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     path: PathBuf,
-    files: Weak<Files>,
-    open: Mutex<Open>,
+    open: Open,
 }
 
 #[derive(Debug)]
@@ -75,91 +56,48 @@ struct Id {
     inode: u64,
 }
 
-// === impl Files ===
-
-impl Files {
-    /// Opens the file for appending (0640 if it is new), unless it is open already. Blocks.
-    pub(super) fn open(self: &Arc<Self>, path: &Path) -> Result<Arc<RotatingFile>, LogFileError> {
-        let at = |source| LogFileError { path: path.into(), source };
-        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = files.get(path).and_then(Weak::upgrade) {
-            return Ok(file);
-        }
-        fault::io("log::open").map_err(at)?;
-        let (file, is_fresh) = match append_to(path, true) {
-            Ok(file) => (file, true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                (append_to(path, false).map_err(at)?, false)
-            }
-            Err(error) => return Err(at(error)),
-        };
-        let open = Mutex::new(Open { is_fresh, ..Open::new(file).map_err(at)? });
-        let file = Arc::new(RotatingFile { path: path.into(), files: Arc::downgrade(self), open });
-        files.retain(|_, file| file.strong_count() > 0);
-        files.insert(path.into(), Arc::downgrade(&file));
-        Ok(file)
-    }
-}
-
 // === impl RotatingFile ===
 
 impl RotatingFile {
-    pub(super) fn path(&self) -> &Path {
-        &self.path
+    /// Opens the file for appending (0640 if it is new).
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        fault::io("log::open")?;
+        let (file, is_fresh) = match append_to(path, true) {
+            Ok(file) => (file, true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => (append_to(path, false)?, false),
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path: path.into(), open: Open { is_fresh, ..Open::new(file)? } })
     }
 
-    /// Writes one line, whole or not at all.
-    pub(super) fn write(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut note = None;
-        let after = open.len.saturating_add(line.len() as u64);
-        if open.len > 0
-            && after > limits.max_size
-            && open.len >= open.retry_at
-            && let Err(error) = self.rotate(&mut open, line.len() as u64, limits)
-        {
-            open.retry_at = open.len.saturating_add(RETRY);
-            note = Some(Note::NotRotated(error));
-        }
-        match fault::io("log::write").and_then(|()| write_whole(&open.file, line)) {
-            Ok(()) => {
-                open.len = open.len.saturating_add(line.len() as u64);
-                open.is_fresh = false;
-                let lost = std::mem::take(&mut open.lost);
-                (true, if lost > 0 { Some(Note::Recovered(lost)) } else { note })
-            }
-            Err(error) => {
-                open.lost = open.lost.saturating_add(1);
-                (false, if open.lost == 1 { Some(Note::Failing(error)) } else { note })
-            }
+    /// Whether it was created here and never written to: let go, it is removed, and a reload that is rolled back leaves nothing.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.open.is_fresh
+    }
+
+    /// Lets it go.
+    pub(super) fn close(self) {
+        if self.open.is_fresh && Id::of(&self.path) == Some(self.open.id) {
+            // If it cannot be removed, it is an empty file.
+            let _ = fs::remove_file(&self.path);
         }
     }
 
-    /// So many lines that were lost could not be told of, because a short line had room and that one had not: they are told of when
-    /// there is room again.
-    pub(super) fn owe(&self, lost: u64) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.lost = open.lost.saturating_add(lost);
-    }
-
-    /// Opens the path again if it is another file by now, or none: after a tool has moved ours away. Blocks.
-    pub(super) fn reopen(&self) -> Result<bool, LogFileError> {
-        let at = |source| LogFileError { path: self.path.clone(), source };
-        if Id::of(&self.path) == Some(self.open.lock().unwrap_or_else(PoisonError::into_inner).id) {
+    /// Opens the path again if it is another file by now, or none: after a tool has moved ours away.
+    pub(super) fn reopen(&mut self) -> io::Result<bool> {
+        if Id::of(&self.path) == Some(self.open.id) {
             return Ok(false);
         }
-        fault::io("log::reopen").map_err(at)?;
-        // Opened outside of the lock: lines go on into the old file meanwhile.
-        let next = Open::new(append_to(&self.path, false).map_err(at)?).map_err(at)?;
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_moved = next.id != open.id;
+        fault::io("log::reopen")?;
+        let next = Open::new(append_to(&self.path, false)?)?;
+        let is_moved = next.id != self.open.id;
         if is_moved {
-            *open = Open { lost: open.lost, ..next };
+            self.open = Open { lost: self.open.lost, ..next };
         }
         Ok(is_moved)
     }
 
-    /// Whether the file may be written. One that is missing was moved away, and lines go where it went. Blocks.
+    /// Whether the file may be written. One that is missing was moved away, and lines go where it went.
     pub(super) fn probe(&self) -> io::Result<()> {
         fault::io("log::probe")?;
         match rustix::fs::access(&self.path, Access::WRITE_OK) {
@@ -168,29 +106,28 @@ impl RotatingFile {
         }
     }
 
-    /// Makes all lines durable. Blocks.
+    /// Makes all lines durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         fault::io("log::sync")?;
-        let file = self.open.lock().unwrap_or_else(PoisonError::into_inner).file.try_clone()?;
-        file.sync_data()
+        self.open.file.sync_data()
     }
 
-    fn rotate(&self, open: &mut Open, more: u64, limits: Limits) -> io::Result<()> {
+    fn rotate(&mut self, more: u64, limits: Limits) -> io::Result<()> {
         fault::io("log::rotate")?;
-        let lost = open.lost;
-        if Id::of(&self.path) != Some(open.id) {
+        let lost = self.open.lost;
+        if Id::of(&self.path) != Some(self.open.id) {
             // Somebody has moved it away and not yet told us: what stands there now is not ours to put aside.
-            *open = Open { lost, ..Open::new(append_to(&self.path, false)?)? };
+            self.open = Open { lost, ..Open::new(append_to(&self.path, false)?)? };
             return Ok(());
         }
-        open.len = open.file.metadata()?.len();
-        if open.len.saturating_add(more) <= limits.max_size {
+        self.open.len = self.open.file.metadata()?.len();
+        if self.open.len.saturating_add(more) <= limits.max_size {
             // Somebody has cut it off.
             return Ok(());
         }
         if limits.max_backups == 0 {
-            open.file.set_len(0)?;
-            (open.len, open.retry_at) = (0, 0);
+            self.open.file.set_len(0)?;
+            (self.open.len, self.open.retry_at) = (0, 0);
             return Ok(());
         }
         // The next file first: while it cannot be made, lines go on into this one under its own name.
@@ -200,7 +137,7 @@ impl RotatingFile {
         fs::rename(&self.path, numbered(&self.path, 1))?;
         fault::io("log::rotated")?;
         fs::rename(&waiting, &self.path)?;
-        *open = Open { lost, ..next };
+        self.open = Open { lost, ..next };
         self.trim(limits.max_backups);
         Ok(())
     }
@@ -229,17 +166,34 @@ impl RotatingFile {
     }
 }
 
-impl Drop for RotatingFile {
-    fn drop(&mut self) {
-        let is_fresh = self.open.get_mut().unwrap_or_else(PoisonError::into_inner).is_fresh;
-        let Some(files) = self.files.upgrade().filter(|_| is_fresh) else { return };
-        // Never waited for: an empty file that stays harms nobody.
-        let Ok(mut open) = files.0.try_lock() else { return };
-        if open.get(&self.path).is_some_and(|file| std::ptr::eq(file.as_ptr(), self)) {
-            open.remove(&self.path);
-            // If it cannot be removed, it is an empty file.
-            let _ = fs::remove_file(&self.path);
+impl Output for RotatingFile {
+    fn write(&mut self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
+        let mut note = None;
+        let after = self.open.len.saturating_add(line.len() as u64);
+        if self.open.len > 0
+            && after > limits.max_size
+            && self.open.len >= self.open.retry_at
+            && let Err(error) = self.rotate(line.len() as u64, limits)
+        {
+            self.open.retry_at = self.open.len.saturating_add(RETRY);
+            note = Some(Note::NotRotated(error));
         }
+        match fault::io("log::write").and_then(|()| write_whole(&self.open.file, line)) {
+            Ok(()) => {
+                self.open.len = self.open.len.saturating_add(line.len() as u64);
+                self.open.is_fresh = false;
+                let lost = std::mem::take(&mut self.open.lost);
+                (true, if lost > 0 { Some(Note::Recovered(lost)) } else { note })
+            }
+            Err(error) => {
+                self.open.lost = self.open.lost.saturating_add(1);
+                (false, if self.open.lost == 1 { Some(Note::Failing(error)) } else { note })
+            }
+        }
+    }
+
+    fn owe(&mut self, lost: u64) {
+        self.open.lost = self.open.lost.saturating_add(lost);
     }
 }
 
@@ -308,34 +262,4 @@ fn undo(file: &File, written: usize, error: io::Error) -> io::Result<()> {
         file.set_len(len.saturating_sub(written as u64))?;
     }
     Err(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_path_is_one_file_and_goes_with_its_last_holder_if_nobody_wrote() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("node.log");
-        let files = Arc::new(Files::default());
-        let given_up = files.open(&path).unwrap();
-        let kept = files.open(&path).unwrap();
-        assert!(Arc::ptr_eq(&given_up, &kept));
-        drop(given_up);
-        assert!(path.exists(), "a late rollback does not remove what its successor has opened");
-        drop(kept);
-        assert!(!path.exists());
-
-        let written = files.open(&path).unwrap();
-        assert!(written.write(b"line\n", Limits { max_size: 100, max_backups: 1 }).0);
-        drop(written);
-        drop(files.open(&path).unwrap());
-        assert_eq!(fs::read(&path).unwrap(), b"line\n");
-
-        let empty = dir.path().join("empty.log");
-        fs::write(&empty, "").unwrap();
-        drop(files.open(&empty).unwrap());
-        assert!(empty.exists(), "it was there before");
-    }
 }

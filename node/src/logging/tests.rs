@@ -18,6 +18,7 @@ use crate::config::logging::{Level, LogFile, LogFormat};
 
 mod failing;
 mod files;
+mod hanging;
 mod storm;
 
 /// A log whose console is a file.
@@ -49,8 +50,14 @@ impl Rig {
         Logging::start(Arc::new(self.section.clone()), &self.handle)
     }
 
+    /// Logs, and waits until it is written.
     fn log(&self, events: impl FnOnce()) {
         dispatcher::with_default(&self.dispatch, events);
+        self.flush();
+    }
+
+    fn flush(&self) {
+        flush(&self.handle);
     }
 
     fn path(&self, name: &str) -> std::path::PathBuf {
@@ -58,11 +65,23 @@ impl Rig {
     }
 
     fn text(&self, name: &str) -> String {
+        self.flush();
         fs::read_to_string(self.path(name)).unwrap()
     }
 
     fn messages(&self, name: &str) -> Vec<String> {
         self.text(name).lines().map(|line| message(line).to_owned()).collect()
+    }
+}
+
+/// Generous: a test that needs it has failed.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn flush(handle: &LoggingHandle) {
+    let began = Instant::now();
+    while !handle.flush(DEADLINE) {
+        assert!(began.elapsed() < DEADLINE, "the log is not written");
+        std::thread::yield_now();
     }
 }
 
@@ -85,6 +104,13 @@ fn file(path: std::path::PathBuf, max_size: u64, max_backups: u32) -> LogFile {
 pub(super) fn metadata() -> &'static tracing::Metadata<'static> {
     use tracing::Callsite as _;
     tracing::callsite! { name: "test", kind: tracing::metadata::Kind::EVENT, fields: message }.metadata()
+}
+
+/// Logs no faster than it can be written: what is beyond that is lost, which is not what these tests are about.
+fn pace(handle: &LoggingHandle, number: usize) {
+    if number.is_multiple_of(1000) {
+        flush(handle);
+    }
 }
 
 async fn step(logging: &Addr<Logging>, transaction: Transaction, step: Step<LoggingSection>) -> Ack {
@@ -232,7 +258,8 @@ fn no_line_is_lost_repeated_or_torn_while_everything_is_swapped() {
         let logging = rig.start();
         let writers: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (dispatch, go_on) = (rig.dispatch.clone(), Arc::clone(&go_on));
+                let (dispatch, go_on, handle) =
+                    (rig.dispatch.clone(), Arc::clone(&go_on), rig.handle.clone());
                 std::thread::spawn(move || {
                     dispatcher::with_default(&dispatch, || {
                         // A span that stays open over every swap, as libp2p's do.
@@ -241,6 +268,7 @@ fn no_line_is_lost_repeated_or_torn_while_everything_is_swapped() {
                         while line < LINES || go_on.load(Ordering::Relaxed) {
                             tracing::info!(target: "net", thread, filler = "x".repeat(line % 200), "{thread}-{line}");
                             line += 1;
+                            pace(&handle, line);
                         }
                         line
                     })

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -214,6 +215,8 @@ impl Spec {
         let errors = File::options().create(true).append(true).open(self.folder().join("stderr.log"));
         let mut command = self.command(&["run"]);
         command.stdout(log.expect("a log file")).stderr(errors.expect("a log file"));
+        // Ctrl-C on a terminal is for whoever started it: a terminal signals a whole group.
+        command.process_group(0);
         let child = command.spawn().expect("the node starts");
         Node { spec: self, child }
     }

@@ -31,7 +31,11 @@ impl Stage {
             }
         }
         assert_eq!(answer["outcome"], "unchanged", "{what}: the files say what runs: {answer:#}");
-        let lines = self.node().log()[logged..].to_owned();
+        // A console that was slow writes late, and in order.
+        let lines = eventually(&format!("{what}: the log tells of it"), async || {
+            of_the_last_reload(&self.node().log()[logged..], "\"outcome\":\"unchanged\"")
+        })
+        .await;
         assert_eq!(lines.contains("\"DEBUG\""), is_new, "{what}: the level: {lines}");
         let status = self.settled().await;
         let gone = self.data_dir().join(side.other().socket());
@@ -89,4 +93,12 @@ impl Stage {
         assert_eq!(ground::leftovers(&self.folder), Vec::<PathBuf>::new(), "{what}");
         assert_eq!(ground::telltales(&self.folder, &[self.secret.trim()]), Vec::<PathBuf>::new(), "{what}");
     }
+}
+
+/// What the log says of the last reload that it tells the end of, if that was such an end.
+fn of_the_last_reload(log: &str, end: &str) -> Option<String> {
+    let (before, rest) = log.rsplit_once("configuration reload finished")?;
+    let last = rest.lines().next()?;
+    let lines = before.rsplit_once("configuration reload finished").map_or(before, |(_, lines)| lines);
+    last.contains(end).then(|| format!("{lines}{last}"))
 }

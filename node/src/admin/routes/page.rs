@@ -9,6 +9,7 @@ use actix_web::http::header::{
 use actix_web::web::{self, Data, ServiceConfig};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
 
+use super::block::block;
 use super::{AdminState, READ, error, only, read};
 use crate::admin::page::{self, Shown, TokenPlace};
 use crate::config::sections::TokenSource;
@@ -27,7 +28,7 @@ async fn overview(state: State, request: HttpRequest) -> HttpResponse {
     let source = request.extensions().get::<TokenSource>().cloned();
     let (_, ready) = state.ready().await;
     let state = state.into_inner();
-    let read = web::block(move || {
+    let read = block(move || {
         let history = Arc::clone(&state.history);
         let attempts = history.audit_tail(RELOADS)?;
         Ok::<_, String>(page::open(

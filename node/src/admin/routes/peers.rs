@@ -15,6 +15,7 @@ use storage::PeerKey;
 use storage::peers_file::edit::{self, EditError, Effect, Entry, Order};
 use storage::peers_file::rewrite::{RewriteError, Rewritten, Turn};
 
+use super::block::block;
 use super::reloads::{code, met, origin, refused};
 use super::{State, error, only, read};
 
@@ -161,7 +162,7 @@ async fn write(state: &State, orders: &[Order]) -> Result<Written, HttpResponse>
     let (file, own, orders) = (state.current.load().peers.file.clone(), state.key, orders.to_vec());
     let members = state.view.members().len();
     // Waits for its turn and for the disk: blocks.
-    let written = web::block(move || {
+    let written = block(move || {
         let turn = Turn::wait(&file)?.of_running(members);
         let rewritten = turn.rewrite(&orders, Some(&own))?;
         Ok::<_, RewriteError>(Written { turn, rewritten })
@@ -175,7 +176,7 @@ async fn write(state: &State, orders: &[Order]) -> Result<Written, HttpResponse>
 
 /// The file says again what it said, unless somebody has edited it since: whether somebody has.
 async fn put_back(Written { turn, rewritten }: Written) -> bool {
-    let back = web::block(move || turn.put_back(&rewritten)).await;
+    let back = block(move || turn.put_back(&rewritten)).await;
     match back {
         Ok(Ok(true)) => {}
         Ok(Ok(false)) => {

@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use storage::document::units::Span;
 
 use super::super::{AdminState, CONFIRM, Caller, TokenHolder};
+use super::block::block;
 use super::{State, error, only};
 use crate::client::CLIENT_HEADER;
 use crate::config::Config;
@@ -106,7 +107,7 @@ async fn rollback(state: State, request: HttpRequest, query: Query<ReloadQuery>,
     }
     let state_too = state.clone();
     // Looks at the history: blocks.
-    let found = web::block(move || target(&state_too, generation)).await;
+    let found = block(move || target(&state_too, generation)).await;
     let generation = match found {
         Ok(Ok(generation)) => generation,
         Ok(Err(text)) => return error(StatusCode::NOT_FOUND, REFUSED, &text),

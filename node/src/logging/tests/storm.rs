@@ -64,13 +64,15 @@ fn a_hundred_thousand_lines_a_second_are_there_once_each_whatever_is_reloaded() 
         let logging = rig.start();
         let writers: Vec<_> = (0..THREADS)
             .map(|thread| {
-                let (dispatch, written) = (rig.dispatch.clone(), Arc::clone(&written));
+                let (dispatch, written, handle) =
+                    (rig.dispatch.clone(), Arc::clone(&written), rig.handle.clone());
                 std::thread::spawn(move || {
                     dispatcher::with_default(&dispatch, || {
                         for number in 0..LINES {
                             tracing::info!(target: "net", thread, length = number % 97, "{thread}-{number}");
                             tracing::debug!(target: "libp2p_tcp", "{thread} is never written");
                             written.fetch_add(1, Ordering::Relaxed);
+                            pace(&handle, number);
                         }
                     });
                 })
@@ -95,6 +97,7 @@ fn a_hundred_thousand_lines_a_second_are_there_once_each_whatever_is_reloaded() 
         for writer in writers {
             writer.join().unwrap();
         }
+        rig.flush();
         began.elapsed()
     });
     let mut tally = Tally::new();

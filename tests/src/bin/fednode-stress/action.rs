@@ -13,6 +13,19 @@ pub(crate) struct Entry {
     pub(crate) action: Action,
 }
 
+// === impl Entry ===
+
+impl Entry {
+    /// Whether everybody in it is one of so many nodes.
+    pub(crate) const fn is_of(&self, nodes: usize) -> bool {
+        let other = match self.action {
+            Action::Reload { edit: Edit::Churn(other), .. } => other,
+            _ => self.node,
+        };
+        self.node < nodes && other < nodes
+    }
+}
+
 /// What.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]

@@ -76,7 +76,8 @@ impl Connections {
             // While nobody listens, what closes is not seen; a life that goes on may not end the stream.
             let now = world.now();
             let is_excused = world.troubles.is(Kind::Down, index, now.saturating_sub(2_000), now);
-            if place.serves() && place.life() == life && !is_excused && world.phase() < Phase::Over {
+            let goes_on = place.serves() && place.life() == life && world.phase() < Phase::Over;
+            if goes_on && !is_excused && !world.has_ended(index) {
                 world.found(Rule::Connections, Some(index), "the stream of events ended, and the node runs");
             }
             world.wait(AGAIN, Phase::Over).await;

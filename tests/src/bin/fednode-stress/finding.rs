@@ -1,5 +1,6 @@
 //! What was found wrong.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,8 +8,8 @@ use serde::Serialize;
 
 use crate::world::locked;
 
-/// How many of each rule are kept: what is broken is so again and again, and hides what else is.
-const KEPT: usize = 40;
+/// How many different ones of each rule are kept: what is broken is so again and again, and hides what else is. All are counted.
+pub(crate) const KEPT: usize = 40;
 
 /// What must hold: DESIGN.md's invariants, as they show from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -56,6 +57,7 @@ pub(crate) struct Finding {
 pub(crate) struct Findings {
     kept: Mutex<Vec<Finding>>,
     count: AtomicU64,
+    of_rules: Mutex<BTreeMap<Rule, u64>>,
 }
 
 // === impl Rule ===
@@ -84,14 +86,22 @@ impl Rule {
 impl Findings {
     pub(crate) fn add(&self, at: u64, rule: Rule, node: Option<usize>, text: String) {
         self.count.fetch_add(1, Ordering::SeqCst);
+        *locked(&self.of_rules).entry(rule).or_default() += 1;
         let mut kept = locked(&self.kept);
-        if kept.iter().filter(|finding| finding.rule == rule).count() < KEPT {
+        let of_rule = || kept.iter().filter(|finding| finding.rule == rule);
+        let is_known = of_rule().any(|finding| finding.node == node && finding.text == text);
+        if !is_known && of_rule().count() < KEPT {
             kept.push(Finding { at, rule, node, text, log: Vec::new() });
         }
     }
 
     pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
+    }
+
+    /// How many of each rule, whether or not they are kept.
+    pub(crate) fn of_rules(&self) -> BTreeMap<Rule, u64> {
+        locked(&self.of_rules).clone()
     }
 
     /// In the order of time.

@@ -101,7 +101,13 @@ async fn read(world: &World, index: usize, path: &str, mut take: impl FnMut(&Val
         let now = world.now();
         let is_excused = world.troubles.is(Kind::Down, index, now.saturating_sub(2_000), now);
         if world.phase() < Phase::Over && !is_excused && place.life() == life {
-            world.found(Rule::Messages, Some(index), format!("the stream {path} ended, and the node runs"));
+            if !world.has_ended(index) {
+                world.found(
+                    Rule::Messages,
+                    Some(index),
+                    format!("the stream {path} ended, and the node runs"),
+                );
+            }
             world.wait(AGAIN, Phase::Over).await;
         }
     }

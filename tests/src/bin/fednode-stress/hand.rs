@@ -28,7 +28,7 @@ use crate::world::{Phase, Place, World};
 const LATE: u64 = 5_000;
 
 /// How long a node may need to start, and to come to rest: a deadline, no measurement.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Until members that were parted must hold a connection again.
 const REUNION: u64 = 60_000;
@@ -189,9 +189,9 @@ impl Hand {
 
     /// Ends the process as an operator does.
     pub(crate) async fn end(mut self) {
-        self.runs();
+        let runs = self.runs();
         self.place().ends();
-        let Some(mut node) = self.node.take() else { return };
+        let Some(mut node) = self.node.take().filter(|_| runs) else { return };
         node.signal(rustix::process::Signal::TERM);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {

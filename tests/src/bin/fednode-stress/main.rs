@@ -27,6 +27,8 @@ mod trouble;
 mod world;
 
 use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,13 +54,19 @@ fn main() -> ExitCode {
         }
     };
     if options.print_schedule {
-        for plan in &plans {
-            match serde_json::to_string_pretty(&plan.schedule) {
-                Ok(text) => println!("{text}"),
-                Err(error) => eprintln!("Error: {error}"),
+        // One that reads no further has what it wants.
+        let printed = plans.iter().try_for_each(|plan| print(&plan.schedule));
+        return match printed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                eprintln!("Error: the schedule cannot be printed: {error}");
+                ExitCode::FAILURE
             }
-        }
-        return ExitCode::SUCCESS;
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    if let Err(error) = plans.iter().try_for_each(prepare) {
+        eprintln!("Error: {error}");
+        return ExitCode::from(2);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
@@ -71,13 +79,34 @@ fn main() -> ExitCode {
     if runtime.block_on(play(plans)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+fn print(schedule: &[Entry]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut stdout, schedule)?;
+    writeln!(stdout)
+}
+
+/// What a run would find out after its hour: a node that is none, a place where nothing can be written.
+fn prepare(plan: &Plan) -> Result<(), String> {
+    if let Some(node) = &plan.node {
+        let is_program =
+            fs::metadata(node).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
+        if !is_program {
+            return Err(format!("--node {}: is no program", node.display()));
+        }
+    }
+    let mark = plan.out.join(".writable");
+    fs::create_dir_all(&plan.out)
+        .and_then(|()| fs::write(&mark, ""))
+        .and_then(|()| fs::remove_file(&mark))
+        .map_err(|error| format!("--out {}: no report can be written there: {error}", plan.out.display()))
+}
+
 /// What is to be run.
 fn plans(options: &Options) -> Result<Vec<Plan>, String> {
     if let Some(path) = &options.replay {
         return replay(options, path).map(|plan| vec![plan]);
     }
-    let mut scenario = Scenario::read(&options.scenario).map_err(|error| error.to_string())?;
-    scenario.duration = options.duration.unwrap_or(scenario.duration);
+    let scenario = Scenario::read(&options.scenario, options.duration).map_err(|error| error.to_string())?;
     let name = options.scenario.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let plan = |seed| Plan {
         name: name.clone(),
@@ -100,45 +129,72 @@ fn replay(options: &Options, path: &Path) -> Result<Plan, String> {
     let report: Value = serde_json::from_str(&text).map_err(|error| told(&error))?;
     let scenario: Scenario =
         serde_json::from_value(report["scenario"].clone()).map_err(|error| told(&error))?;
-    let schedule: Vec<Entry> =
+    if let Some(wrong) = scenario.judge() {
+        return Err(told(&wrong));
+    }
+    let mut schedule: Vec<Entry> =
         serde_json::from_value(report["schedule"].clone()).map_err(|error| told(&error))?;
+    schedule.sort_by_key(|entry| (entry.at, entry.node));
+    if let Some(entry) = schedule.iter().find(|entry| !entry.is_of(scenario.nodes)) {
+        return Err(told(&format!("{entry:?} is about a node that there is not")));
+    }
     let seed = report["seed"].as_u64().ok_or_else(|| told(&"it names no seed"))?;
-    let name = report["name"].as_str().unwrap_or("replay").to_owned();
+    let name = Path::new(report["name"].as_str().unwrap_or("replay")).file_name();
+    let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let out = options.out.join(format!("{name}-{seed}-replay"));
     Ok(Plan { name, scenario, seed, schedule, node: options.node.clone(), out })
 }
 
+/// How a run is to be ended before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    No,
+    /// Nothing more is done to the nodes; all comes to rest, and is judged.
+    Well,
+    /// What has not come to rest by now does not.
+    Now,
+}
+
 /// Plays one after the other. `true` if all passed.
 async fn play(plans: Vec<Plan>) -> bool {
-    // One Ctrl-C, or SIGTERM, ends the run that is under way, and those behind it.
-    let stop = Arc::new(watch::Sender::new(false));
+    // One Ctrl-C, or SIGTERM, ends the run that is under way, and those behind it; another one does not wait until all is well.
+    let stop = Arc::new(watch::Sender::new(Stop::No));
     let stopping = Arc::clone(&stop);
     tokio::spawn(async move {
         let Ok(mut term) = signal(SignalKind::terminate()) else { return };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = term.recv() => {}
+        for wanted in [Stop::Well, Stop::Now] {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = term.recv() => {}
+            }
+            stopping.send_replace(wanted);
+            if wanted == Stop::Well {
+                eprintln!(
+                    "ends: all comes to rest first, which may take minutes; once more, and it ends now"
+                );
+            }
         }
-        stopping.send_replace(true);
     });
     let (count, mut failed) = (plans.len(), Vec::new());
     for plan in plans {
-        if *stop.borrow() {
+        if *stop.borrow() != Stop::No {
             break;
         }
         let (out, seed) = (plan.out.clone(), plan.seed);
         eprintln!("{}: {} nodes, seed {seed}", plan.name, plan.scenario.nodes);
-        let mut stopped = stop.subscribe();
-        let report = run::run(plan, async move {
-            // The sender lives as long as this program plays.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        })
-        .await;
+        let report = match run::run(plan, stop.subscribe()).await {
+            Ok(report) => report,
+            Err(error) => {
+                eprintln!("Error: {error}");
+                failed.push(seed);
+                break;
+            }
+        };
         println!("{}", report.summary());
         if let Err(error) = write(&report, &out) {
             eprintln!("{}: the report cannot be written: {error}", out.display());
-        }
-        if !report.passed {
+            failed.push(seed);
+        } else if !report.passed {
             failed.push(seed);
         }
     }

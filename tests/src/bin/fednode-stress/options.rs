@@ -12,9 +12,9 @@ pub(crate) struct Options {
     #[arg(long, default_value = "tests/scenarios/smoke.yaml", conflicts_with = "replay")]
     pub(crate) scenario: PathBuf,
     /// From which everything random follows; without it, the scenario's own
-    #[arg(long)]
+    #[arg(long, conflicts_with = "replay")]
     pub(crate) seed: Option<u64>,
-    /// Many runs, with these seeds, one after the other: 1..100 has 100 of them
+    /// Many runs, with these seeds, one after the other, both ends included: 1..100 has 100 of them
     #[arg(long, value_name = "A..B", value_parser = range, conflicts_with_all = ["seed", "replay"])]
     pub(crate) seeds: Option<Range>,
     /// The very schedule of a report.json
@@ -27,10 +27,10 @@ pub(crate) struct Options {
     #[arg(long, default_value = "target/stress")]
     pub(crate) out: PathBuf,
     /// Another duration than the scenario's
-    #[arg(long, value_parser = humantime::parse_duration)]
+    #[arg(long, value_parser = humantime::parse_duration, conflicts_with = "replay")]
     pub(crate) duration: Option<std::time::Duration>,
     /// Prints the schedule as JSON and does nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seeds")]
     pub(crate) print_schedule: bool,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Range {
 fn range(text: &str) -> Result<Range, String> {
     let wrong = || format!("'{text}' is no range of seeds; write it like 1..100");
     let (first, last) = text.split_once("..").ok_or_else(wrong)?;
-    let number = |text: &str| text.trim_start_matches('=').parse().map_err(|_| wrong());
+    let number = |text: &str| text.parse().map_err(|_| wrong());
     let range = Range { first: number(first)?, last: number(last)? };
     if range.first <= range.last { Ok(range) } else { Err(wrong()) }
 }
@@ -56,7 +56,12 @@ mod tests {
     #[test]
     fn ranges_have_both_their_ends() {
         assert_eq!(range("1..100"), Ok(Range { first: 1, last: 100 }));
-        assert!(range("100..1").is_err() && range("1-100").is_err() && range("a..b").is_err());
+        assert!(
+            range("100..1").is_err()
+                && range("1..=3").is_err()
+                && range("1-100").is_err()
+                && range("a..b").is_err()
+        );
     }
 
     #[test]

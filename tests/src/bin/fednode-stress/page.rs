@@ -3,6 +3,7 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::charts::{Chart, Series, Shape};
+use crate::finding::KEPT;
 use crate::report::{Report, Told};
 
 const STYLE: &str = "\
@@ -49,7 +50,11 @@ fn wrong(report: &Report) -> Markup {
             @if !first.log.is_empty() {
                 details { summary { "the node's log around it" } pre { @for line in &first.log { (line) "\n" } } }
             }
-            h2 { "All findings (" (report.findings_in_all) ")" }
+            h2 { "Findings" }
+            p {
+                (report.findings_in_all) " in all; of each rule the first " (KEPT) " that differ are shown."
+                @for (rule, count) in &report.findings_of_rules { br; (count) " x " (rule.broken()) }
+            }
             table {
                 tr { th { "rule" } th { "ms" } th { "node" } th { "what" } }
                 @for finding in &report.findings {

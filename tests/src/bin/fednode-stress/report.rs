@@ -43,6 +43,8 @@ pub(crate) struct Report {
     pub(crate) played: u64,
     pub(crate) findings: Vec<Finding>,
     pub(crate) findings_in_all: u64,
+    /// The same by rule; of each some are kept, and each different one once.
+    pub(crate) findings_of_rules: BTreeMap<Rule, u64>,
     pub(crate) reloads: BTreeMap<String, Durations>,
     pub(crate) direct: flow::Tally,
     pub(crate) topic: flow::Tally,
@@ -143,6 +145,7 @@ impl Report {
             played: parts.played,
             findings: Vec::new(),
             findings_in_all: 0,
+            findings_of_rules: BTreeMap::new(),
             reloads: by_outcome.into_iter().map(|(outcome, all)| (outcome, Durations::of(all))).collect(),
             direct,
             topic,
@@ -162,10 +165,15 @@ impl Report {
 
     /// Takes what was found since, too.
     pub(crate) fn take_findings(&mut self, world: &World) {
-        self.findings = world.findings.all();
+        // A node that has ended has taken its log with it.
+        let before = std::mem::replace(&mut self.findings, world.findings.all());
         for finding in self.findings.iter_mut().take(WITH_LOG) {
-            finding.log = finding.node.map(|node| logs::around(world, node, finding.at)).unwrap_or_default();
+            let same = |known: &&Finding| known.at == finding.at && known.text == finding.text;
+            let known = before.iter().find(same).map(|known| known.log.clone());
+            let look = || finding.node.map(|node| logs::around(world, node, finding.at));
+            finding.log = known.filter(|log| !log.is_empty()).or_else(look).unwrap_or_default();
         }
+        self.findings_of_rules = world.findings.of_rules();
         self.findings_in_all = world.findings.count();
         self.passed = self.findings_in_all == 0;
         self.broken.clear();
@@ -234,7 +242,7 @@ impl Report {
             lines.push(format!("  first, at {} ms{node}: {}", first.at, first.rule.broken()));
             lines.push(format!("    {}", first.text));
             for rule in &self.broken {
-                let count = self.findings.iter().filter(|finding| finding.rule == *rule).count();
+                let count = self.findings_of_rules.get(rule).copied().unwrap_or_default();
                 lines.push(format!("  {count:>4} x {}", rule.broken()));
             }
         }

@@ -99,12 +99,10 @@ impl Hand {
         }
         self.runs_what_it_says(&status);
         let generation = status["generation"].as_u64();
-        let told = [
-            ("the audit log", Some(place.book.generation())),
-            ("the metric", self.metric().await),
-            ("the history", history(&place.data())),
-        ];
-        for (who, says) in told {
+        let told = [("the audit log", Some(place.book.generation())), ("the metric", self.metric().await)];
+        // What cannot be read is told as another finding, by whoever looks at files.
+        let history = Ground::examine(&place.data()).ok().map(|ground| ("the history", ground.newest()));
+        for (who, says) in told.into_iter().chain(history) {
             if says != generation {
                 let text = format!("status says {generation:?}, and {who} says {says:?}");
                 world.found(Rule::Generations, Some(index), text);
@@ -158,10 +156,4 @@ impl Hand {
         let line = text.lines().find_map(|line| line.strip_prefix("config_generation "))?;
         line.trim().parse::<f64>().ok().map(|number| number as u64)
     }
-}
-
-/// The newest generation that the disk keeps.
-fn history(data: &std::path::Path) -> Option<u64> {
-    // It asserts that the rest is whole; that is told as another finding by whoever looks at files.
-    std::panic::catch_unwind(|| Ground::read(data, "at the end").newest()).ok().flatten()
 }

@@ -2,19 +2,23 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fednode_tests::hum::HUM;
 use fednode_tests::{Arms, Node, Spec};
 use futures::future::{join, join_all};
 use serde_json::json;
+use tokio::sync::watch;
 
+use crate::Stop;
 use crate::action::Entry;
 use crate::connections;
 use crate::files;
+use crate::finding::Rule;
 use crate::flow::tunnel::Tunnels;
 use crate::flow::{direct, topic};
 use crate::growth;
-use crate::hand::{Certificates, Done, Hand, Taken, tune, write_secret};
+use crate::hand::{Certificates, Done, Hand, PATIENCE, Taken, tune, write_secret};
 use crate::progress::Progress;
 use crate::report::{Beat, Parts, Report};
 use crate::rest::{Flows, all_arrives, all_is_well};
@@ -35,8 +39,14 @@ pub(crate) struct Plan {
     pub(crate) out: PathBuf,
 }
 
-/// Plays it. `interrupt` ends it early, and well.
-pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send + 'static) -> Report {
+/// How long the end of a run may take until all is well, in all: what is wrong by then is found.
+const REST: Duration = Duration::from_secs(10 * 60);
+
+/// Plays it, and ends it early if somebody wants that.
+///
+/// # Errors
+/// If the federation does not come to be.
+pub(crate) async fn run(plan: Plan, stop: watch::Receiver<Stop>) -> Result<Report, String> {
     let mut specs = specs(&plan);
     let tunnels = Tunnels::lay(&mut specs, plan.scenario.traffic.tunnels).await;
     let places = specs.iter().enumerate().map(|(index, spec)| {
@@ -55,10 +65,10 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
         world.places[index].keeps_secret(signed.secret());
         certificates.push(signed);
     }
-    let ending = Arc::clone(&world);
+    let (ending, mut stopped) = (Arc::clone(&world), stop.clone());
     let interrupted = tokio::spawn(async move {
         tokio::select! {
-            () = interrupt => {
+            true = wanted(&mut stopped, Stop::Well) => {
                 ending.enter(Phase::Rests);
                 true
             }
@@ -66,7 +76,7 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
         }
     });
 
-    let hands = begin(&world, specs, certificates).await;
+    let hands = begin(&world, specs, certificates).await?;
     connections::start(&world);
     let tails: Vec<_> =
         (0..hands.len()).map(|index| tokio::spawn(tail::follow(Arc::clone(&world), index))).collect();
@@ -86,24 +96,33 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
     let hands = play(&world, hands, &plan.schedule, began).await;
     let played = world.now() - began;
     world.enter(Phase::Rests);
-    let hands = conclude(hands).await;
-    all_is_well(&world, &flows).await;
-    world.enter(Phase::Ends);
-    all_arrives(&world, &mut flows).await;
+    let mut done = Done::default();
+    for hand in &hands {
+        done.add(hand.done);
+    }
+    let mut stop = stop;
+    let mut rested = Box::pin(rest(&world, hands, &mut flows));
+    let unfinished = tokio::select! {
+        hands = &mut rested => Ok(hands),
+        true = wanted(&mut stop, Stop::Now) => Err("was not waited for: what was on its way counts as lost"),
+        () = tokio::time::sleep(REST) => Err("did not come within ten minutes"),
+    };
+    // Before the hands let go of their nodes, where they have to: what that does is nobody's fault.
     world.enter(Phase::Over);
+    drop(rested);
+    let hands = unfinished.unwrap_or_else(|what| {
+        world.found(Rule::Outcomes, None, format!("rest {what}"));
+        Vec::new()
+    });
     for task in watchers.into_iter().chain(tails) {
         // One that panicked has told so; the others' findings stand.
         if let Err(error) = task.await {
-            world.found(crate::finding::Rule::Files, None, format!("a part of the harness ended: {error}"));
+            world.found(Rule::Files, None, format!("a part of the harness ended: {error}"));
         }
     }
     growth::judge(&world);
     let interrupted = interrupted.await.unwrap_or(true);
     let beats: Vec<Beat> = progress.end().await;
-    let mut done = Done::default();
-    for hand in &hands {
-        done.add(hand.done);
-    }
     let parts = Parts { flows: &flows, done, beats, began, played, interrupted };
     let mut report = Report::of(&plan, &world, parts);
     report.keep_folders(&world, &plan.out);
@@ -112,7 +131,21 @@ pub(crate) async fn run(plan: Plan, interrupt: impl Future<Output = ()> + Send +
     }
     // An end may fail, too.
     report.take_findings(&world);
-    report
+    Ok(report)
+}
+
+/// Whether it is wanted, in the end; `false` when nobody can want it any more.
+async fn wanted(stop: &mut watch::Receiver<Stop>, this: Stop) -> bool {
+    stop.wait_for(|now| *now >= this).await.is_ok()
+}
+
+/// Nothing is done any more; all comes to rest, and what is on its way arrives.
+async fn rest(world: &World, hands: Vec<Hand>, flows: &mut Flows) -> Vec<Hand> {
+    let hands = conclude(hands).await;
+    all_is_well(world, flows).await;
+    world.enter(Phase::Ends);
+    all_arrives(world, flows).await;
+    hands
 }
 
 /// The nodes' files before anything is random.
@@ -134,16 +167,40 @@ fn specs(plan: &Plan) -> Vec<Spec> {
 }
 
 /// Starts all processes.
-async fn begin(world: &Arc<World>, specs: Vec<Spec>, certificates: Vec<Certificates>) -> Vec<Hand> {
+async fn begin(
+    world: &Arc<World>,
+    specs: Vec<Spec>,
+    certificates: Vec<Certificates>,
+) -> Result<Vec<Hand>, String> {
     let taken = Arc::new(Taken::new());
     let mut nodes: Vec<Node> = specs.into_iter().map(Spec::spawn).collect();
     for (place, node) in world.places.iter().zip(&mut nodes) {
         place.begins(node.pid().as_raw_nonzero().get());
-        node.wait_until_it_serves().await;
+        serves(place, node).await?;
         place.serves_now();
     }
     let hands = nodes.into_iter().zip(certificates).enumerate();
-    hands.map(|(index, (node, certificates))| Hand::new(world, index, node, certificates, &taken)).collect()
+    let hand = |(index, (node, certificates))| Hand::new(world, index, node, certificates, &taken);
+    Ok(hands.map(hand).collect())
+}
+
+/// Waits until a node serves for the first time.
+async fn serves(place: &Place, node: &mut Node) -> Result<(), String> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !place.client().get("/healthz").await.is_ok_and(|answer| answer.status.is_success()) {
+        let ended = node.try_wait();
+        if ended.is_some() || tokio::time::Instant::now() > deadline {
+            let (said, index) = (node.stderr(), place.index);
+            let last = said.lines().next_back().unwrap_or("it said nothing");
+            let what = ended.map_or(format!("does not serve within {PATIENCE:?}"), |status| {
+                format!("ended with {status} instead of serving")
+            });
+            return Err(format!("node {index} {what}: {last}"));
+        }
+        // Its socket tells nobody when it is there.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// Every hand plays its part.

@@ -24,6 +24,7 @@ pub(crate) struct Scenario {
     #[serde(with = "text", default = "slack")]
     pub(crate) slack: Duration,
     /// Of the whole federation.
+    #[serde(default)]
     pub(crate) reloads_per_second: f64,
     #[serde(default)]
     pub(crate) traffic: Traffic,
@@ -124,6 +125,16 @@ pub(crate) enum ScenarioError {
     Range { path: String, what: &'static str },
 }
 
+/// A schedule is made before it is played, and held in memory.
+const SHORTEST: Duration = Duration::from_secs(20);
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// What `reload.budget` may be (contract).
+const BUDGETS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// The largest weight.
+const MOST: u32 = 1_000_000;
+
 const fn budget() -> Duration {
     Duration::from_secs(5)
 }
@@ -140,15 +151,27 @@ impl Default for Triggers {
     }
 }
 
+// === impl Faults ===
+
+impl Faults {
+    const fn per_minute(&self) -> [f64; 10] {
+        let Self { kill, kill_in_reload, pause, partition, component, .. } = *self;
+        let Self { disk, descriptors, memory, processor, corrupt, .. } = *self;
+        [kill, kill_in_reload, pause, partition, component, disk, descriptors, memory, processor, corrupt]
+    }
+}
+
 // === impl Scenario ===
 
 impl Scenario {
-    pub(crate) fn read(path: &Path) -> Result<Self, ScenarioError> {
+    /// `duration` takes the place of the file's.
+    pub(crate) fn read(path: &Path, duration: Option<Duration>) -> Result<Self, ScenarioError> {
         let name = path.display().to_string();
         let text = std::fs::read_to_string(path)
             .map_err(|cause| ScenarioError::Read { path: name.clone(), cause })?;
-        let scenario: Self = serde_yaml::from_str(&text)
+        let mut scenario: Self = serde_yaml::from_str(&text)
             .map_err(|cause| ScenarioError::Parse { path: name.clone(), cause })?;
+        scenario.duration = duration.unwrap_or(scenario.duration);
         match scenario.judge() {
             None => Ok(scenario),
             Some(what) => Err(ScenarioError::Range { path: name, what }),
@@ -156,16 +179,32 @@ impl Scenario {
     }
 
     /// What is wrong with it.
-    fn judge(&self) -> Option<&'static str> {
+    pub(crate) fn judge(&self) -> Option<&'static str> {
         let reloads = &self.reloads;
         let kinds = [reloads.valid, reloads.unchanged, reloads.invalid, reloads.conflicting];
         let others = [reloads.churn, reloads.rotation, reloads.rollback];
         let triggers = &self.triggers;
         let ways = [triggers.signal, triggers.storm, triggers.api, triggers.cli];
+        let weights = kinds.iter().chain(&others).chain(&ways).chain([&triggers.watch]);
+        let traffic = &self.traffic;
+        let rates = [traffic.direct_per_second, traffic.topic_per_second, traffic.blocks_per_second];
         match self {
             _ if !(3..=64).contains(&self.nodes) => Some("nodes: write 3 to 64"),
-            _ if self.duration < Duration::from_secs(20) => {
-                Some("duration: faults need 20s at least to come and go")
+            _ if !(SHORTEST..=LONGEST).contains(&self.duration) => {
+                Some("duration: write 20s, which faults need to come and go, to 7days")
+            }
+            _ if !(BUDGETS.0..=BUDGETS.1).contains(&self.budget) => {
+                Some("budget: write 200ms to 30s, as the node's reload.budget")
+            }
+            _ if self.slack > BUDGETS.1 => Some("slack: write 0s to 30s"),
+            _ if weights.clone().any(|weight| *weight > MOST) => {
+                Some("reloads, triggers: write weights from 0 to 1000000")
+            }
+            _ if !rates.iter().all(|rate| (0.0..=1000.0).contains(rate)) => {
+                Some("traffic: write 0 to 1000 messages or blocks per second")
+            }
+            _ if !self.faults.per_minute().iter().all(|rate| (0.0..=600.0).contains(rate)) => {
+                Some("faults: write 0 to 600 per minute")
             }
             _ if !(0.0..=1000.0).contains(&self.reloads_per_second) => {
                 Some("reloads_per_second: write 0 to 1000")
@@ -211,7 +250,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let mut count = 0;
         for entry in std::fs::read_dir(folder).expect("the folder is there") {
-            Scenario::read(&entry.expect("an entry").path()).unwrap_or_else(|error| panic!("{error}"));
+            Scenario::read(&entry.expect("an entry").path(), None).unwrap_or_else(|error| panic!("{error}"));
             count += 1;
         }
         assert_eq!(count, 5);
@@ -226,9 +265,16 @@ mod tests {
             ("nodes: 2\nduration: 60s\nreloads_per_second: 1\nreloads: {valid: 1}", "nodes: write 3 to 64"),
             ("nodes: 8\nduration: 1 parsec\nreloads_per_second: 1", "parsec"),
             ("nodes: 8\nduration: 60s\nreloads_per_second: 1", "reloads: at least one kind"),
+            ("nodes: 8\nduration: 5s", "duration: write 20s"),
+            ("nodes: 8\nduration: 1000000h", "duration: write 20s"),
+            ("nodes: 8\nduration: 60s\nbudget: 0s", "budget: write 200ms"),
+            ("nodes: 8\nduration: 60s\nfaults: {kill: .nan}", "faults: write 0 to 600"),
+            ("nodes: 8\nduration: 60s\nfaults: {disk: 1e300}", "faults: write 0 to 600"),
+            ("nodes: 8\nduration: 60s\ntraffic: {direct_per_second: -1}", "traffic: write 0 to 1000"),
+            ("nodes: 8\nduration: 60s\nreloads: {valid: 4294967295}", "write weights"),
         ] {
             std::fs::write(&path, text).expect("it can be written");
-            let error = Scenario::read(&path).expect_err("it is wrong").to_string();
+            let error = Scenario::read(&path, None).expect_err("it is wrong").to_string();
             assert!(error.contains(says), "{error}");
         }
     }

@@ -234,7 +234,7 @@ mod tests {
 
     fn chaos() -> Scenario {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/chaos.yaml");
-        Scenario::read(&path).unwrap_or_else(|error| panic!("{error}"))
+        Scenario::read(&path, None).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]

@@ -55,7 +55,12 @@ fn take(world: &World, index: usize, life: u32, line: &str) {
     let line: Value = match serde_json::from_str(line) {
         Ok(line) => line,
         Err(error) => {
-            world.found(Rule::Files, Some(index), format!("an audit line is no JSON: {error}: {line}"));
+            let beginning: String = line.chars().take(200).collect();
+            world.found(
+                Rule::Files,
+                Some(index),
+                format!("an audit line is no JSON: {error}: {beginning} …"),
+            );
             return;
         }
     };

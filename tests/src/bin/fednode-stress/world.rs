@@ -67,6 +67,13 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A child that nobody has waited for yet is a zombie: see proc_pid_stat(5).
+fn is_gone(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    state.is_none_or(|state| "ZX".contains(state))
+}
+
 // === impl World ===
 
 impl World {
@@ -118,6 +125,17 @@ impl World {
             () = tokio::time::sleep(time) => true,
             () = self.reaches(unless) => false,
         }
+    }
+
+    /// Whether the process of a node has ended, and nobody here has ended it: that is what is wrong then, whoever notices it by
+    /// what follows from it.
+    pub(crate) fn has_ended(&self, index: usize) -> bool {
+        let has_ended = self.places[index].pid().is_some_and(is_gone);
+        if has_ended {
+            let life = self.places[index].life();
+            self.found(Rule::Alive, Some(index), format!("its process is gone (life {life})"));
+        }
+        has_ended
     }
 
     /// Something is wrong, as seen now.

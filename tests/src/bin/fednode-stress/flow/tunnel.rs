@@ -142,6 +142,9 @@ impl Line {
             self.called,
             now - began
         );
+        if world.has_ended(self.caller) || world.has_ended(self.called) {
+            return;
+        }
         // Nobody accepts while a start is under way, or before the first was ready.
         if error.kind() != io::ErrorKind::ConnectionRefused || world.places[self.caller].serves() {
             world.found(Rule::Tunnels, Some(self.caller), text);
