@@ -48,7 +48,7 @@ pub(crate) struct Host {
     pub(crate) identify: identify::Behaviour,
     direct: Direct,
     services: Tunnels,
-    topics: Gossip,
+    pub(crate) topics: Gossip,
     receipts: Receipts,
     pub(crate) goodbye: Goodbye,
     exchange: Exchange,

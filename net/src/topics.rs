@@ -242,9 +242,9 @@ impl Topics {
         state.wanted.contains(topic) && state.rooms.deliver(topic, from, content_type, data)
     }
 
-    /// Whether some reader on this node must be waited for.
-    fn is_crowded(&self, now: Instant) -> bool {
-        self.state().rooms.is_crowded(now)
+    /// Until when some reader on this node must be waited for, if there is one.
+    fn crowded_until(&self, now: Instant) -> Option<Instant> {
+        self.state().rooms.crowded_until(now)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -7,6 +7,7 @@ mod keeper;
 mod moving;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -31,6 +32,8 @@ const LOG_WITHIN: Duration = Duration::from_millis(500);
 /// Generations, audit log, and what stands besides. Its methods block for file operations.
 pub struct History {
     books: Mutex<Books>,
+    /// The books', to be read without them.
+    is_durable: Arc<AtomicBool>,
     held: Arc<HeldFiles>,
     pauses: Arc<Pauses>,
     /// One copy at a time, also where one is stuck that nobody waits for any more.
@@ -74,9 +77,18 @@ impl History {
             Err(error) => (Standing::default(), Some(error)),
         };
         let (held, pauses) = (Arc::new(HeldFiles::default()), Arc::default());
-        let books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
-        let history =
-            Self { books: Mutex::new(books), held, pauses, turn: Arc::default(), log: OnceLock::new() };
+        let mut books = Books::new(data_dir, shelf, standing, &held, &pauses, signpost);
+        // To be written down: the clock may be put right again before the next start.
+        books.await_confirmation(books.standing.unconfirmed.map(Unconfirmed::count_on));
+        let is_durable = Arc::clone(&books.is_durable);
+        let history = Self {
+            books: Mutex::new(books),
+            is_durable,
+            held,
+            pauses,
+            turn: Arc::default(),
+            log: OnceLock::new(),
+        };
         Ok((history, Wrong { damaged, standing: wrong }))
     }
 
@@ -277,6 +289,10 @@ impl Recorder<Config> for History {
 
     fn is_written(&self) -> bool {
         self.lock().is_written()
+    }
+
+    fn is_durable(&self) -> bool {
+        self.is_durable.load(Ordering::Acquire)
     }
 
     fn retry(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use reload::{Generation, Problem, fault};
 use storage::relocate::{self, NOTE, Taken};
@@ -240,8 +240,7 @@ impl Place {
     /// The generation to go back to, if the time to confirm the one after it is over.
     fn overdue(&self) -> Option<Generation> {
         let awaited = self.history.unconfirmed()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        (Duration::from_millis(awaited.by_unix_ms) <= now).then_some(awaited.target)
+        awaited.left().is_zero().then_some(awaited.target)
     }
 
     /// A generation that can run here and now.

@@ -132,7 +132,8 @@ impl<C: Configuration> Coordinator<C> {
         components.sort_by_key(|component| graph.index(component.name()));
         let degraded = parts.board.read().degraded.clone();
         // Before anybody can look: the actor itself starts a little later, on its own thread.
-        parts.board.update(|board| board.unconfirmed = parts.unconfirmed);
+        let unconfirmed = parts.unconfirmed.map(Unconfirmed::count_on);
+        parts.board.update(|board| board.unconfirmed = unconfirmed);
         Ok(Self {
             graph,
             comparisons: components.iter().map(|component| component.comparison()).collect(),
@@ -153,7 +154,7 @@ impl<C: Configuration> Coordinator<C> {
             halting: Vec::new(),
             retrying: false,
             audited: None,
-            confirmation: Confirmation::new(parts.unconfirmed),
+            confirmation: Confirmation::new(unconfirmed),
             degraded,
         })
     }

@@ -1,6 +1,7 @@
 //! Where generations and the audit log are kept: a trait, because this crate does not know the disk.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub struct Unconfirmed {
     pub target: Generation,
     /// Until when, in milliseconds since 1970: what is left of it is counted anew at a start.
     pub by_unix_ms: u64,
+    /// How long that was when it was asked for, in milliseconds. Not known of one that an earlier version wrote down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within_ms: Option<u64>,
 }
 
 /// What a record changes about the confirmation that is awaited.
@@ -55,6 +59,38 @@ pub struct Recorded {
     pub durable: bool,
     /// What a person should know: a file that could not be made to say what runs.
     pub warnings: Vec<Problem>,
+}
+
+// === impl Unconfirmed ===
+
+impl Unconfirmed {
+    /// To go back to `target` after so long, counted from now.
+    #[must_use]
+    pub fn begin(target: Generation, within: Duration) -> Self {
+        let within = millis(within);
+        Self { target, by_unix_ms: millis(unix_time()).saturating_add(within), within_ms: Some(within) }
+    }
+
+    /// Counted on by another process: never longer than was asked for, though the clock was set back meanwhile.
+    #[must_use]
+    pub fn count_on(self) -> Self {
+        let latest = self.within_ms.map(|within| millis(unix_time()).saturating_add(within));
+        Self { by_unix_ms: latest.map_or(self.by_unix_ms, |latest| latest.min(self.by_unix_ms)), ..self }
+    }
+
+    /// What is left of the time.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        Duration::from_millis(self.by_unix_ms).saturating_sub(unix_time())
+    }
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Keeps generations and the audit log. Called on a thread that may block.
@@ -93,6 +129,34 @@ pub trait Recorder<C>: Send + Sync + 'static {
         true
     }
 
+    /// Whether every generation that was recorded is on disk: what an outcome that records none tells of the one that runs. Asked on
+    /// the coordinator's own thread, so it must not wait for a disk.
+    fn is_durable(&self) -> bool {
+        self.is_written()
+    }
+
     /// Tries again to write what could not be written. `true` when nothing is left.
     fn retry(&self) -> bool;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn no_clock_makes_the_time_longer_than_was_asked_for() {
+        let awaited = Unconfirmed::begin(Generation::FIRST, MINUTE);
+        assert!(awaited.left() <= MINUTE);
+        assert_eq!(awaited.count_on(), awaited, "the clock went on");
+        // As it looks where the clock was set back by as much.
+        let ahead = Unconfirmed { by_unix_ms: awaited.by_unix_ms + millis(100 * MINUTE), ..awaited };
+        assert!(ahead.left() > MINUTE && ahead.count_on().left() <= MINUTE);
+        let over = Unconfirmed { by_unix_ms: 1, ..awaited };
+        assert_eq!((over.count_on(), over.left()), (over, Duration::ZERO));
+        // Of an earlier version.
+        let old: Unconfirmed = serde_json::from_str(r#"{"target": 1, "by_unix_ms": 7}"#).unwrap();
+        assert_eq!((old.by_unix_ms, old.within_ms, old.count_on()), (7, None, old));
+    }
 }

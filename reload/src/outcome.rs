@@ -154,7 +154,7 @@ pub struct Outcome {
     pub actor: Option<String>,
     /// Why, in the words of whoever asked.
     pub note: Option<String>,
-    /// Whether the generation is on disk.
+    /// Whether the generation that runs is on disk.
     pub durable: bool,
     /// From the start of the transaction to its end.
     pub duration_ms: f64,

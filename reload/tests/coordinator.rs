@@ -299,6 +299,25 @@ fn what_cannot_be_written_down_is_told_and_written_later() {
 }
 
 #[test]
+fn what_runs_is_not_said_to_be_on_disk_before_it_is() {
+    on(async {
+        let rig = Rig::start();
+        rig.disk_full(true);
+        rig.edit(|c| c.store = 2);
+        assert!(!rig.reload_to_confirm(std::time::Duration::from_secs(3600)).await.durable);
+        for outcome in [rig.reload().await, rig.dry_run().await, rig.confirm().await.unwrap()] {
+            assert!(outcome.outcome.is_success() && !outcome.durable, "{outcome:?}");
+        }
+        rig.disk_full(false);
+        while rig.recorded().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let outcome = rig.reload().await;
+        assert!(outcome.outcome == Kind::Unchanged && outcome.durable, "{outcome:?}");
+    });
+}
+
+#[test]
 fn a_dry_run_tells_and_touches_nothing() {
     on(async {
         let rig = Rig::start();

@@ -142,6 +142,36 @@ fn whoever_reloads_meanwhile_is_told_what_comes_back_and_when() {
 }
 
 #[test]
+fn a_confirmation_is_told_after_the_commit_that_it_confirms() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        rig.reload_to_confirm(std::time::Duration::from_secs(3600)).await;
+        // It is current while it is written down, and its own line comes later.
+        rig.edit(|c| c.store = 3);
+        let release = rig.recording_hangs();
+        let asked = rig.ask();
+        while !rig.is_recording() {
+            tokio::task::yield_now().await;
+        }
+        let confirmed = async {
+            while rig.board().unconfirmed.is_some() {
+                tokio::task::yield_now().await;
+            }
+            // Time to tell it too early, on a thread that does not wait for the record.
+            for _ in 0..10_000 {
+                tokio::task::yield_now().await;
+            }
+            drop(release);
+        };
+        let (confirmation, ()) = tokio::join!(rig.confirm(), confirmed);
+        assert_eq!(confirmation.unwrap().config_generation.get(), 3);
+        assert_eq!(asked.await.unwrap().unwrap().config_generation.get(), 3);
+        assert_eq!(rig.audited(), [Kind::Committed, Kind::Committed, Kind::Unchanged]);
+    });
+}
+
+#[test]
 fn what_is_confirmed_stays() {
     on(async {
         let rig = Rig::start();

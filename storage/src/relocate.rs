@@ -30,11 +30,13 @@ use trail::{Relation, Trail, is_same, relation};
 use undo::{Made, Undo, remove_file};
 
 mod clearing;
+mod nesting;
 mod note;
 mod trail;
 mod undo;
 
 pub use clearing::{abandon, let_go};
+pub use nesting::is_nested;
 
 /// The note's name in the data folder.
 pub const NOTE: &str = "moved.json";
@@ -90,6 +92,14 @@ pub enum MoveError {
     /// It is the folder in use, by another name.
     #[error("{}: is the folder in use under another name (keep the name, or name another folder)", .0.display())]
     Same(PathBuf),
+    /// One of the two is in the other: who removes the one that was left would remove both.
+    #[error("{}: is in {}, the folder in use, or around it (name a folder that is neither)", .to.display(), .from.display())]
+    Nested {
+        /// The folder in use.
+        from: PathBuf,
+        /// The other one.
+        to: PathBuf,
+    },
     /// It holds something else than an earlier copy.
     #[error("{}: holds the history of another node, or of another life of this one (name an empty folder, or move \
              generations, audit.jsonl, standing.json and known.yaml out of it)", .0.display())]
@@ -136,6 +146,9 @@ impl Incoming {
     pub fn copy(from: &Path, to: &Path, is_wanted: impl Fn() -> bool) -> Result<Self, MoveError> {
         if is_same(from, to) {
             return Err(MoveError::Same(to.into()));
+        }
+        if is_nested(from, to) {
+            return Err(MoveError::Nested { from: from.into(), to: to.into() });
         }
         // Before the folder is touched: what is there afterwards cannot be told from what was there, and what is refused stays as
         // it is.

@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(Standing::read(folder.path()).unwrap(), Standing::default());
         let file = HeldFile::new(Path::new("/etc/conf.yaml"), Some(b"x"));
         let standing = Standing {
-            unconfirmed: Some(Unconfirmed { target: Generation::FIRST, by_unix_ms: 7 }),
+            unconfirmed: Some(Unconfirmed { target: Generation::FIRST, by_unix_ms: 7, within_ms: Some(5) }),
             held: Some(Held { since: Generation::FIRST.next(), conf: Some(file.clone()), peers: None }),
         };
         standing.write(folder.path()).unwrap();

@@ -3,7 +3,7 @@
 //! nothing; the next good reload works. For each component and each step.
 
 use fednode::client::Client;
-use fednode_tests::{Node, Port, Side, Spec, Stage, eventually};
+use fednode_tests::{Arms, Node, Port, Side, Spec, Stage, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -239,4 +239,24 @@ async fn the_audit_log_is_in_the_order_of_what_it_tells() {
     let told: Vec<_> = lines.iter().map(|line| (&line["outcome"], &line["config_generation"])).collect();
     let expected = [("committed", 1), ("committed", 2), ("rejected", 2)].map(|(o, g)| (json!(o), json!(g)));
     assert_eq!(told, expected.iter().map(|(o, g)| (o, g)).collect::<Vec<_>>());
+}
+
+/// The disk takes an audit line and does not come back: whoever asks is answered, and so is the next.
+#[tokio::test]
+async fn a_disk_that_does_not_answer_keeps_nobody_waiting() {
+    let spec = Spec::new();
+    let arms = Arms::beside(spec.folder());
+    let mut spec = spec.env(Arms::VARIABLE, &arms.folder().display().to_string());
+    spec.conf["reload"]["budget"] = json!("2s");
+    let mut node = spec.start().await;
+    // Longer than any test.
+    arms.arm("coordinator::audit", "sleep(600000)");
+    for level in ["debug", "info"] {
+        node.edit(|conf| conf["logging"]["level"] = json!(level));
+        let answer = node.client().post("/admin/reload", &[], vec![]).await.expect("it answers");
+        let outcome: Value = answer.json().expect("JSON");
+        assert_eq!(outcome["outcome"], "committed", "{outcome:#}");
+        assert_eq!(node.status().await["generation"], outcome["config_generation"]);
+    }
+    node.wait_for_log("the audit log cannot be written").await;
 }

@@ -362,3 +362,48 @@ async fn a_node_starts_from_the_last_known_good_when_it_is_told_to() {
     assert_eq!(code(&fresh.cli(&["run", "--last-known-good"])), Some(1));
     assert!(!fresh.folder().join("data").exists());
 }
+
+#[tokio::test]
+async fn what_runs_is_not_said_to_be_on_disk_while_there_is_no_room() {
+    // For the first generation there is, and for no other.
+    let spec = Spec::new().env("FAILPOINTS", "generation::append=1*off->return(full)");
+    let mut node = spec.start().await;
+    assert_eq!(node.status().await["last_reload"]["durable"], true);
+    node.edit(|conf| conf["protocol"] = limits("2KiB"));
+    for (path, outcome) in [
+        ("/admin/reload?confirm=60s", "committed"),
+        ("/admin/reload", "unchanged"),
+        ("/admin/confirm", "unchanged"),
+    ] {
+        let answer: Value = node.client().post(path, &[], vec![]).await.unwrap().json().unwrap();
+        let said = (&answer["outcome"], &answer["durable"]);
+        assert_eq!(said, (&json!(outcome), &json!(false)), "{path}: {answer:#}");
+    }
+    let output = node.spec().cli(&["reload"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.starts_with("unchanged") && said.contains("NOT on disk"), "{said}");
+}
+
+#[tokio::test]
+async fn a_clock_that_was_set_back_over_a_crash_does_not_put_the_way_back_off() {
+    let mut node = Spec::new().start().await;
+    node.edit(|conf| conf["protocol"] = limits("2KiB"));
+    assert_eq!(code(&node.spec().cli(&["reload", "--confirm", "3s"])), Some(0));
+    let spec = node.kill().await;
+    let standing = spec.folder().join("data").join("standing.json");
+    let read = |bytes: Vec<u8>| serde_json::from_slice::<Value>(&bytes).unwrap();
+    let mut awaited = read(fs::read(&standing).unwrap());
+    assert_eq!(awaited["unconfirmed"]["within_ms"], 3000);
+    // Seen from a clock that is 30 days behind.
+    let by = awaited["unconfirmed"]["by_unix_ms"].as_u64().unwrap();
+    let ahead = by + 30 * 24 * 3_600_000;
+    awaited["unconfirmed"]["by_unix_ms"] = json!(ahead);
+    fs::write(&standing, awaited.to_string()).unwrap();
+    let mut node = spec.spawn_as_it_is();
+    node.wait_until_it_serves().await;
+    // Also on the disk, for a start after the next kill.
+    let told = fs::read(&standing).ok().map(|bytes| read(bytes)["unconfirmed"]["by_unix_ms"].as_u64());
+    assert!(told.is_none_or(|told| told < Some(ahead)), "{told:?}");
+    eventually("it goes back", async || (node.status().await["generation"] == 3).then_some(())).await;
+    assert_eq!(size(&node).await, "1MiB");
+}

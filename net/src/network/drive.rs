@@ -217,6 +217,7 @@ impl Network {
                 bootstrap,
                 self.listeners.next(),
                 self.swarm.behaviour().crossed.next(),
+                self.swarm.behaviour().topics.next(),
                 departures.map(|departure| departure.until).min(),
             ]
             .into_iter()

@@ -53,6 +53,8 @@ pub(crate) struct Gossip {
     authors: Authors,
     standing: Standing,
     reviewed: Instant,
+    /// When a reader on this node has been waited for long enough.
+    crowded_until: Option<Instant>,
     /// Who is subscribed to what: as many as gossipsub lets each peer announce.
     interested: HashMap<TopicHash, HashSet<PeerId>>,
     /// How far we are with the neighbours' messages: told when the readers on this node have room again.
@@ -84,10 +86,16 @@ impl Gossip {
             authors: Authors::default(),
             standing: Standing::new(Instant::now()),
             reviewed: Instant::now(),
+            crowded_until: None,
             interested: HashMap::new(),
             untold: HashMap::new(),
             number: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX / 2),
         })
+    }
+
+    /// When this has to be polled next, if nothing happens before.
+    pub(crate) const fn next(&self) -> Option<Instant> {
+        self.crowded_until
     }
 
     /// What this peer's frames are read by, if it is a stranger: see [`Handler`].
@@ -392,7 +400,13 @@ impl NetworkBehaviour for Gossip {
         self.follow();
         let mut published = 0;
         loop {
-            match self.inner.poll(cx) {
+            // Twice: after a heartbeat gossipsub has set its clock anew and says that it is pending without having looked at it, so
+            // that nothing would wake us for the next one, nor for what this one has to send.
+            let polled = match self.inner.poll(cx) {
+                Poll::Pending => self.inner.poll(cx),
+                ready @ Poll::Ready(_) => ready,
+            };
+            match polled {
                 Poll::Ready(ToSwarm::GenerateEvent(event)) => {
                     self.on_event(event);
                     continue;
@@ -403,7 +417,8 @@ impl NetworkBehaviour for Gossip {
             let now = Instant::now();
             // Gossipsub's heartbeat is a wake-up each second, for what has waited long enough.
             self.review(now);
-            if self.topics.is_crowded(now) {
+            self.crowded_until = self.topics.crowded_until(now);
+            if self.crowded_until.is_some() {
                 return Poll::Pending;
             }
             self.tell();
@@ -418,3 +433,6 @@ impl NetworkBehaviour for Gossip {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,26 +259,27 @@ impl Rooms {
         self.kept.push_back((topic.to_owned(), message));
     }
 
-    /// Whether some reader is so far behind that the authors should wait for it. One that stays so is cut off.
-    pub(super) fn is_crowded(&mut self, now: Instant) -> bool {
-        let mut crowded = false;
+    /// Until when the authors should wait for a reader that is far behind, if there is one: until it is cut off, unless it has
+    /// caught up before. Those whose time is over are cut off now.
+    pub(super) fn crowded_until(&mut self, now: Instant) -> Option<Instant> {
+        let mut until: Option<Instant> = None;
         self.readers.retain(|_, lines| {
             lines.retain_mut(|line| {
                 if line.to.is_closed() || !line.is_behind() {
                     line.behind_since = None;
                     return !line.to.is_closed();
                 }
-                let since = *line.behind_since.get_or_insert(now);
-                if now.saturating_duration_since(since) >= PATIENCE {
+                let over = *line.behind_since.get_or_insert(now) + PATIENCE;
+                if over <= now {
                     line.end(Ended::TooSlow);
                     return false;
                 }
-                crowded = true;
+                until = Some(until.map_or(over, |until| until.min(over)));
                 true
             });
             !lines.is_empty()
         });
-        crowded
+        until
     }
 }
 
@@ -351,9 +352,9 @@ mod tests {
             say(&mut rooms, "a", vec![]);
             ids(&mut quick);
         }
-        assert!(rooms.is_crowded(now));
-        assert!(rooms.is_crowded(now + PATIENCE / 2), "it has some time");
-        assert!(!rooms.is_crowded(now + PATIENCE));
+        assert_eq!(rooms.crowded_until(now), Some(now + PATIENCE));
+        assert_eq!(rooms.crowded_until(now + PATIENCE / 2), Some(now + PATIENCE), "it has some time");
+        assert_eq!(rooms.crowded_until(now + PATIENCE), None);
         assert_eq!(ids(&mut slow).len(), LINE / 2 + 1);
         assert_eq!(slow.try_recv().unwrap_err(), Ended::TooSlow);
         say(&mut rooms, "a", vec![]);

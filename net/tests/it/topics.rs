@@ -293,6 +293,28 @@ async fn a_node_alone_hears_itself() {
 }
 
 #[actix::test]
+async fn a_reader_that_takes_nothing_costs_an_author_some_time_and_no_message() {
+    // Alone: no peer's word wakes the node when the reader's time is over.
+    let node = Node::start(NetworkSection { listen: Vec::new(), ..network_section() });
+    node.reload_protocol(1, with(&["a"])).await;
+    let mut silent = reader(&node, "a");
+    // And quiet for as long as gossipsub's own clocks need to fall into step.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    // Far more than it may be behind by.
+    for n in 0..80 {
+        let published = node.topics.publish("a", None, vec![n; 1024 * 1024]);
+        assert_eq!(soon("publishing", published).await, Ok(()), "message {n}");
+    }
+    let ended = loop {
+        match silent.try_recv() {
+            Ok(message) => assert!(message.is_some(), "it is still waited for"),
+            Err(ended) => break ended,
+        }
+    };
+    assert_eq!(ended, Ended::TooSlow);
+}
+
+#[actix::test]
 async fn both_ends_know_of_each_others_topics_also_where_their_dials_crossed() {
     for _ in 0..20 {
         let mut nodes: Vec<_> = (0..2).map(|_| Node::start(network_section())).collect();

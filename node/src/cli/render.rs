@@ -35,23 +35,29 @@ pub(crate) fn changes(changes: &[Change]) -> String {
 
 /// An outcome: what happened, what changed, where the time went, what became of the connections.
 pub(crate) fn outcome(outcome: &Outcome) -> String {
+    let on_disk = if outcome.durable { "" } else { " (NOT on disk yet: is the disk full?)" };
     let mut text = match outcome.outcome {
         Kind::Committed => format!(
-            "committed: generation {} -> {}{} in {:.2} ms{}\n",
+            "committed: generation {} -> {}{} in {:.2} ms{on_disk}\n",
             outcome.from_generation,
             outcome.config_generation,
             outcome.restored_generation.map(|back| format!(" (what {back} said)")).unwrap_or_default(),
             outcome.duration_ms,
-            if outcome.durable { "" } else { " (NOT on disk yet: is the disk full?)" }
         ),
         // A confirmation: nothing was read.
         Kind::Unchanged if outcome.message != Outcome::message_of(Kind::Unchanged) => {
-            format!("{}\n", outcome.message)
+            format!("{}{on_disk}\n", outcome.message)
         }
         Kind::Unchanged => match outcome.restored_generation {
-            None => format!("unchanged: generation {} runs what the files say\n", outcome.config_generation),
+            None => format!(
+                "unchanged: generation {} runs what the files say{on_disk}\n",
+                outcome.config_generation
+            ),
             Some(back) => {
-                format!("unchanged: generation {} runs what {back} said\n", outcome.config_generation)
+                format!(
+                    "unchanged: generation {} runs what {back} said{on_disk}\n",
+                    outcome.config_generation
+                )
             }
         },
         Kind::Planned => format!(

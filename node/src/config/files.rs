@@ -1,6 +1,7 @@
 //! Files that `conf.yaml` names: their content is part of the configuration, their permissions are judged.
 
 use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,11 @@ pub(super) fn path_of(node: &Node<'_>, folder: &Path) -> Option<PathBuf> {
         return None;
     }
     let path = folder.join(text);
+    // The longest is 255 bytes nearly everywhere, and known to the file system alone.
+    if path.symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::InvalidFilename) {
+        node.refuse("is longer than the name of a file may be", "name a shorter one");
+        return None;
+    }
     let is_key = text.contains("-----BEGIN") || storage::peers_file::is_key_pair(text);
     if is_key && path.symlink_metadata().is_err() {
         node.refuse(

@@ -10,8 +10,11 @@ use std::time::{Duration, Instant};
 use net::{Endpoint, Held, Standing};
 use reload::{Class, Problem};
 use rustix::fs::{Access, access};
+use storage::relocate::is_nested;
 
 use super::{Config, certificates};
+
+const DATA_DIR: &str = "node.data_dir";
 
 /// Between two looks whether a port is free that the node itself gives up.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -64,6 +67,7 @@ pub fn resources(config: &Config, current: Option<&Config>, held: &[Held]) -> Ve
         }));
     }
     problems.extend(data_dir(&config.history.data_dir));
+    problems.extend(current.and_then(|current| nested(&current.history.data_dir, &config.history.data_dir)));
     if current.is_none_or(|current| current.admin.socket != config.admin.socket) {
         problems.extend(admin_socket(&config.admin.socket, &config.history.data_dir));
     }
@@ -139,17 +143,26 @@ fn unusable(path: &str, endpoint: &Endpoint, error: &io::Error) -> Problem {
     Problem::at(path, message).hint(hint)
 }
 
+/// A folder in the one that is in use, or around it: whoever removes the one that is left behind would take the other with it.
+fn nested(current: &Path, next: &Path) -> Option<Problem> {
+    if !is_nested(current, next) {
+        return None;
+    }
+    let message = format!("{} is in {}, the folder in use, or around it", next.display(), current.display());
+    let hint = "name a folder that is neither: what is left behind is to be removed by and by";
+    Some(Problem::at(DATA_DIR, message).hint(hint))
+}
+
 fn data_dir(path: &Path) -> Option<Problem> {
-    const KEY: &str = "node.data_dir";
     // The nearest folder that is there decides whether the rest can be created.
     let there = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok())?;
     if !there.is_dir() {
-        let problem = Problem::at(KEY, format!("{} is not a folder", there.display()));
+        let problem = Problem::at(DATA_DIR, format!("{} is not a folder", there.display()));
         return Some(problem.hint("remove what is there, or name another folder"));
     }
     access(there, Access::WRITE_OK | Access::EXEC_OK).err().map(|error| {
         let what = if there == path { "written to" } else { "created" };
-        Problem::at(KEY, format!("{} cannot be {what}: {}: {error}", path.display(), there.display()))
+        Problem::at(DATA_DIR, format!("{} cannot be {what}: {}: {error}", path.display(), there.display()))
             .hint("let the node's user write there (chown), or name another folder")
     })
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use reload::{Class, Generation, Problem, Unconfirmed};
 use serde_json::Value;
@@ -51,6 +52,8 @@ pub(super) struct Books {
     held: Arc<HeldFiles>,
     /// How many replaced files are kept, and generations.
     keep: usize,
+    /// Whether every generation is on disk, for those who must not wait for it.
+    pub(super) is_durable: Arc<AtomicBool>,
     /// What may become a generation.
     staged: Option<(NewGeneration, StagedGeneration)>,
     /// The reloads that ended last, newest first: what is staged for one of them comes too late. (Staging runs beside the reload,
@@ -99,6 +102,7 @@ impl Books {
             standing_unwritten: false,
             held: Arc::clone(held),
             keep: 1,
+            is_durable: Arc::new(AtomicBool::new(true)),
             staged: None,
             ended: VecDeque::new(),
             unwritten: VecDeque::new(),
@@ -238,6 +242,7 @@ impl Books {
             self.unwritten.pop_front();
         }
         self.unwritten.push_back((new, staged));
+        self.show_durable();
     }
 
     /// Adds a line to the audit log.
@@ -254,12 +259,18 @@ impl Books {
     pub(super) fn flush(&mut self) -> bool {
         let is_here = self.flush_signpost();
         let is_kept = self.flush_standing() && self.flush_generations();
+        self.show_durable();
         self.flush_audit() && is_kept && is_here
     }
 
     pub(super) fn is_written(&self) -> bool {
         let is_here = self.settling.is_none() && !self.signpost_unwritten;
         is_here && !self.standing_unwritten && self.unwritten.is_empty() && self.untold.is_empty()
+    }
+
+    fn show_durable(&self) {
+        let is_here = self.settling.is_none() && !self.signpost_unwritten;
+        self.is_durable.store(is_here && self.unwritten.is_empty(), Ordering::Release);
     }
 
     /// The signpost is to name this folder.
@@ -283,6 +294,7 @@ impl Books {
             }
             Err(error) => tracing::warn!(%error, "the disk does not say yet which data folder counts"),
         }
+        self.show_durable();
         self.settling.is_none() && !self.signpost_unwritten
     }
 

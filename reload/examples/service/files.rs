@@ -188,6 +188,11 @@ impl Recorder<Config> for Files {
         }
     }
 
+    /// Whoever writes at this moment is not done.
+    fn is_durable(&self) -> bool {
+        self.unwritten.try_lock().is_ok_and(|unwritten| unwritten.is_empty())
+    }
+
     /// The engine asks again until everything is on disk.
     fn retry(&self) -> bool {
         let mut unwritten = self.lock();

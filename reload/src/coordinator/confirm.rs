@@ -4,7 +4,7 @@
 //! nor one that was killed stays on a configuration that nobody could reach it any more to confirm.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, SpawnHandle, WrapFuture};
 use tokio::time::Instant;
@@ -78,11 +78,7 @@ impl Confirmation {
     pub(super) fn change(&self, aim: Aim, confirm: Option<Duration>, from: Generation) -> ConfirmChange {
         match (self.awaited, confirm) {
             (Some(awaited), _) if aim == Aim::Generation(awaited.target) => ConfirmChange::End,
-            (None, Some(within)) => {
-                let by = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + within;
-                let by_unix_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-                ConfirmChange::Begin(Unconfirmed { target: from, by_unix_ms })
-            }
+            (None, Some(within)) => ConfirmChange::Begin(Unconfirmed::begin(from, within)),
             _ => ConfirmChange::Keep,
         }
     }
@@ -105,8 +101,7 @@ impl<C: Configuration> Coordinator<C> {
     pub(super) fn await_confirmation(&mut self, ctx: &mut Context<Self>) {
         let Some(awaited) = self.confirmation.awaited else { return };
         self.board.update(|board| board.unconfirmed = Some(awaited));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let left = Duration::from_millis(awaited.by_unix_ms).saturating_sub(now);
+        let left = awaited.left();
         let (generation, target) = (self.generation, awaited.target);
         events::emit(&*self.sink, &events::Event::AwaitsConfirmation { generation, target, left });
         self.confirmation.due = Some(Instant::now() + left);
@@ -187,10 +182,11 @@ impl<C: Configuration> Handler<Confirm> for Coordinator<C> {
         let mut outcome = Outcome::bare(Kind::Unchanged, current, current, origin);
         outcome.message = format!("Generation {current} confirmed");
         let recorder = Arc::clone(&self.recorder);
-        let work = self.in_turn(move || {
+        let work = self.turn().take(move || {
             fault::pass("coordinator::confirm");
             // A record that is still being written is before this in the recorder's line.
-            outcome.durable = recorder.confirmed();
+            // What is confirmed may wait for room itself.
+            outcome.durable = recorder.confirmed() && recorder.is_durable();
             recorder.audit(&outcome);
             (outcome, recorder.is_written())
         });

@@ -8,13 +8,45 @@ use tokio::sync::oneshot;
 use tokio::task::JoinError;
 
 use super::Coordinator;
+use super::running::Running;
 use crate::events;
+use crate::history::Recorder;
 use crate::machine::{End, Event};
 use crate::source::Configuration;
 use crate::{Transaction, fault};
 
 /// How long after a record could not be written it is tried again.
 const RETRY_RECORD: Duration = Duration::from_secs(1);
+
+/// A place in the line of those who write to the audit log, behind all that were given out before it: of two threads that wait for
+/// one disk either may be let on first, and a transaction may be over before the line of the last one stands. Dropped, it lets the
+/// next one on.
+#[derive(Debug)]
+pub(super) struct Turn {
+    before: Option<oneshot::Receiver<()>>,
+    is_written: oneshot::Sender<()>,
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// Does the work that writes the line, when its turn has come.
+    pub(super) async fn take<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let Self { before, is_written } = self;
+        if let Some(before) = before {
+            // It is dropped without a word, whatever became of the work.
+            let _ = before.await;
+        }
+        let done = tokio::task::spawn_blocking(work).await;
+        drop(is_written);
+        done
+    }
+}
+
+// === impl Coordinator ===
 
 impl<C: Configuration> Coordinator<C> {
     /// Lets the recorder begin while the components prepare: the disk is the slowest of them all.
@@ -28,8 +60,11 @@ impl<C: Configuration> Coordinator<C> {
     }
 
     pub(super) fn record(&mut self, transaction: Transaction, ctx: &mut Context<Self>) {
+        let Some(record) = self.running.as_ref().and_then(Running::record) else { return };
+        // From here on its number is the current one: whoever confirms that has his line behind the one that tells of it.
+        let turn = self.turn();
         let Some(running) = &mut self.running else { return };
-        let Some(record) = running.record() else { return };
+        running.turn = Some(turn);
         fault::pass("coordinator::record");
         let confirm = self.confirmation.change(running.aim, running.confirm, self.generation);
         self.generation = record.generation;
@@ -72,27 +107,10 @@ impl<C: Configuration> Coordinator<C> {
         });
     }
 
-    /// Work that writes an audit line, behind the one that was given before it: of two threads that wait for one disk either
-    /// may be let on first, and a transaction may be over before the line of the last one stands.
-    pub(super) fn in_turn<T, F>(
-        &mut self,
-        work: F,
-    ) -> impl Future<Output = Result<T, JoinError>> + use<C, T, F>
-    where
-        T: Send + 'static,
-        F: FnOnce() -> T + Send + 'static,
-    {
-        let (is_written, next) = oneshot::channel::<()>();
-        let before = self.audited.replace(next);
-        async move {
-            if let Some(before) = before {
-                // It is dropped without a word, whatever became of the work.
-                let _ = before.await;
-            }
-            let done = tokio::task::spawn_blocking(work).await;
-            drop(is_written);
-            done
-        }
+    /// The next place in the line of those who write to the audit log.
+    pub(super) fn turn(&mut self) -> Turn {
+        let (is_written, next) = oneshot::channel();
+        Turn { before: self.audited.replace(next), is_written }
     }
 
     /// Shows the outcome, then writes the audit line, then answers: in the contract's order of sight.
@@ -125,14 +143,16 @@ impl<C: Configuration> Coordinator<C> {
         // Not before: whoever confirms is to find it written down.
         self.confirmation_changes(running.confirm_change, ctx);
         let is_confirmed = self.back_where_it_was(running.aim, end, ctx);
-        let (outcome, waiters) = running.outcome(end, self.generation, &*self.site, &self.graph);
+        let (is_durable, turn) = (self.recorder.is_durable(), running.turn.take());
+        let (outcome, waiters) = running.outcome(end, self.generation, is_durable, &*self.site, &self.graph);
         let outcome = Arc::new(outcome);
         let broken: Vec<_> = self.machine.broken().iter().map(|index| self.graph.names()[index]).collect();
         self.board.finished(&outcome, &broken);
         events::emit(&*self.sink, &events::Event::Finished(&outcome));
         let recorder = Arc::clone(&self.recorder);
         let (audited, tidying) = (Arc::clone(&outcome), Arc::clone(&recorder));
-        let work = self.in_turn(move || {
+        let turn = turn.unwrap_or_else(|| self.turn());
+        let work = turn.take(move || {
             fault::pass("coordinator::audit");
             if is_confirmed {
                 recorder.confirmed();
@@ -140,18 +160,41 @@ impl<C: Configuration> Coordinator<C> {
             recorder.audit(&audited);
             recorder.is_written()
         });
-        ctx.spawn(work.into_actor(self).map(move |written, act, ctx| {
+        // The line stands before the answer comes, unless the disk does not come back: whoever asks has an answer all the same.
+        let patience = self.current.load().budget();
+        let writing = async move {
+            let mut work = Box::pin(work);
+            let written = tokio::time::timeout(patience, &mut work).await;
+            (written, work)
+        };
+        ctx.spawn(writing.into_actor(self).map(move |(written, work), act, ctx| {
             fault::pass("coordinator::answer");
-            if !written.unwrap_or(false) {
-                act.retry(ctx);
-            }
             for waiter in waiters {
                 waiter.answer(Ok(Arc::clone(&outcome)));
             }
-            tokio::task::spawn_blocking(move || {
-                fault::pass("coordinator::tidy");
-                tidying.tidy();
-            });
+            match written {
+                Ok(written) => act.line_is_written(written.unwrap_or(false), tidying, ctx),
+                Err(_elapsed) => {
+                    tracing::warn!(
+                        id = outcome.id,
+                        "the audit log cannot be written: the disk does not answer"
+                    );
+                    ctx.spawn(work.into_actor(act).map(|written, act, ctx| {
+                        act.line_is_written(written.unwrap_or(false), tidying, ctx);
+                    }));
+                }
+            }
         }));
+    }
+
+    /// The line of an outcome is written, or waits for room.
+    fn line_is_written(&mut self, is_written: bool, recorder: Arc<dyn Recorder<C>>, ctx: &mut Context<Self>) {
+        if !is_written {
+            self.retry(ctx);
+        }
+        tokio::task::spawn_blocking(move || {
+            fault::pass("coordinator::tidy");
+            recorder.tidy();
+        });
     }
 }

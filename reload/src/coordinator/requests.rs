@@ -77,7 +77,8 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
             let loaded = looked.map(|looked| act.plan(looked, running.aim));
             let is_valid = loaded.is_ok();
             running.judged(loaded);
-            Ok(Arc::new(running.planned(generation, &*act.site, is_valid.then_some(&act.graph))))
+            let is_durable = act.recorder.is_durable();
+            Ok(Arc::new(running.planned(generation, is_durable, &*act.site, is_valid.then_some(&act.graph))))
         });
         Box::pin(planned)
     }

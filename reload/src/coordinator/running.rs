@@ -8,6 +8,7 @@ use actix::SpawnHandle;
 use tokio::time::Instant;
 
 use super::Waiter;
+use super::recording::Turn;
 use super::tries::Tries;
 use crate::board::InFlight;
 use crate::budget::{Budget, Stage};
@@ -36,6 +37,8 @@ pub(super) struct Running<C> {
     pub(super) confirm: Option<Duration>,
     /// What its commit changed about that.
     pub(super) confirm_change: ConfirmChange,
+    /// For the line that tells of it, once it has a number.
+    pub(super) turn: Option<Turn>,
     pub(super) budget: Budget,
     /// The stage that runs.
     stage: Stage,
@@ -106,6 +109,7 @@ impl<C: 'static> Running<C> {
             aim: Aim::Files,
             confirm: None,
             confirm_change: ConfirmChange::Keep,
+            turn: None,
             stage: Stage::Judge,
             deadline: budget.end(),
             budget,
@@ -317,6 +321,7 @@ impl<C: 'static> Running<C> {
         mut self,
         end: End,
         generation: Generation,
+        is_durable: bool,
         site: &dyn Site<C>,
         graph: &Graph,
     ) -> (Outcome, Vec<Waiter>) {
@@ -328,8 +333,8 @@ impl<C: 'static> Running<C> {
             End::RolledBack => Kind::RolledBack,
             End::Failed => Kind::Failed,
         };
-        // Where nothing is to be written, nothing is missing: only a commit can be not durable.
-        let durable = self.durable || end != End::Committed;
+        // Its own record, or where there is none what became of the records before.
+        let durable = if end == End::Committed { self.durable } else { is_durable };
         let components = self.reports(kind, graph);
         let waiters = std::mem::take(&mut self.waiters);
         (self.build(kind, generation, durable, components, site), waiters)
@@ -338,12 +343,13 @@ impl<C: 'static> Running<C> {
     pub(super) fn planned(
         self,
         generation: Generation,
+        is_durable: bool,
         site: &dyn Site<C>,
         graph: Option<&Graph>,
     ) -> Outcome {
         let kind = if graph.is_some() { Kind::Planned } else { Kind::Rejected };
         let components = graph.map(|graph| self.reports(kind, graph)).unwrap_or_default();
-        self.build(kind, generation, true, components, site)
+        self.build(kind, generation, is_durable, components, site)
     }
 
     fn reports(&self, kind: Kind, graph: &Graph) -> Vec<ComponentReport> {

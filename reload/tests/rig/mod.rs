@@ -182,6 +182,18 @@ impl Rig {
         release
     }
 
+    /// The next record is not written until the sender is dropped.
+    pub fn recording_hangs(&self) -> std::sync::mpsc::SyncSender<()> {
+        let (release, stuck) = std::sync::mpsc::sync_channel(1);
+        self.shared.lock().recording_stuck = Some(stuck);
+        release
+    }
+
+    /// Whether a record has come to where it hangs.
+    pub fn is_recording(&self) -> bool {
+        self.shared.lock().recording_stuck.is_none()
+    }
+
     pub fn disk_full(&self, full: bool) {
         self.shared.lock().disk_full = full;
     }

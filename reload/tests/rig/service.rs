@@ -43,6 +43,8 @@ pub struct World {
     pub disk_full: bool,
     /// Reading waits until this is gone.
     pub stuck: Option<std::sync::mpsc::Receiver<()>>,
+    /// So does recording.
+    pub recording_stuck: Option<std::sync::mpsc::Receiver<()>>,
     pub audited: Vec<Kind>,
     /// What the generations said.
     pub kept: BTreeMap<u64, Settings>,
@@ -136,6 +138,10 @@ impl Source<Config> for Shared {
 
 impl Recorder<Config> for Shared {
     fn record(&self, record: &Record<Config>, confirm: ConfirmChange) -> Recorded {
+        let stuck = self.lock().recording_stuck.take();
+        if let Some(stuck) = stuck {
+            let _ = stuck.recv();
+        }
         {
             let mut world = self.lock();
             world.unwritten.push(record.generation.get());
@@ -164,6 +170,10 @@ impl Recorder<Config> for Shared {
 
     fn audit(&self, outcome: &Outcome) {
         self.lock().audited.push(outcome.outcome);
+    }
+
+    fn is_durable(&self) -> bool {
+        self.lock().unwritten.is_empty()
     }
 
     fn retry(&self) -> bool {

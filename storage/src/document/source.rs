@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use reload::{Class, Problem, fault};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// A file that was read whole.
 #[derive(Debug)]
@@ -53,6 +54,12 @@ impl ReadError {
             Self::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 "let the node's user read it: chown or chmod"
             }
+            Self::Io(error) if is(error, Errno::MFILE) => {
+                "raise the limit of open files (LimitNOFILE=, ulimit -n), or lower network.limits.connections"
+            }
+            Self::Io(error) if is(error, Errno::NFILE) => {
+                "all files that this machine may have open are: raise fs.file-max, or stop what holds them"
+            }
             Self::Io(_) => "see whether the disk and the path are well",
         };
         Problem::new(self.class(), self.to_string()).file(file).hint(hint)
@@ -76,6 +83,10 @@ impl From<io::Error> for ReadError {
             _ => Self::Io(error),
         }
     }
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// Reads a regular file of at most `limit` bytes.
@@ -189,6 +200,19 @@ pub(super) fn empty(file: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_no_descriptor_left_is_not_sent_to_look_at_the_disk() {
+        for (errno, remedy) in [
+            (Errno::MFILE, "LimitNOFILE="),
+            (Errno::NFILE, "fs.file-max"),
+            (Errno::ACCESS, "chmod"),
+            (Errno::IO, "the disk"),
+        ] {
+            let problem = ReadError::from(io::Error::from(errno)).problem("conf.yaml");
+            assert!(problem.hint.as_ref().is_some_and(|hint| hint.contains(remedy)), "{problem}");
+        }
+    }
 
     #[test]
     fn what_is_read_again_is_the_same_or_whole() {

@@ -275,6 +275,19 @@ fn a_folder_that_is_held_or_the_same_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_folder_in_the_one_in_use_or_around_it_is_refused_and_left_alone() {
+    let folders = Folders::with(1..=2);
+    let around = folders.old.parent().unwrap();
+    let before = contents(around);
+    for to in [&folders.old.join("sub"), &folders.old.join(GENERATIONS), around] {
+        let error = Incoming::copy(&folders.old, to, || true).unwrap_err();
+        assert!(matches!(error, MoveError::Nested { .. }), "{error}");
+        assert_eq!(contents(around), before);
+    }
+    assert!(!folders.old.join("sub").exists());
+}
+
+#[test]
 fn a_start_takes_up_what_a_kill_left_half_copied() {
     let folders = Folders::with(1..=4);
     // Killed after the note, and after a part of the copy that never reached the disk as it was.

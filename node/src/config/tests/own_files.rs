@@ -151,3 +151,15 @@ fn neighbours_of_the_nodes_files_may_be_logs() {
     folder.edit(&[("file_name: null", "file_name: conf.yaml")]);
     folder.load();
 }
+
+#[test]
+fn a_name_that_no_file_can_have_is_refused_at_once() {
+    let name = "n".repeat(300);
+    let log = format!("file_name: {name}.log");
+    for (edit, key) in [
+        (("file_name: null", &*log), "logging.file_name"),
+        (("data_dir: data ", &format!("data_dir: {name} ")), "node.data_dir"),
+    ] {
+        check(&[edit], key, "longer than the name of a file may be");
+    }
+}
