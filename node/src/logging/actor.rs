@@ -160,7 +160,7 @@ impl Reconfigurable for Logging {
             if current.file.as_ref().is_some_and(|current| current.file.is_same(&old.file)) {
                 return Ok(());
             }
-            if let Err(error) = old.file.ask(PATIENCE, |file| file.sync()).await {
+            if let Err(error) = old.file.sync(PATIENCE).await {
                 // The lines are written, as a rule, and only a power cut could still take them; where the disk does not answer, they
                 // are left to the file's own thread.
                 let path = old.file.path().display();

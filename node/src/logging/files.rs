@@ -9,6 +9,7 @@ use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::sync::oneshot;
 use super::LogFileError;
 use super::desk::{Desk, Place};
 use super::queue::{Batch, Queue, no_answer};
-use super::rotate::RotatingFile;
+use super::rotate::{RotatingFile, sync};
 use super::spare::Spare;
 use super::writer::serve;
 
@@ -43,6 +44,8 @@ struct Shared {
     queue: Queue<RotatingFile>,
     /// Locked inside of the shelf only.
     gate: Mutex<Gate>,
+    /// A thread brings its lines to the disk.
+    is_syncing: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -97,7 +100,8 @@ impl Files {
             return Err(at(io::Error::other(text)));
         }
         let gate = Mutex::new(Gate { waiting: vec![waiter], ..Gate::default() });
-        let shared = Arc::new(Shared { path: path.into(), queue: Queue::new(), gate });
+        let shared =
+            Arc::new(Shared { path: path.into(), queue: Queue::new(), gate, is_syncing: Arc::default() });
         let (owner, files, desk) = (Arc::clone(&shared), Arc::clone(self), Arc::clone(desk));
         self.spare.put(Box::new(move || run(&owner, &files, &desk))).map_err(at)?;
         shelf.insert(path.into(), Arc::clone(&shared));
@@ -143,7 +147,7 @@ fn run(shared: &Shared, files: &Files, desk: &Desk) {
     let mut batch = Batch::default();
     loop {
         let opened = catch_unwind(|| RotatingFile::open(&shared.path));
-        let mut file = match opened.unwrap_or_else(|_| Err(io::Error::other("panicked; this is a bug"))) {
+        let mut file = match opened.unwrap_or_else(|_| Err(panicked())) {
             Ok(file) => file,
             Err(error) => {
                 let mut shelf = files.lock();
@@ -177,6 +181,10 @@ fn run(shared: &Shared, files: &Files, desk: &Desk) {
             return;
         }
     }
+}
+
+fn panicked() -> io::Error {
+    io::Error::other("panicked; this is a bug")
 }
 
 /// The same error for one more.
@@ -270,13 +278,39 @@ impl LogFile {
             let _ = answer.send(work(file));
         }))?;
         match tokio::time::timeout(patience, answered).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(io::Error::other("panicked; this is a bug")),
+            Ok(answer) => answer.unwrap_or_else(|_| Err(panicked())),
             Err(_) => {
                 self.queue().gave_up();
                 Err(no_answer())
             }
         }
+    }
+
+    /// Makes the lines so far durable, on another thread than that which writes: lines go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`LogFile::ask`].
+    pub(super) async fn sync(&self, patience: Duration) -> io::Result<()> {
+        let by = tokio::time::Instant::now() + patience;
+        let file = self.ask(patience, |file| file.to_sync()).await?;
+        let is_syncing = Arc::clone(&self.shared.is_syncing);
+        if is_syncing.swap(true, Ordering::SeqCst) {
+            // One at a time, or a disk that hangs would hold a thread for each.
+            return Err(no_answer());
+        }
+        let (answer, answered) = oneshot::channel();
+        let job = move || {
+            let synced = catch_unwind(AssertUnwindSafe(|| sync(&file)));
+            is_syncing.store(false, Ordering::SeqCst);
+            // Whoever has stopped waiting has been told so.
+            let _ = answer.send(synced.unwrap_or_else(|_| Err(panicked())));
+        };
+        if let Err(error) = self.files.spare.put(Box::new(job)) {
+            self.shared.is_syncing.store(false, Ordering::SeqCst);
+            return Err(error);
+        }
+        let synced = tokio::time::timeout_at(by, answered).await;
+        synced.map_or_else(|_| Err(no_answer()), |synced| synced.unwrap_or_else(|_| Err(panicked())))
     }
 }
 

@@ -223,7 +223,17 @@ impl<T> Queue<T> {
 
 impl<T> std::fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
+        let state = self.lock();
+        f.debug_struct("Queue")
+            .field("lines", &state.waiting.lines.len())
+            .field("requests", &state.requests.len())
+            .field("begun", &state.begun)
+            .field("done", &state.done)
+            .field("busy", &state.busy.map(|since| since.elapsed()))
+            .field("is_stuck", &state.is_stuck)
+            .field("is_idle", &state.is_idle)
+            .field("holders", &state.holders)
+            .finish_non_exhaustive()
     }
 }
 

@@ -106,10 +106,9 @@ impl RotatingFile {
         }
     }
 
-    /// Makes all lines durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        fault::io("log::sync")?;
-        self.open.file.sync_data()
+    /// The file as it is now, for [`sync()`].
+    pub(super) fn to_sync(&self) -> io::Result<File> {
+        self.open.file.try_clone()
     }
 
     fn rotate(&mut self, more: u64, limits: Limits) -> io::Result<()> {
@@ -220,6 +219,12 @@ impl Id {
         let metadata = fs::metadata(path).ok()?;
         Some(Self { device: metadata.dev(), inode: metadata.ino() })
     }
+}
+
+/// Makes the lines of a file durable. Takes as long as the disk does.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    fault::io("log::sync")?;
+    file.sync_data()
 }
 
 /// `NAME.number`.
