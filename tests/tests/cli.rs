@@ -256,7 +256,10 @@ async fn the_routes_of_the_socket() {
     raw.write_all(request).await.unwrap();
     let mut answer = String::new();
     raw.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 405") && answer.contains("\r\nallow: GET, POST\r\n"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 405") && answer.contains("\r\nallow: GET, HEAD, POST\r\n"),
+        "{answer}"
+    );
     // Optimistic locking: only the generation that the caller has seen.
     node.edit(|conf| conf["logging"]["level"] = json!("warn"));
     for (tag, status) in [("\"7\"", 412), ("nonsense", 412), ("\"1\"", 200), ("\"1\"", 412), ("\"2\"", 200)] {
