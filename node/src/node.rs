@@ -368,7 +368,7 @@ pub fn exit_after(timeout: Duration) {
         std::process::exit(0);
     });
     if let Err(error) = keeper {
-        tracing::warn!(%error, "nobody keeps node.shutdown_timeout: there is no thread for it; the node stops as soon as it can");
+        tracing::warn!(%error, "nobody keeps node.shutdown_timeout");
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn report(conf: &Path, draft: &Draft, findings: &Findings) -> bool {
     let Some(log) = draft.logging.file.in_use() else { return peers_are_good };
     if names_folder(log) {
         report(LOG, format!("{} is a folder", log.display()), "name a file in it");
-    } else if fs::metadata(log).is_ok_and(|metadata| !metadata.is_file()) {
+    } else if is_the_systems(log) || fs::metadata(log).is_ok_and(|metadata| !metadata.is_file()) {
         let message = format!("{} is no regular file", log.display());
         report(LOG, message, "name a file; for a stream there is logging.console_output");
     } else if let Some(what) = taken.by(&Place::of(log), |_| true) {
@@ -70,6 +70,11 @@ pub(super) fn report(conf: &Path, draft: &Draft, findings: &Findings) -> bool {
         report(LOG, message, "name a file in a folder of its own");
     }
     peers_are_good
+}
+
+/// Whether rotation would put a name aside that other programs go by: `/dev/stdout` may well lead to a regular file.
+fn is_the_systems(log: &Path) -> bool {
+    ["/dev", "/proc", "/sys"].iter().any(|folder| log.starts_with(folder) && !log.starts_with("/dev/shm"))
 }
 
 /// The name of `conf.yaml` among what is taken.

@@ -288,6 +288,17 @@ fn a_folder_in_the_one_in_use_or_around_it_is_refused_and_left_alone() {
 }
 
 #[test]
+fn a_folder_in_whose_files_nothing_stands_is_an_empty_one() {
+    let folders = Folders::with(1..=3);
+    fs::create_dir_all(folders.new.join(GENERATIONS)).unwrap();
+    fs::write(folders.new.join(AUDIT), "").unwrap();
+    let copy = folders.copy().unwrap();
+    assert_eq!(found(&folders.new), found(&folders.old));
+    drop(copy);
+    folders.copy().unwrap();
+}
+
+#[test]
 fn a_start_takes_up_what_a_kill_left_half_copied() {
     let folders = Folders::with(1..=4);
     // Killed after the note, and after a part of the copy that never reached the disk as it was.

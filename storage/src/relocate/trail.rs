@@ -56,11 +56,15 @@ impl Trail {
         })
     }
 
-    /// Whether a folder holds nothing that a node keeps.
+    /// Whether a folder holds nothing that a node keeps: nor does a file in which nothing stands, as an undoing that was cut short leaves
+    /// it.
     pub(super) fn is_empty(data_dir: &Path) -> Result<bool, MoveError> {
+        let holds_something = |path: PathBuf| {
+            path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file() || metadata.len() > 0)
+        };
         let has_others = audit::names(&data_dir.join(AUDIT))
             .chain([STANDING, KNOWN].map(|name| data_dir.join(name)))
-            .any(|path| path.symlink_metadata().is_ok());
+            .any(holds_something);
         Ok(!has_others && !Self::has_generations(data_dir)?)
     }
 

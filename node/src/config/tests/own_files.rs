@@ -75,6 +75,8 @@ fn the_log_is_none_of_the_nodes_own_files() {
         ("nowhere/", "nowhere/ is a folder"),
         ("pipe", "pipe is no regular file"),
         ("/dev/null", "/dev/null is no regular file"),
+        // Which it may be, by way of a link that rotation would put aside.
+        ("/dev/stdout", "/dev/stdout is no regular file"),
     ] {
         check(&[ON, jwt, ("file_name: null", &format!("file_name: {name}"))], "logging.file_name", piece);
     }
