@@ -1,7 +1,7 @@
 //! What a reload changes, and what it leaves alone: open streams.
 
 use fednode_tests::arms::Arms;
-use fednode_tests::{Port, Spec, Traffic};
+use fednode_tests::{Port, Spec, Traffic, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
