@@ -3,6 +3,9 @@
 //! The socket of a connection is driven by the runtime that it was accepted or dialled under, its tasks run on the workers in
 //! office when they are spawned: the handshake's at once, the connection's own when the handshake is over. If the workers
 //! change in between, nothing but this keeps the first ones from ending under the connection.
+//!
+//! A dial is made where its future is polled, in a task that may be older than the workers in office: the names' transport asks for it
+//! there, and the second address of a member is dialled a moment after the first. It is the task's workers that drive its socket.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -36,7 +39,7 @@ pub(crate) struct Home {
 
 impl Home {
     fn of(pool: &Pool) -> Self {
-        Self { workers: pool.workers() }
+        Self { workers: pool.here() }
     }
 }
 

@@ -15,6 +15,11 @@ use reload::fault;
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
 
+tokio::task_local! {
+    /// Those that a task runs on.
+    static HERE: Arc<Workers>;
+}
+
 /// A fixed number of threads. Ends, without waiting, when the last owner lets go.
 #[derive(Debug)]
 pub struct Workers {
@@ -140,6 +145,12 @@ impl Pool {
         self.current.load_full()
     }
 
+    /// The workers that a socket which is made here and now belongs to: those of the task that asks, which may have begun under others
+    /// than those in office, or else these.
+    pub(crate) fn here(&self) -> Arc<Workers> {
+        HERE.try_with(Arc::clone).unwrap_or_else(|_| self.workers())
+    }
+
     /// The thread of listening sockets. Enter it around `listen_on`.
     #[must_use]
     pub fn io(&self) -> &Workers {
@@ -178,11 +189,12 @@ impl Pool {
     pub fn spawn(&self, future: BoxFuture<'static, ()>) {
         let workers = self.workers();
         let handle = workers.handle.clone();
-        drop(handle.spawn(async move {
+        let here = Arc::clone(&workers);
+        drop(handle.spawn(HERE.scope(here, async move {
             // The future goes first: what it owns may need the runtime that this share keeps alive.
             future.await;
             drop(workers);
-        }));
+        })));
     }
 }
 
@@ -209,6 +221,24 @@ mod tests {
         assert!(caught_up.as_mut().now_or_never().is_none());
         go.send(()).unwrap();
         futures::executor::block_on(caught_up);
+    }
+
+    #[test]
+    fn what_is_made_in_a_task_belongs_to_the_workers_of_the_task() {
+        let pool = Pool::start(1).unwrap();
+        let (go, gone) = oneshot::channel::<()>();
+        let (say, said) = sync_channel(1);
+        let inside = pool.clone();
+        let task = async move {
+            // As a dial that begins a little later than another one to the same member.
+            gone.await.unwrap();
+            say.send(inside.here().threads()).unwrap();
+        };
+        pool.spawn(task.boxed());
+        drop(pool.replace(pool.of_size(2).unwrap()));
+        go.send(()).unwrap();
+        assert_eq!(said.recv().unwrap(), 1);
+        assert_eq!(pool.here().threads(), 2, "outside of any task");
     }
 
     #[test]
