@@ -50,7 +50,7 @@ impl Protocol {
             // The probe says so, too, until a reload mends it.
             Err(error) => tracing::error!(%error, "the services are not as they are configured"),
         }
-        let arbiter = reload::arbiter();
+        let arbiter = Arbiter::new();
         let books = Books::new(section);
         Self::start_in_arbiter(&arbiter.handle(), move |_| Self { post, office, topics, books })
     }

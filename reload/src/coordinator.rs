@@ -35,6 +35,8 @@ use crate::{Class, Generation, StepError, Transaction, fault};
 use confirm::Confirmation;
 use running::Running;
 
+pub use reading::READERS;
+
 type Answered = Result<Arc<Outcome>, Refusal>;
 
 /// What a coordinator is built from. Everything in it is running already, on `current`.
@@ -77,10 +79,10 @@ pub struct Coordinator<C: Configuration> {
     running: Option<Running<C>>,
     /// Those whose turn comes with the next transaction.
     waiting: Vec<Waiter>,
-    /// Dry runs look at files too; one at a time is enough.
+    /// Where dry runs read: they take no place from a reload.
     dry_runs: Arc<tokio::sync::Semaphore>,
-    /// Where a reload reads: one at a time, also after nobody waits for it any more.
-    reader: Arc<tokio::sync::Semaphore>,
+    /// Where reloads read, also after nobody waits for them any more.
+    readers: Arc<tokio::sync::Semaphore>,
     deadline: Option<SpawnHandle>,
     halted: bool,
     halting: Vec<oneshot::Sender<()>>,
@@ -151,8 +153,8 @@ impl<C: Configuration> Coordinator<C> {
             machine: Machine::default(),
             running: None,
             waiting: Vec::new(),
-            dry_runs: Arc::new(tokio::sync::Semaphore::new(1)),
-            reader: Arc::new(tokio::sync::Semaphore::new(1)),
+            dry_runs: Arc::new(tokio::sync::Semaphore::new(READERS)),
+            readers: Arc::new(tokio::sync::Semaphore::new(READERS)),
             deadline: None,
             halted: false,
             halting: Vec::new(),

@@ -131,9 +131,7 @@ pub trait Recorder<C>: Send + Sync + 'static {
 
     /// Whether every generation that was recorded is on disk: what an outcome that records none tells of the one that runs. Asked on
     /// the coordinator's own thread, so it must not wait for a disk.
-    fn is_durable(&self) -> bool {
-        self.is_written()
-    }
+    fn is_durable(&self) -> bool;
 
     /// Tries again to write what could not be written. `true` when nothing is left.
     fn retry(&self) -> bool;

@@ -38,7 +38,7 @@ pub use board::{Board, InFlight, Snapshot};
 pub use component::{
     Ack, Books, Reconfigurable, Reconfigure, Step, StepFuture, StepKind, Tenure, done, reconfigure,
 };
-pub use coordinator::{Coordinator, Parts};
+pub use coordinator::{Coordinator, Parts, READERS};
 pub use error::{Class, Problem, StepError};
 pub use generation::{Generation, Transaction};
 pub use handle::{ActorComponent, Component};

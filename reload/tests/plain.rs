@@ -136,6 +136,11 @@ impl Recorder<Config> for World {
 
     fn audit(&self, _: &Outcome) {}
 
+    fn is_durable(&self) -> bool {
+        // What is recorded here is written at once.
+        true
+    }
+
     fn retry(&self) -> bool {
         let mut world = self.lock();
         if !world.disk_full {

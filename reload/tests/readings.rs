@@ -1,47 +1,86 @@
-//! A reading that hangs: what becomes of its reload, and of those behind it; the real coordinator under a paused clock.
+//! Readings that hang: what becomes of their reloads, and of those behind them; the real coordinator under a paused clock.
 
 mod rig;
 
-use reload::Class;
-use reload::outcome::Kind;
-use rig::{Rig, on};
+use std::sync::Arc;
+
+use reload::outcome::{Kind, Outcome};
+use reload::{Class, READERS};
+use rig::{Asked, Rig, on};
+
+/// What becomes of a reload, or a look, whose reading hangs or does not even begin.
+async fn given_up(rig: &Rig, asked: Asked) -> Arc<Outcome> {
+    rig.reached().await;
+    // A clock that stands still does not run by itself while a thread is busy.
+    tokio::time::advance(rig::BUDGET / 2).await;
+    let outcome = asked.await.unwrap().unwrap();
+    assert_eq!((outcome.outcome, outcome.errors[0].class), (Kind::Rejected, Class::System), "{outcome:?}");
+    outcome
+}
+
+const HANGS: &str = "was not read and judged within";
+const HAS_NO_PLACE: &str = "readings that were begun before have not ended yet";
 
 #[test]
-fn a_reading_that_hangs_is_given_up_and_the_next_one_waits_for_it() {
+fn a_reading_that_hangs_is_given_up_and_the_next_one_works() {
     on(async {
         let rig = Rig::start();
-        let validating = async || {
-            while rig.board().state != reload::machine::State::Validating {
-                tokio::task::yield_now().await;
-            }
-        };
         let release = rig.reading_hangs();
         rig.edit(|c| c.store = 2);
-        let hanging = rig.ask();
-        validating().await;
-        // A clock that stands still does not run by itself while a thread is busy.
-        tokio::time::advance(rig::BUDGET / 2).await;
-        let outcome = hanging.await.unwrap().unwrap();
-        assert_eq!(outcome.outcome, Kind::Rejected);
-        assert_eq!(outcome.errors[0].class, Class::System);
+        let outcome = given_up(&rig, rig.ask()).await;
+        assert!(outcome.errors[0].message.contains(HANGS), "{outcome:?}");
         assert!(rig.told().is_empty());
-        assert!(outcome.errors[0].message.contains("was not read and judged within"), "{outcome:?}");
-        // Its thread is still there: the next one waits for it, reads nothing, and says why.
-        for _ in 0..3 {
-            let waiting = rig.ask();
-            validating().await;
-            tokio::time::advance(rig::BUDGET / 2).await;
-            let outcome = waiting.await.unwrap().unwrap();
-            assert_eq!((outcome.outcome, outcome.errors[0].class), (Kind::Rejected, Class::System));
-            assert!(outcome.errors[0].message.contains("the reading of an earlier reload"), "{outcome:?}");
+        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        drop(release);
+        rig.edit(|c| c.store = 3);
+        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        assert_eq!(rig.running(), [1, 3, 1]);
+    });
+}
+
+#[test]
+fn when_as_many_readings_hang_as_there_may_be_the_next_one_waits_for_one_of_them() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        let mut hanging = Vec::new();
+        for _ in 0..READERS {
+            hanging.push(rig.reading_hangs());
+            let outcome = given_up(&rig, rig.ask()).await;
+            assert!(outcome.errors[0].message.contains(HANGS), "{outcome:?}");
         }
+        // Their threads are still there: the next one reads nothing, and says why.
+        for _ in 0..3 {
+            let outcome = given_up(&rig, rig.ask()).await;
+            assert!(outcome.errors[0].message.contains(HAS_NO_PLACE), "{outcome:?}");
+        }
+        assert!(rig.told().is_empty());
         // One that waits when the disk answers has its turn.
         let next = rig.ask();
-        validating().await;
-        drop(release);
+        rig.reached().await;
+        drop(hanging.pop());
         assert_eq!(next.await.unwrap().unwrap().outcome, Kind::Committed);
         rig.edit(|c| c.store = 3);
         assert_eq!(rig.reload().await.outcome, Kind::Committed);
         assert_eq!(rig.running(), [1, 3, 1]);
+    });
+}
+
+#[test]
+fn a_look_at_what_cannot_be_read_is_given_up_as_a_reload_is_and_holds_none_up() {
+    on(async {
+        let rig = Rig::start();
+        rig.edit(|c| c.store = 2);
+        let mut hanging = Vec::new();
+        for _ in 0..READERS {
+            hanging.push(rig.reading_hangs());
+            let outcome = given_up(&rig, rig.look()).await;
+            assert!(outcome.errors[0].message.contains(HANGS), "{outcome:?}");
+        }
+        let outcome = given_up(&rig, rig.look()).await;
+        assert!(outcome.errors[0].message.contains(HAS_NO_PLACE), "{outcome:?}");
+        assert_eq!(rig.reload().await.outcome, Kind::Committed);
+        drop(hanging);
+        assert_eq!(rig.dry_run().await.outcome, Kind::Planned);
     });
 }

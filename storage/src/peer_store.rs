@@ -36,7 +36,7 @@ impl PeerStore {
     #[must_use]
     pub fn start(section: Arc<PeersSection>, view: &MembersView, known: &KnownBound) -> Addr<Self> {
         let (members, known) = (view.writer(), known.clone());
-        Self::start_in_arbiter(&reload::arbiter().handle(), move |_| Self {
+        Self::start_in_arbiter(&Arbiter::new().handle(), move |_| Self {
             books: Books::new(section),
             members,
             known,

@@ -139,7 +139,7 @@ impl Outputs {
         stderr.is_none_or(|stderr| stderr.queue().flush(by, is_last)) && flushed && told
     }
 
-    /// Puts a line in for every output of these settings; it waits for none of them. An output that fails is told of on the other one.
+    /// Puts a line in for every output of these settings; it waits for a busy one a moment, and for none that hangs. An output that fails is told of on the other one.
     pub(super) fn write(&self, settings: &Settings, line: &Line) {
         if settings.section.console {
             self.print(&settings.section, line);
@@ -186,7 +186,7 @@ impl Outputs {
             // Told where it was missing.
             Some(note @ Note::Recovered(lost)) => {
                 let notice = self.desk.notice(&place(), &note);
-                let (taken, _) = queue.push(notice.as_bytes(), limits);
+                let (taken, _) = queue.try_push(notice.as_bytes(), limits);
                 self.desk.count(taken);
                 if !taken {
                     queue.owe(lost);
@@ -196,9 +196,9 @@ impl Outputs {
         }
     }
 
-    /// What becomes of a notice is not told in its turn.
+    /// What becomes of a notice is not told in its turn. It may come from the thread of another output, which must not wait for this one.
     fn put_notice<T>(&self, queue: &Queue<T>, notice: &Line, limits: Limits) {
-        let (taken, note) = queue.push(notice.as_bytes(), limits);
+        let (taken, note) = queue.try_push(notice.as_bytes(), limits);
         self.desk.count(taken);
         if let Some(Note::Recovered(lost)) = note {
             queue.owe(lost);

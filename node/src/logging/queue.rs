@@ -1,7 +1,8 @@
-//! The way from whoever logs to the thread that writes: bounded, in order, and never waited for.
+//! The way from whoever logs to the thread that writes: bounded, in order, and hardly ever waited for.
 //!
 //! A disk that does not answer stops the thread that writes to it, and nobody else: lines wait here up to a bound, and those beyond
-//! it are lost and counted. Whoever wants to know that lines are written asks with a deadline.
+//! it are lost and counted. Where a burst fills it while the writer is at work, whoever logs waits a moment for room: a healthy disk
+//! costs no line. Whoever wants to know that lines are written asks with a deadline.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -23,6 +24,10 @@ const MAX_REQUESTS: usize = 16;
 /// The largest buffer that is kept between batches, in bytes.
 const MAX_KEPT: usize = 256 << 10;
 
+/// So long whoever logs waits for room, at most, and so long the writer may be at its batch meanwhile. A disk that hangs has been silent
+/// for longer by the time that lines fill the queue, if they do not come in a burst.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// A write that takes longer is told of.
 const STALLED: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,10 @@ pub(super) struct Queue<T> {
     work: Condvar,
     /// Somebody waits for lines to be written.
     written: Condvar,
+    /// Somebody waits for the writer to take the lines that wait.
+    room: Condvar,
+    /// How long at most: [`PATIENCE`].
+    patience: Duration,
 }
 
 struct State<T> {
@@ -89,15 +98,49 @@ impl<T> Queue<T> {
             is_idle: false,
             holders: 1,
         };
-        Self { state: Mutex::new(state), work: Condvar::new(), written: Condvar::new() }
+        Self {
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            written: Condvar::new(),
+            room: Condvar::new(),
+            patience: PATIENCE,
+        }
+    }
+
+    /// Puts a line in, if there is room. Waits for other callers, and up to [`PATIENCE`] for a writer that is at work.
+    pub(super) fn push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
+        self.put(self.with_room_for(line), line, limits)
     }
 
     /// Puts a line in, if there is room. Waits for nothing but other callers.
-    pub(super) fn push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
+    pub(super) fn try_push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
+        self.put(self.lock(), line, limits)
+    }
+
+    /// Waits for the writer to take what waits, unless it is known not to.
+    fn with_room_for(&self, line: &[u8]) -> MutexGuard<'_, State<T>> {
         let mut state = self.lock();
+        if state.waiting.has_room(line) {
+            return state;
+        }
+        let asked = Instant::now();
+        while !(state.is_full || state.is_stuck || state.waiting.has_room(line)) {
+            let since = state.busy.map_or(asked, |busy| busy.min(asked));
+            let left = (since + self.patience).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state = self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State<T>>, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
         let stalled = state.busy.is_some_and(|since| since.elapsed() >= STALLED);
         if state.is_full || !state.waiting.has_room(line) {
             state.is_full = true;
+            // Nobody else need wait.
+            self.room.notify_all();
             state.lost = state.lost.saturating_add(1);
             return (false, (state.lost == 1).then(|| Note::Failing(no_answer())));
         }
@@ -199,6 +242,7 @@ impl<T> Queue<T> {
         state.begun = state.begun.saturating_add(1);
         state.busy = Some(Instant::now());
         state.is_full = false;
+        self.room.notify_all();
         Some(mem::take(&mut state.requests))
     }
 
@@ -294,7 +338,7 @@ mod tests {
         let mut lost = 0;
         let mut told = 0;
         for number in 0..MAX_LINES + 10 {
-            let (taken, note) = queue.push(number.to_string().as_bytes(), LIMITS);
+            let (taken, note) = queue.try_push(number.to_string().as_bytes(), LIMITS);
             lost += u64::from(!taken);
             told += usize::from(matches!(note, Some(Note::Failing(_))));
         }
@@ -316,10 +360,33 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_waits_for_a_writer_that_is_at_work_and_loses_nothing() {
+        const LINES: usize = 5 * MAX_LINES;
+        // However slow the machine is.
+        let patience = Duration::from_secs(60);
+        let queue = std::sync::Arc::new(Queue::<()> { patience, ..Queue::new() });
+        let writer = std::thread::spawn({
+            let queue = std::sync::Arc::clone(&queue);
+            move || {
+                let (mut batch, mut lines) = (Batch::default(), Vec::new());
+                while queue.next(&mut batch).is_some() {
+                    lines.extend(taken(&batch));
+                }
+                lines
+            }
+        });
+        for number in 0..LINES {
+            assert!(queue.push(number.to_string().as_bytes(), LIMITS).0, "{number}: {queue:?}");
+        }
+        queue.let_go();
+        assert!(writer.join().unwrap() == (0..LINES).map(|number| number.to_string()).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_line_of_any_length_has_room_where_nothing_waits() {
         let queue = Queue::<()>::new();
         assert!(queue.push(&vec![b'x'; 2 * MAX_BYTES], LIMITS).0);
-        assert!(!queue.push(b"y", LIMITS).0);
+        assert!(!queue.try_push(b"y", LIMITS).0);
         assert!(queue.next(&mut Batch::default()).is_some());
         assert!(queue.push(b"z", LIMITS).0);
     }

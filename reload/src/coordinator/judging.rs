@@ -90,11 +90,11 @@ impl<C: Configuration> Coordinator<C> {
         let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
         let comparisons = Arc::clone(&self.comparisons);
         let current = self.current.load_full();
-        let turn = running.reading.clone().turn(Arc::clone(&self.reader));
+        let place = running.reading.clone().place(Arc::clone(&self.readers));
         let work = async move {
-            let turn = turn.await?;
+            let place = place.await?;
             let work = tokio::task::spawn_blocking(move || {
-                turn.read(|| {
+                place.read(|| {
                     fault::pass("coordinator::judge");
                     look(&*source, &*site, &comparisons, &current, &which)
                 })
@@ -102,7 +102,7 @@ impl<C: Configuration> Coordinator<C> {
             Some(work.await)
         };
         ctx.spawn(work.into_actor(self).map(move |looked, act, ctx| {
-            // One that was given up before its turn came has nobody who waits for it.
+            // One that was given up before it had a place has nobody who waits for it.
             let Some(looked) = looked else { return };
             match looked.unwrap_or_else(|panic| Err(panicked(&panic))) {
                 Ok(looked)

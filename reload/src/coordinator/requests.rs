@@ -42,41 +42,51 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
 
     fn handle(&mut self, DryRun { origin, which }: DryRun, _: &mut Context<Self>) -> Self::Result {
         let (source, site) = (Arc::clone(&self.source), Arc::clone(&self.site));
-        let turn = Arc::clone(&self.dry_runs);
+        let places = Arc::clone(&self.dry_runs);
         let current = self.current.load_full();
         let (budget, generation) = (current.budget(), self.generation);
         let mut running = Running::dry(origin, budget, &*site, generation);
         if let Which::Generation(generation) = which {
             running.aim = Aim::Generation(generation);
         }
-        running.arm(Stage::Judge);
+        let deadline = running.arm(Stage::Judge);
         let comparisons = Arc::clone(&self.comparisons);
         let looking = async move {
-            let turn = Arc::new(turn.acquire_owned().await.map_err(|_| Refusal::Stopping)?);
             loop {
                 let (source, site, comparisons) =
                     (Arc::clone(&source), Arc::clone(&site), Arc::clone(&comparisons));
-                let (current, which, turn) = (Arc::clone(&current), which.clone(), Arc::clone(&turn));
-                let looked = tokio::task::spawn_blocking(move || {
-                    let _turn = turn;
-                    judging::look(&*source, &*site, &comparisons, &current, &which)
-                });
-                let looked = looked.await.unwrap_or_else(|panic| Err(judging::panicked(&panic)));
+                let (current, which) = (Arc::clone(&current), which.clone());
+                let place = running.reading.clone().place(Arc::clone(&places));
+                let work = async {
+                    let place = place.await?;
+                    let look = move || judging::look(&*source, &*site, &comparisons, &current, &which);
+                    Some(tokio::task::spawn_blocking(move || place.read(look)).await)
+                };
+                let looked = match tokio::time::timeout_at(deadline, work).await {
+                    Ok(Some(looked)) => looked.unwrap_or_else(|panic| Err(judging::panicked(&panic))),
+                    Ok(None) | Err(_) => {
+                        running.give_up_reading();
+                        return (running, None);
+                    }
+                };
                 // As long as a reload would be tried: what is shown is what would be done.
                 match &looked {
                     Err(rejection) if rejection.may_pass() => match running.next_reading() {
                         Some(delay) => tokio::time::sleep(delay).await,
-                        None => return Ok((running, looked)),
+                        None => return (running, Some(looked)),
                     },
-                    _ => return Ok((running, looked)),
+                    _ => return (running, Some(looked)),
                 }
             }
         };
         let planned = looking.into_actor(self).map(move |looked, act, _| {
-            let (mut running, looked) = looked?;
-            let loaded = looked.map(|looked| act.plan(looked, running.aim));
-            let is_valid = loaded.is_ok();
-            running.judged(loaded);
+            let (mut running, looked) = looked;
+            let loaded = looked.map(|looked| looked.map(|looked| act.plan(looked, running.aim)));
+            let is_valid = loaded.as_ref().is_some_and(Result::is_ok);
+            // One that was given up says so already.
+            if let Some(loaded) = loaded {
+                running.judged(loaded);
+            }
             let is_durable = act.recorder.is_durable();
             Ok(Arc::new(running.planned(generation, is_durable, &*act.site, is_valid.then_some(&act.graph))))
         });

@@ -281,12 +281,18 @@ impl<C: 'static> Running<C> {
         }
     }
 
-    pub(super) fn expired(&mut self, stage: Stage, pending: Set, graph: &Graph) {
+    /// What is to run was not read and judged in time.
+    pub(super) fn give_up_reading(&mut self) {
         let after = ms(self.budget.started().elapsed());
+        self.problems.push(self.reading.give_up(after));
+    }
+
+    pub(super) fn expired(&mut self, stage: Stage, pending: Set, graph: &Graph) {
         if stage == Stage::Judge {
-            self.problems.push(self.reading.give_up(after));
+            self.give_up_reading();
             return;
         }
+        let after = ms(self.budget.started().elapsed());
         // With the step that may have been tried again.
         let (step, tried) = match stage {
             Stage::Judge | Stage::Prepare => ("prepare", Some(StepKind::Prepare)),

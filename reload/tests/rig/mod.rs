@@ -16,7 +16,7 @@ use reload::history::Unconfirmed;
 use reload::outcome::Kind;
 use reload::{
     ActorComponent, Aim, Board, Confirm, Coordinator, DryRun, Generation, Link, Origin, Outcome, Parts,
-    Refusal, Reload, Snapshot, Stop, Trigger, Which,
+    Pulse, Refusal, Reload, Snapshot, Stop, Trigger, Which,
 };
 
 pub use parts::Fault;
@@ -140,8 +140,13 @@ impl Rig {
         self.ask().await.unwrap().unwrap()
     }
 
+    pub fn look(&self) -> Asked {
+        let request = self.coordinator.send(DryRun { origin: origin(), which: Which::OwnToLook });
+        tokio::task::spawn_local(async move { request.await.unwrap() })
+    }
+
     pub async fn dry_run(&self) -> Arc<Outcome> {
-        self.coordinator.send(DryRun { origin: origin(), which: Which::OwnToLook }).await.unwrap().unwrap()
+        self.look().await.unwrap().unwrap()
     }
 
     pub async fn stop(&self) {
@@ -180,6 +185,14 @@ impl Rig {
         let (release, stuck) = std::sync::mpsc::sync_channel(1);
         self.shared.lock().stuck = Some(stuck);
         release
+    }
+
+    /// What was asked before has come to the coordinator, and its reading to where it hangs, if it does.
+    pub async fn reached(&self) {
+        self.coordinator.send(Pulse).await.unwrap();
+        while self.shared.lock().stuck.is_some() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// The next record is not written until the sender is dropped.

@@ -8,17 +8,9 @@ fn an_output_that_fails_costs_lines_and_is_told_of_once_on_the_other() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let dir = tempfile::tempdir().unwrap();
-    let section = LoggingSection {
-        level: Level::Info,
-        targets: BTreeMap::new(),
-        format: LogFormat::Json,
-        console: true,
-        color: false,
-        file: file(dir.path().join("node.log"), 1 << 20, 1),
-    };
     let console = fs::File::from(std::os::fd::OwnedFd::from(writer));
-    let (handle, subscriber) = detached(&section, console).unwrap();
-    dispatcher::with_default(&Dispatch::new(subscriber), || {
+    let (handle, dispatch) = detached_with(dir.path(), console, 1 << 20);
+    dispatcher::with_default(&dispatch, || {
         for number in 0..3 {
             tracing::info!(target: "net", "{number}");
         }
@@ -63,17 +55,9 @@ fn a_full_disk_costs_whole_lines_and_is_told_of_once() {
 }
 
 fn log_to_a_full_disk(dir: &Path) {
-    let section = LoggingSection {
-        level: Level::Info,
-        targets: BTreeMap::new(),
-        format: LogFormat::Json,
-        console: true,
-        color: false,
-        file: file(dir.join("node.log"), 1 << 30, 1),
-    };
     let stderr = std::io::stderr().as_fd().try_clone_to_owned().unwrap();
-    let (handle, subscriber) = detached(&section, fs::File::from(stderr)).unwrap();
-    dispatcher::with_default(&Dispatch::new(subscriber), || {
+    let (handle, dispatch) = detached_with(dir, fs::File::from(stderr), 1 << 30);
+    dispatcher::with_default(&dispatch, || {
         for number in 0..200 {
             tracing::info!(target: "net", "{number}");
         }

@@ -38,7 +38,7 @@ fn a_file_that_hangs_costs_lines_and_the_reload_away_from_it_commits() {
         rig.log(|| tracing::info!(target: "net", "before"));
         let hung = the_file(&rig);
         let release = hold_up(&hung);
-        // None of these waits, or it would wait for good.
+        // None of these waits for the disk, or it would wait for good.
         dispatcher::with_default(&rig.dispatch, || {
             for number in 0..LINES {
                 tracing::info!(target: "net", "{number}");
@@ -96,16 +96,7 @@ fn a_pipe_that_nobody_reads_holds_nobody_up() {
     const LINES: usize = 3000;
     let (mut reader, writer) = std::io::pipe().unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let section = LoggingSection {
-        level: Level::Info,
-        targets: BTreeMap::new(),
-        format: LogFormat::Json,
-        console: true,
-        color: false,
-        file: file(dir.path().join("node.log"), 1 << 30, 1),
-    };
-    let (handle, subscriber) = detached(&section, fs::File::from(OwnedFd::from(writer))).unwrap();
-    let dispatch = Dispatch::new(subscriber);
+    let (handle, dispatch) = detached_with(dir.path(), fs::File::from(OwnedFd::from(writer)), 1 << 30);
     dispatcher::with_default(&dispatch, || {
         for number in 0..LINES {
             tracing::info!(target: "net", "{number}");

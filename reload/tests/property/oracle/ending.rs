@@ -83,6 +83,15 @@ impl Walk<'_> {
         Ok((durable, *confirm))
     }
 
+    /// Whether the last record did not get to disk at once.
+    fn was_not_durable(&self) -> bool {
+        let last = self.log[..self.at].iter().rev().find_map(|entry| match entry.what {
+            What::Recorded { durable, .. } => Some(durable),
+            _ => None,
+        });
+        last == Some(false)
+    }
+
     /// Nobody wanted it any more: nothing is done, and nothing is told.
     pub(super) fn withdrawn(&mut self) -> Verdict {
         let state = if self.broken.is_empty() { State::Idle } else { State::Failed };
@@ -151,7 +160,10 @@ impl Walk<'_> {
         let took = (ended - run.began).as_secs_f64() * 1e3;
         ensure!((outcome.duration_ms - took).abs() < 0.01, "it took {took} ms, not {}", outcome.duration_ms);
         // Written in the same instant in which it was given up: either may be told.
-        let either = self.case.hangs() && self.is_deadline(ended, run.record_by());
+        let in_time = self.case.hangs() && self.is_deadline(ended, run.record_by());
+        // What was recorded before may have been written since.
+        let since = kind != Kind::Committed && self.was_not_durable();
+        let either = in_time || since;
         ensure!(either || outcome.durable == durable, "durable is {}", outcome.durable);
         ensure!(outcome.error.is_some() != kind.is_success(), "the error is {:?}", outcome.error);
         if kind != Kind::Rejected {

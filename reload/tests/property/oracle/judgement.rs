@@ -48,10 +48,6 @@ impl Walk<'_> {
                 }
                 _ => {
                     let Some(aim) = aim else {
-                        if self.reads_still() && self.is_deadline(now, given_up) {
-                            // The reading of an earlier one hangs, and its turn did not come.
-                            return Ok((Some(Kind::Rejected), self.told_aim(), None));
-                        }
                         // Nobody was left who wanted it.
                         return Ok((Some(Kind::Unchanged), Aim::Files, None));
                     };
@@ -86,30 +82,5 @@ impl Walk<'_> {
             }
             self.at += 1;
         }
-    }
-    /// What the transaction that runs was for, as its outcome says: where nothing is read, nothing else does.
-    fn told_aim(&self) -> Aim {
-        let finished = self.log[self.at..].iter().find_map(|entry| match &entry.what {
-            What::Finished { outcome, .. } => Some(outcome.restored_generation),
-            _ => None,
-        });
-        finished.flatten().map_or(Aim::Files, Aim::Generation)
-    }
-
-    /// Whether a reading that was begun has not ended yet.
-    fn reads_still(&self) -> bool {
-        let mut open = std::collections::BTreeSet::new();
-        for entry in &self.log[..self.at] {
-            match &entry.what {
-                What::Reading { number, which, .. } if *which != Which::OwnToLook => {
-                    open.insert(*number);
-                }
-                What::Read { number, .. } => {
-                    open.remove(number);
-                }
-                _ => {}
-            }
-        }
-        !open.is_empty()
     }
 }

@@ -13,8 +13,7 @@ use crate::log::What;
 /// A disk that hangs, until the one who turns the clock lets it go.
 #[derive(Default)]
 pub(super) struct Disk {
-    /// In what, and until when.
-    stuck: Mutex<Option<(Io, tokio::time::Instant)>>,
+    stuck: Mutex<Option<tokio::time::Instant>>,
     let_go: Condvar,
     line: Mutex<()>,
     hangs: tokio::sync::Notify,
@@ -36,7 +35,7 @@ impl Shared {
             }
         };
         let mut stuck = self.disk.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        *stuck = Some((io, tokio::time::Instant::now() + share));
+        *stuck = Some(tokio::time::Instant::now() + share);
         self.disk.hangs.notify_one();
         while stuck.is_some() {
             stuck = self.disk.let_go.wait(stuck).unwrap_or_else(PoisonError::into_inner);
@@ -53,14 +52,13 @@ impl Shared {
         let until = || *self.disk.stuck.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             self.disk.hangs.notified().await;
-            while let Some((io, until)) = until() {
+            while let Some(until) = until() {
                 // Whatever runs on other threads gets a moment of real time for a moment of the virtual one.
                 std::thread::sleep(Duration::from_micros(50));
                 for _ in 0..4 {
                     tokio::task::yield_now().await;
                 }
-                // A reading waits for the one before it, however long that hangs.
-                if io != Io::Read && self.lock().reading_due {
+                if self.lock().reading_due {
                     continue;
                 }
                 if tokio::time::Instant::now() >= until {
@@ -166,6 +164,10 @@ impl Recorder<Config> for Shared {
     fn audit(&self, outcome: &Outcome) {
         let _turn = self.line();
         self.log(What::Audited(outcome.id.clone()));
+    }
+
+    fn is_durable(&self) -> bool {
+        self.lock().unwritten.is_empty()
     }
 
     fn retry(&self) -> bool {
