@@ -291,3 +291,6 @@ where
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

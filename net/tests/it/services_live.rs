@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use net::{ConnectedService, Protocol, SendError};
+use net::{ConnectedService, Protocol, SendError, Settings};
 use reload::{Reconfigure, Step, Transaction};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -108,6 +108,28 @@ async fn who_was_left_behind_in_a_change_can_neither_finish_it_nor_take_it_back(
     let too_large = pair.nodes[1].send(&pair.nodes[0], &[0; 101]).await;
     assert!(matches!(too_large, Err(SendError::TooLarge { .. })), "{too_large:?}");
     // The one in office can.
+    pair.nodes[1].protocol = successor;
+    pair.transactions[1] = Transaction::NONE;
+    pair.change(1, |section| section.connect[0].listen = listen(other)).await.unwrap();
+    assert_eq!(hears(other).await, "it");
+}
+
+#[actix::test]
+async fn what_was_prepared_before_a_successor_took_office_is_not_committed() {
+    let (mut pair, port) = Pair::with(Does::Name("it")).await;
+    let other = free_port();
+    let mut next = pair.sections[1].clone();
+    next.connect[0].listen = listen(other);
+    next.max_message_size = 100;
+    pair.prepare(1, &next).await.unwrap();
+    let (section, post) = (Arc::new(pair.sections[1].clone()), pair.nodes[1].post.clone());
+    let topics = pair.nodes[1].topics.clone();
+    let successor = Protocol::start(section, post, &pair.nodes[1].services, topics);
+    let error = pair.step(1, Step::Commit).await.unwrap_err();
+    assert_eq!(error.message, "a successor is in office");
+    assert_eq!(pair.nodes[1].post.settings(), Settings::from(&pair.sections[1]), "nothing of it is in force");
+    assert_eq!(hears(port).await, "it");
+    // Its ports go with it.
     pair.nodes[1].protocol = successor;
     pair.transactions[1] = Transaction::NONE;
     pair.change(1, |section| section.connect[0].listen = listen(other)).await.unwrap();

@@ -332,3 +332,16 @@ async fn both_ends_know_of_each_others_topics_also_where_their_dials_crossed() {
         }
     }
 }
+
+/// The swarm is what subscribes: one that is gone does not follow.
+#[actix::test]
+async fn a_node_that_is_not_subscribed_as_its_section_says_does_not_pass_for_it() {
+    let node = Node::start(network_section());
+    node.shut_down().await;
+    let mut section = protocol_section();
+    with(&["news"])(&mut section);
+    let topics = node.topics.clone();
+    let protocol = net::Protocol::start(Arc::new(section), node.post.clone(), &node.services, topics);
+    let error = protocol.send(Reconfigure::new(Transaction::NONE, Step::Probe)).await.unwrap().unwrap_err();
+    assert_eq!(error.key.as_deref(), Some("protocol.topics"), "{error:?}");
+}

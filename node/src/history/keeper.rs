@@ -158,3 +158,6 @@ fn refused(error: &CopyError) -> StepError {
     };
     refusal.key(KEY).hint("name another folder, or put the one back that is in use; nothing was moved")
 }
+
+#[cfg(test)]
+mod tests;
