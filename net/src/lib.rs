@@ -17,6 +17,7 @@ pub mod figures;
 #[cfg(test)]
 mod fixtures;
 pub mod goodbye;
+pub mod handover;
 mod holding;
 mod home;
 mod host;

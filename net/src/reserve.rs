@@ -10,7 +10,8 @@ use crate::Endpoint;
 
 /// Whether two listeners cannot be told apart by the kernel without a word from both: equal ports, and one address within the
 /// other.
-pub(crate) fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+#[must_use]
+pub fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     Endpoint::tcp(one).overlaps(&Endpoint::tcp(other))
 }
 

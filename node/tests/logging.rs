@@ -34,9 +34,12 @@ fn a_node_says_once_that_it_is_alone_and_only_when_it_stands() {
         color: false,
         file: LogFile::at(&log, 1 << 20, 1),
     };
-    logging::init(&logging_section).unwrap();
+    let handle = logging::init(&logging_section).unwrap();
     assert!(matches!(logging::init(&logging_section), Err(InitError::Twice)));
-    let told = || std::fs::read_to_string(&log).unwrap().matches(ALONE).count();
+    let told = || {
+        assert!(handle.flush(Duration::from_secs(60)), "the log is written");
+        std::fs::read_to_string(&log).unwrap().matches(ALONE).count()
+    };
 
     let peers = dir.path().join("peers.yaml");
     std::fs::write(&peers, "peers: []").unwrap();

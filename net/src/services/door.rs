@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures::FutureExt;
 use reload::StepError;
 use socket2::Socket;
 use tokio::net::TcpListener;
@@ -17,6 +16,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::line::Route;
 use super::{Inner, Services};
+use crate::handover::last_callers;
 use crate::hush::Kind;
 use crate::pool::Pool;
 use crate::reserve::{refusal, reserve};
@@ -161,12 +161,12 @@ async fn attend(listener: &TcpListener, mut orders: watch::Receiver<Order>, serv
             Order::Shut(heir) => {
                 let services = services.upgrade().map(Services);
                 // Those who are there already came while the heir was open, too, and were not asked which they want.
-                while let Some(Ok((socket, _))) = listener.accept().now_or_never() {
+                let take = |socket, _| {
                     if let (Some(services), Some(route)) = (&services, &heir) {
                         services.call(socket, route);
                     }
-                }
-                return;
+                };
+                return last_callers(listener, heir.is_some(), take).await;
             }
         }
     }

@@ -210,7 +210,10 @@ impl Servers {
         // The file goes first: nobody comes in any more while those who are in may end.
         let left: Vec<_> =
             sockets.into_values().map(|Serving { handle, file: _ }| handle.stop(true)).collect();
-        let freed: Vec<_> = listeners.into_values().map(Listening::close).collect();
+        let stays = keep.and_then(|keep| keep.listen);
+        let has_heir = |address| stays.is_some_and(|stays| net::reserve::overlap(stays, address));
+        let freed = listeners.into_iter().map(|(address, listening)| listening.close(has_heir(address)));
+        let freed: Vec<_> = freed.collect();
         Closing {
             freed: join_all(freed).map(drop).boxed_local(),
             left: join_all(left).map(drop).boxed_local(),

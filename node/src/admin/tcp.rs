@@ -16,7 +16,6 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryE
 use actix_web::dev::{AppConfig, Extensions};
 use actix_web::middleware::from_fn;
 use actix_web::{App, web};
-use futures::FutureExt;
 use reload::fault;
 use socket2::Socket;
 use tokio::net::{TcpListener, TcpStream};
@@ -57,7 +56,8 @@ pub struct Reserved {
 #[derive(Debug)]
 pub struct Listening {
     retired: Arc<AtomicBool>,
-    end: watch::Sender<()>,
+    /// Told whether another listener takes its place, when it is to end.
+    end: watch::Sender<bool>,
     /// Answered when the socket is closed.
     closed: oneshot::Receiver<()>,
 }
@@ -103,7 +103,7 @@ impl Reserved {
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         let retired = Arc::new(AtomicBool::new(false));
-        let (end, ended) = watch::channel(());
+        let (end, ended) = watch::channel(false);
         let (done, closed) = oneshot::channel();
         let for_them = Arc::clone(&retired);
         let spawned = thread.spawn_fn(move || {
@@ -136,11 +136,11 @@ impl Listening {
         !self.end.is_closed()
     }
 
-    /// Closes it. The future ends when the address is free.
-    pub fn close(self) -> impl Future<Output = ()> + Send + use<> {
+    /// Closes it; with `has_heir`, because another listener takes its place. The future ends when the address is free.
+    pub fn close(self, has_heir: bool) -> impl Future<Output = ()> + Send + use<> {
         self.retired.store(true, Ordering::SeqCst);
         let Self { retired: _, end, closed } = self;
-        drop(end);
+        end.send_replace(has_heir);
         async move {
             // An error: the thread is gone, and the socket with it.
             let _ = closed.await;
@@ -151,7 +151,7 @@ impl Listening {
 /// Takes callers until it is told to end.
 async fn attend(
     listener: &TcpListener,
-    mut ended: watch::Receiver<()>,
+    mut ended: watch::Receiver<bool>,
     site: Site,
     retired: &Arc<AtomicBool>,
 ) -> io::Result<()> {
@@ -203,9 +203,8 @@ async fn attend(
         }
     }
     // Who waits in the queue came while it was open.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        serve(stream, peer);
-    }
+    let has_heir = *ended.borrow();
+    net::handover::last_callers(listener, has_heir, serve).await;
     Ok(())
 }
 
