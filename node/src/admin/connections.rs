@@ -199,6 +199,8 @@ impl Drop for Answering {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn connection() -> Connection {
@@ -223,5 +225,31 @@ mod tests {
         seats.clear();
         drop(newest);
         assert_eq!(connections.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_the_idle_go_at_once_and_the_busy_when_they_are_done() {
+        let connections = Connections::default();
+        let (idle, busy) =
+            (connections.admit(connection()).unwrap(), connections.admit(connection()).unwrap());
+        let answering = busy.connection.begin();
+        let mut closed = polled(connections.close());
+        assert!(closed().is_none());
+        idle.revoked().await;
+        drop(idle);
+        assert!(closed().is_none(), "one has a request under way");
+        let late = connections.admit(connection()).unwrap();
+        late.revoked().await;
+        drop(late);
+        drop(answering);
+        busy.revoked().await;
+        drop(busy);
+        assert!(closed().is_some());
+    }
+
+    /// Polls once, each time it is called.
+    fn polled(future: impl Future<Output = ()>) -> impl FnMut() -> Option<()> {
+        let mut future = Box::pin(future);
+        move || future.as_mut().now_or_never()
     }
 }

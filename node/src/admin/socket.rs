@@ -113,3 +113,14 @@ pub(super) fn serve(
     });
     Ok(handle)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_is_told_with_what_the_kernel_knows_of_him() {
+        let told = |pid| Caller { uid: 7, pid }.to_string();
+        assert_eq!((told(Some(42)), told(None)), ("uid:7 pid:42".to_owned(), "uid:7".to_owned()));
+    }
+}

@@ -130,6 +130,13 @@ mod tests {
         let mut told: Vec<_> = over.iter().map(|left_out| left_out.times).collect();
         told.sort_unstable();
         assert_eq!(told, [900, 900]);
+        let line = over[0].line(LogFormat::Text);
+        let line = std::str::from_utf8(line.as_bytes()).unwrap();
+        assert!(
+            line.contains("the same event was left out of the log of=")
+                && line.ends_with(" left_out=900 seconds=10\n"),
+            "{line}"
+        );
         let (_, over) = repeats.admit(&said("a"), metadata(), now + 2 * WINDOW);
         assert!(over.is_empty(), "nothing was left out in that one");
     }

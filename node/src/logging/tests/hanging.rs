@@ -8,6 +8,9 @@ use crate::logging::desk::Desk;
 use crate::logging::files::{Files, LogFile as Held};
 use crate::logging::queue::no_answer;
 
+/// More than wait for an output at most.
+const LINES: usize = 100_000;
+
 /// Has the thread of a file wait until the sender is dropped.
 fn hold_up(file: &Held) -> mpsc::SyncSender<()> {
     let (release, held) = mpsc::sync_channel::<()>(0);
@@ -28,7 +31,6 @@ fn the_file(rig: &Rig) -> Arc<Held> {
 
 #[test]
 fn a_file_that_hangs_costs_lines_and_the_reload_away_from_it_commits() {
-    const LINES: usize = 100_000;
     let rig = Rig::new(|section, dir| {
         section.console = false;
         section.file = file(dir.join("old.log"), 1 << 30, 1);
@@ -69,6 +71,34 @@ fn a_file_that_hangs_costs_lines_and_the_reload_away_from_it_commits() {
         assert!(messages[1..] == expected, "what waited is written, whole and in order");
         assert_eq!(rig.messages("new.log")[0], "elsewhere");
     });
+}
+
+#[test]
+fn what_was_lost_while_a_file_hung_is_told_in_it_when_it_is_back() {
+    let rig = Rig::new(|section, dir| {
+        section.console = false;
+        section.file = file(dir.join("node.log"), 1 << 30, 1);
+    });
+    let hung = the_file(&rig);
+    let release = hold_up(&hung);
+    dispatcher::with_default(&rig.dispatch, || {
+        for number in 0..LINES {
+            tracing::info!(target: "net", "{number}");
+        }
+    });
+    let lost = rig.handle.lost_lines();
+    assert!(lost > 0);
+    drop((release, hung));
+    rig.flush();
+    rig.log(|| tracing::info!(target: "net", "it is back"));
+    let text = rig.text("node.log");
+    let last: Vec<_> = text.lines().rev().take(2).collect();
+    assert_eq!(
+        last.iter().map(|line| message(line)).collect::<Vec<_>>(),
+        ["log lines were lost", "it is back"]
+    );
+    assert!(last[0].contains(&format!("\"lost\":\"{lost}\"")), "{}", last[0]);
+    assert_eq!(rig.handle.lost_lines(), lost);
 }
 
 #[test]
