@@ -78,3 +78,35 @@ pub fn refusal(listen: SocketAddr, error: &io::Error) -> StepError {
     };
     StepError::of_io(message, error).hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_had_is_refused_with_the_cause_and_a_remedy() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (taken, elsewhere) = (holder.local_addr().unwrap(), "192.0.2.1:4001".parse().unwrap());
+        // Whoever runs the tests may have every privilege.
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        for (address, refused, cause, remedy) in [
+            (taken, reserve(taken, &[]), "in use by another process", "ss -lnp"),
+            (elsewhere, reserve(elsewhere, &[]), "192.0.2.1 is on no interface", "ip address"),
+            (elsewhere, denied, "192.0.2.1:4001 needs a privilege", "from 1024 on"),
+        ] {
+            let error = refusal(address, &refused.unwrap_err());
+            assert!(error.message.contains(cause), "{error:?}");
+            assert!(error.hint.as_ref().unwrap().contains(remedy), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_ipv6_takes_nothing_of_ipv4() {
+        // Where the machine has no IPv6, there is nothing to reserve.
+        let Ok(six) = reserve((Ipv6Addr::UNSPECIFIED, 0).into(), &[]) else { return };
+        let port = six.local_addr().unwrap().as_socket().unwrap().port();
+        reserve(([0, 0, 0, 0], port).into(), &[]).unwrap();
+    }
+}
