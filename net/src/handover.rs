@@ -12,8 +12,12 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 
-/// How long those whose handshake has begun may take to end it: a local network's round trip, or a busy machine's.
-const GRACE: Duration = Duration::from_millis(20);
+/// How long those whose handshake has begun may take to end it: a country's round trip, or a busy machine's. They are reset if they take
+/// longer; whoever begins meanwhile waits a second.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// More callers than any queue here holds: where newcomers cannot be turned away, they do not keep this going.
+const MOST: usize = 8192;
 
 /// Hands the callers that a listener still has to `take`; it is to be closed then. With `has_heir`, another listener is there for
 /// those who come now.
@@ -22,19 +26,14 @@ pub async fn last_callers(
     has_heir: bool,
     mut take: impl FnMut(TcpStream, SocketAddr),
 ) {
-    if has_heir {
-        if let Err(error) = turn_newcomers_away(listener) {
-            tracing::debug!(%error, "callers may be reset while another listener takes a place");
-        }
-        let ending = async {
-            while let Ok((stream, peer)) = listener.accept().await {
-                take(stream, peer);
-            }
-        };
-        // Either its time is over, or the machine has no descriptors: that was said before.
-        let _ = tokio::time::timeout(GRACE, ending).await;
+    if let Err(error) = turn_newcomers_away(listener) {
+        tracing::debug!(%error, "callers may be reset while a listener is closed");
     }
-    while let Some((stream, peer)) = next_in_queue(listener) {
+    if has_heir {
+        // A caller's handshake ends when it ends; what the kernel has then is taken below.
+        tokio::time::sleep(GRACE).await;
+    }
+    for (stream, peer) in std::iter::from_fn(|| next_in_queue(listener)).take(MOST) {
         take(stream, peer);
     }
 }
@@ -43,15 +42,21 @@ pub async fn last_callers(
 fn next_in_queue(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
     loop {
         let accepted = SockRef::from(listener).accept().and_then(|(socket, peer)| {
+            // Whoever ended the handshake under the filter has it too; there is none where he did so before.
+            #[cfg(target_os = "linux")]
+            let _ = socket.detach_filter();
             socket.set_nonblocking(true)?;
             let peer = peer.as_socket().ok_or(ErrorKind::Unsupported)?;
             Ok((TcpStream::from_std(socket.into())?, peer))
         });
         match accepted {
             Ok(caller) => return Some(caller),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
-            // There is nobody, or there is no descriptor for anybody.
-            Err(_) => return None,
+            Err(error) => {
+                tracing::warn!(%error, "callers are reset: their listener is closed and could not accept them");
+                return None;
+            }
         }
     }
 }
@@ -88,10 +93,10 @@ fn turn_newcomers_away(_: &TcpListener) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
     use std::net::Ipv4Addr;
 
-    use tokio::io::AsyncWriteExt as _;
+    use socket2::{Domain, Socket, Type};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::reserve::reserve;
@@ -104,13 +109,22 @@ mod tests {
         TcpListener::from_std(socket.into()).unwrap()
     }
 
-    /// A caller that says nothing, and what it hears to the end.
-    fn caller(port: u16) -> tokio::task::JoinHandle<io::Result<String>> {
-        tokio::task::spawn_blocking(move || {
-            let mut heard = String::new();
-            std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port))?.read_to_string(&mut heard)?;
-            Ok(heard)
-        })
+    /// A caller, whose first packet is on its way.
+    fn calls(here: SocketAddr) -> Socket {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        // It says that it is under way.
+        let _ = socket.connect(&here.into());
+        socket
+    }
+
+    /// What it hears to the end.
+    async fn hears(caller: Socket) -> io::Result<String> {
+        let mut stream = TcpStream::from_std(caller.into())?;
+        stream.writable().await?;
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).await?;
+        Ok(heard)
     }
 
     #[tokio::test]
@@ -119,20 +133,18 @@ mod tests {
         let here = old.local_addr().unwrap();
         let new = listen((Ipv4Addr::UNSPECIFIED, here.port()).into(), &[here]);
         // Who came before is the old one's.
-        let early = caller(here.port());
+        let early = calls(here);
         let (mut stream, _) = old.accept().await.unwrap();
         stream.write_all(b"old").await.unwrap();
         turn_newcomers_away(&old).unwrap();
-        let late = caller(here.port());
-        // Not yet: the kernel would bring it here.
-        assert!(tokio::time::timeout(GRACE, new.accept()).await.is_err());
+        let late = calls(here);
         last_callers(&old, true, |_, _| panic!("a newcomer is not taken")).await;
         drop(old);
         let (mut other, _) = new.accept().await.unwrap();
         other.write_all(b"new").await.unwrap();
         drop((stream, other));
-        assert_eq!(early.await.unwrap().unwrap(), "old");
-        assert_eq!(late.await.unwrap().unwrap(), "new");
+        assert_eq!(hears(early).await.unwrap(), "old");
+        assert_eq!(hears(late).await.unwrap(), "new");
     }
 
     #[tokio::test]

@@ -233,9 +233,12 @@ mod tests {
         let (idle, busy) =
             (connections.admit(connection()).unwrap(), connections.admit(connection()).unwrap());
         let answering = busy.connection.begin();
+        let mut revoked = polled(idle.revoked());
+        assert!(revoked().is_none());
         let mut closed = polled(connections.close());
         assert!(closed().is_none());
-        idle.revoked().await;
+        assert!(revoked().is_some(), "who waits for it is told");
+        drop(revoked);
         drop(idle);
         assert!(closed().is_none(), "one has a request under way");
         let late = connections.admit(connection()).unwrap();

@@ -139,7 +139,7 @@ impl Outputs {
         stderr.is_none_or(|stderr| stderr.queue().flush(by, is_last)) && flushed && told
     }
 
-    /// Puts a line in for every output of these settings; it waits for a busy one a moment, and for none that hangs. An output that fails is told of on the other one.
+    /// Puts a line in for every output of these settings; a burst may wait a moment for each (see [`Queue::push`]). An output that fails is told of on the other one.
     pub(super) fn write(&self, settings: &Settings, line: &Line) {
         if settings.section.console {
             self.print(&settings.section, line);

@@ -24,8 +24,9 @@ const MAX_REQUESTS: usize = 16;
 /// The largest buffer that is kept between batches, in bytes.
 const MAX_KEPT: usize = 256 << 10;
 
-/// So long whoever logs waits for room, at most, and so long the writer may be at its batch meanwhile. A disk that hangs has been silent
-/// for longer by the time that lines fill the queue, if they do not come in a burst.
+/// So long a burst may make those wait who log: from the moment in which it fills the queue, until the writer has caught up. What is beyond
+/// that is lost, so that no disk, however slow it is, slows the node down for longer. One that hangs is waited for no more once its
+/// writer has been at a batch for so long.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A write that takes longer is told of.
@@ -62,6 +63,8 @@ struct State<T> {
     is_told: bool,
     /// No line is taken until the writer has taken those that wait: where room is scarce, it is not haggled over line by line.
     is_full: bool,
+    /// Since when lines fill the queue faster than the writer empties it: until it finds nothing that waits.
+    full_since: Option<Instant>,
     /// Lines lost since the last one that was taken.
     lost: u64,
     /// A line was put in, ever.
@@ -93,6 +96,7 @@ impl<T> Queue<T> {
             is_stuck: false,
             is_told: false,
             is_full: false,
+            full_since: None,
             lost: 0,
             is_used: false,
             is_idle: false,
@@ -109,12 +113,24 @@ impl<T> Queue<T> {
 
     /// Puts a line in, if there is room. Waits for other callers, and up to [`PATIENCE`] for a writer that is at work.
     pub(super) fn push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
-        self.put(self.with_room_for(line), line, limits)
+        let mut state = self.with_room_for(line);
+        if state.is_full || !state.waiting.has_room(line) {
+            state.is_full = true;
+            // Nobody else need wait.
+            self.room.notify_all();
+            state.lost = state.lost.saturating_add(1);
+            return (false, (state.lost == 1).then(|| Note::Failing(no_answer())));
+        }
+        self.put(state, line, limits)
     }
 
-    /// Puts a line in, if there is room. Waits for nothing but other callers.
+    /// Puts a line in, if there is room. Waits for nothing but other callers; where there is none, nobody hears of it.
     pub(super) fn try_push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
-        self.put(self.lock(), line, limits)
+        let state = self.lock();
+        if state.is_full || !state.waiting.has_room(line) {
+            return (false, None);
+        }
+        self.put(state, line, limits)
     }
 
     /// Waits for the writer to take what waits, unless it is known not to.
@@ -123,9 +139,9 @@ impl<T> Queue<T> {
         if state.waiting.has_room(line) {
             return state;
         }
-        let asked = Instant::now();
+        let full_since = *state.full_since.get_or_insert_with(Instant::now);
         while !(state.is_full || state.is_stuck || state.waiting.has_room(line)) {
-            let since = state.busy.map_or(asked, |busy| busy.min(asked));
+            let since = state.busy.map_or(full_since, |busy| busy.min(full_since));
             let left = (since + self.patience).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -137,13 +153,6 @@ impl<T> Queue<T> {
 
     fn put(&self, mut state: MutexGuard<'_, State<T>>, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
         let stalled = state.busy.is_some_and(|since| since.elapsed() >= STALLED);
-        if state.is_full || !state.waiting.has_room(line) {
-            state.is_full = true;
-            // Nobody else need wait.
-            self.room.notify_all();
-            state.lost = state.lost.saturating_add(1);
-            return (false, (state.lost == 1).then(|| Note::Failing(no_answer())));
-        }
         state.waiting.push(line, limits);
         state.is_used = true;
         self.wake(&mut state);
@@ -230,6 +239,9 @@ impl<T> Queue<T> {
         self.lines_are_written();
         let mut state = self.lock();
         (state.busy, state.is_stuck, state.is_told) = (None, false, false);
+        if state.waiting.is_empty() {
+            state.full_since = None;
+        }
         while state.waiting.is_empty() && state.requests.is_empty() {
             if state.holders == 0 {
                 return None;
@@ -338,7 +350,7 @@ mod tests {
         let mut lost = 0;
         let mut told = 0;
         for number in 0..MAX_LINES + 10 {
-            let (taken, note) = queue.try_push(number.to_string().as_bytes(), LIMITS);
+            let (taken, note) = queue.push(number.to_string().as_bytes(), LIMITS);
             lost += u64::from(!taken);
             told += usize::from(matches!(note, Some(Note::Failing(_))));
         }

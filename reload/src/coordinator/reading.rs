@@ -35,6 +35,7 @@ pub(super) struct Place {
 impl Reading {
     /// Waits for one of the [`READERS`] places. `None` if the reading was given up meanwhile.
     pub(super) async fn place(self, places: Arc<Semaphore>) -> Option<Place> {
+        self.has_begun.store(false, Ordering::Relaxed);
         // The semaphore is never closed.
         let permit = places.acquire_owned().await.ok()?;
         if self.abandon.is_asked() {

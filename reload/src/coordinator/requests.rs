@@ -70,12 +70,15 @@ impl<C: Configuration> Handler<DryRun> for Coordinator<C> {
                     }
                 };
                 // As long as a reload would be tried: what is shown is what would be done.
-                match &looked {
-                    Err(rejection) if rejection.may_pass() => match running.next_reading() {
-                        Some(delay) => tokio::time::sleep(delay).await,
-                        None => return (running, Some(looked)),
-                    },
-                    _ => return (running, Some(looked)),
+                match looked {
+                    Err(rejection) if rejection.may_pass() => {
+                        running.judged(Err(rejection));
+                        match running.next_reading() {
+                            Some(delay) => tokio::time::sleep(delay).await,
+                            None => return (running, None),
+                        }
+                    }
+                    looked => return (running, Some(looked)),
                 }
             }
         };

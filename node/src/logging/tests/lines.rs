@@ -100,7 +100,9 @@ fn an_error_is_written_with_its_causes_each_once() {
             tracing::warn!(target: "net", error = &wrong as &(dyn std::error::Error + 'static), "Wrong");
         }
     });
-    for line in rig.text("console").lines() {
+    let text = rig.text("console");
+    assert_eq!(text.lines().count(), 2);
+    for line in text.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["error"], "it failed: no room");
     }

@@ -162,8 +162,8 @@ impl Walk<'_> {
         // Written in the same instant in which it was given up: either may be told.
         let in_time = self.case.hangs() && self.is_deadline(ended, run.record_by());
         // What was recorded before may have been written since.
-        let since = kind != Kind::Committed && self.was_not_durable();
-        let either = in_time || since;
+        let later = kind != Kind::Committed && self.was_not_durable();
+        let either = in_time || later;
         ensure!(either || outcome.durable == durable, "durable is {}", outcome.durable);
         ensure!(outcome.error.is_some() != kind.is_success(), "the error is {:?}", outcome.error);
         if kind != Kind::Rejected {
