@@ -6,8 +6,9 @@
 //! (it restarted, its network changed), and the newer wins.
 //!
 //! Two that the same end dialled within seconds may be one dial at two addresses (TCP and QUIC), of which that end keeps the one
-//! that it sees first and drops the other. Only it knows which: the other end waits a moment for that before it closes the
-//! older.
+//! that it sees first and drops the other. And a dial whose first packets were lost may arrive when another connection has long been
+//! there: nobody dials a peer that is connected, so the end that dialled knows that it is late, and drops it. In both cases only
+//! that end knows: the other one waits a moment for that before it closes the older.
 
 use std::collections::HashMap;
 use std::task::{Context, Poll};
@@ -28,10 +29,14 @@ use crate::parting::{Parting, Why};
 /// Connections that came within this time of each other have crossed: longer than a dial with a lost packet takes.
 const CROSSING: Duration = Duration::from_secs(5);
 
-/// So long the end that was dialled twice waits for the end that dialled to drop one: a slow round trip.
+/// So long the end that was dialled waits for the end that dialled to drop one: a slow round trip.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The connection lost against one that it crossed with: no fault of anyone.
+/// A dial that arrives when another connection has been there for so long was begun before that came, and is late. More than
+/// [`CROSSING`], so that the other end, for which the connections are not quite as old, takes neither for crossed.
+const LATE: Duration = Duration::from_secs(7);
+
+/// The connection lost against one that it crossed with, or that came while it was on its way: no fault of anyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("another connection to this member is there")]
 pub(crate) struct Lost;
@@ -86,7 +91,11 @@ fn judge(others: &[Held], preferred: bool, now: Instant) -> Verdict {
 
 impl Held {
     fn is_young(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.since) < CROSSING
+        self.age(now) < CROSSING
+    }
+
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
     }
 }
 
@@ -107,7 +116,9 @@ impl Crossed {
         let is_member = self.is_member(&peer);
         let held = self.held.entry(peer).or_default();
         for old in held.iter().filter(|_| is_member) {
-            if old.preferred == preferred && old.is_young(now) {
+            let is_late = !dialled && !old.is_young(now);
+            let is_double = old.preferred == preferred && old.is_young(now);
+            if is_late || is_double {
                 self.doubtful.push((now + GRACE, peer, old.id));
             } else {
                 self.closing.push((peer, old.id));
@@ -145,12 +156,19 @@ impl Crossed {
         is_preferred(&self.local, peer, dialled)
     }
 
-    fn admit(&self, peer: PeerId, dialled: bool) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
+    fn admit(
+        &self,
+        peer: PeerId,
+        dialled: bool,
+        now: Instant,
+    ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         if self.is_member(&peer)
             && let Some(others) = self.held.get(&peer)
-            && judge(others, self.preferred(&peer, dialled), Instant::now()) == Verdict::Deny
         {
-            return Err(ConnectionDenied::new(Lost));
+            let is_late = dialled && others.iter().any(|held| held.age(now) >= LATE);
+            if is_late || judge(others, self.preferred(&peer, dialled), now) == Verdict::Deny {
+                return Err(ConnectionDenied::new(Lost));
+            }
         }
         Ok(dummy::ConnectionHandler)
     }
@@ -167,7 +185,7 @@ impl NetworkBehaviour for Crossed {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(peer, false)
+        self.admit(peer, false, Instant::now())
     }
 
     fn handle_established_outbound_connection(
@@ -178,7 +196,7 @@ impl NetworkBehaviour for Crossed {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(peer, true)
+        self.admit(peer, true, Instant::now())
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -284,11 +302,48 @@ mod tests {
                     None => assert_eq!((crossed.loser(due), crossed.next()), (Some((peer, one)), None)),
                 }
             }
-            // An older one is not waited for: the peer has lost it.
-            let mut crossed = Crossed::new(local, Arc::clone(&rules));
-            crossed.established(peer, one, dialled, start);
-            crossed.established(peer, two, dialled, start + CROSSING);
-            assert_eq!(crossed.loser(start + CROSSING), Some((peer, one)));
         }
+    }
+
+    /// Both ends of two connections: what came first, whoever dialled it, and a dial that came later.
+    #[test]
+    fn a_dial_that_comes_late_is_dropped_by_its_own_end_and_one_after_a_loss_takes_the_old_ones_place() {
+        let (local, peer) = (Identity::generate().peer_id(), Identity::generate());
+        let members = [(peer.public_key(), member(peer.public_key(), &[]))];
+        let section = NetworkSection { members: Arc::new(members.into()), ..section() };
+        let rules: LiveRules = Arc::new(ArcSwap::from_pointee(Rules::of(&section)));
+        let (peer, [one, two]) = (peer.peer_id(), [1, 2].map(ConnectionId::new_unchecked));
+        let start = Instant::now();
+        for first in [true, false] {
+            let since = |dialled, late| {
+                let mut crossed = Crossed::new(local, Arc::clone(&rules));
+                crossed.established(peer, one, first, start);
+                let admitted = crossed.admit(peer, dialled, start + late).is_ok();
+                (crossed, admitted)
+            };
+            // The end that dialled knows that it was on its way when the first came.
+            let (crossed, admitted) = since(true, LATE);
+            assert!(!admitted && crossed.closing.is_empty() && crossed.doubtful.is_empty());
+            for late in [CROSSING, LATE, 10 * LATE] {
+                // The other end cannot know, and waits for it.
+                let (mut crossed, admitted) = since(false, late);
+                assert!(admitted);
+                crossed.established(peer, two, false, start + late);
+                assert_eq!(crossed.loser(start + late), None);
+                crossed.closed(peer, two);
+                assert_eq!(
+                    (crossed.next(), crossed.loser(start + 20 * LATE)),
+                    (None, None),
+                    "the first stays"
+                );
+                // Nobody drops it: the peer has lost the first.
+                let (mut crossed, _) = since(false, late);
+                crossed.established(peer, two, false, start + late);
+                assert_eq!(crossed.next(), Some(start + late + GRACE));
+                assert_eq!(crossed.loser(start + late + GRACE), Some((peer, one)));
+            }
+        }
+        // What the dialling end may still take for crossed, the other end waits for, or takes for crossed too.
+        const { assert!(LATE.as_secs() >= CROSSING.as_secs() + 2) };
     }
 }

@@ -6,6 +6,8 @@ mod exchange;
 mod harness;
 #[path = "it/impostors.rs"]
 mod impostors;
+#[path = "it/late.rs"]
+mod late;
 #[path = "it/limits.rs"]
 mod limits;
 #[path = "it/listeners.rs"]
