@@ -1,4 +1,7 @@
-//! What a peer that is nothing but gossipsub can do to a topic: write to it, if it keeps to the rules.
+//! What a peer that is nothing but gossipsub can do to a topic: write to it, if it keeps to the rules. And what a service is that is to be
+//! reached there.
+
+use std::sync::Arc;
 
 use futures::StreamExt as _;
 use libp2p::gossipsub::{
@@ -6,10 +9,12 @@ use libp2p::gossipsub::{
 };
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
+use net::ConnectedService;
 use net::topics::Envelope;
 use storage::PeerKey;
 
 use crate::harness::*;
+use crate::services_pair::{hears, listen};
 
 fn stranger(authenticity: MessageAuthenticity, keypair: Keypair) -> Swarm<Behaviour> {
     let config = ConfigBuilder::default()
@@ -104,4 +109,22 @@ async fn a_strangers_frame_is_bounded_when_it_comes() {
     actix::spawn(drive(other, node.view.listeners()[0].clone(), vec![envelope(1, b"small")]));
     assert_eq!(soon("a message", reader.recv()).await.unwrap().data, b"small");
     assert!(reader.try_recv().unwrap().is_none());
+}
+
+#[actix::test]
+async fn a_service_of_a_member_that_knows_none_is_closed_to_its_caller_and_the_log_says_why() {
+    capture_log();
+    let mut node = Node::start(network_section());
+    let keypair = Keypair::generate_ed25519();
+    let key = PeerKey::from_peer_id(&keypair.public().to_peer_id()).unwrap();
+    node.reload_with(|section| section.members = Arc::new([(key, member(key, Vec::new()))].into())).await;
+    let swarm = stranger(MessageAuthenticity::Signed(keypair.clone()), keypair);
+    actix::spawn(drive(swarm, node.view.listeners()[0].clone(), Vec::new()));
+    soon("a connection", node.view.when(|view| view.connection_count() == 1)).await;
+    let port = free_port();
+    let service = ConnectedService { name: "of-a-stranger".to_owned(), peer: key, listen: listen(port) };
+    node.reload_protocol(1, |section| section.connect = vec![service]).await;
+    assert_eq!(hears(port).await, "");
+    let why = "the member does not speak the protocol of services";
+    assert!(logged(&["a local connection to a service was closed", "of-a-stranger", why]) > 0);
 }
