@@ -21,6 +21,9 @@ const NOTICED: u64 = 20_000;
 /// Two connections between the same two that were made within this time may be one too many, and one of them goes.
 const CROSSED: u64 = 30_000;
 
+/// A dial that arrives when another connection has long been there is dropped within this time: it takes nobody's place.
+const DROPPED: u64 = 5_000;
+
 /// A connection of one life of a node.
 #[derive(Clone, Debug)]
 struct Connection {
@@ -223,15 +226,15 @@ pub(crate) fn both(some: &[(u64, u64)], others: &[(u64, u64)]) -> Vec<(u64, u64)
     meet.filter(|(from, to)| from < to).collect()
 }
 
-/// Whether another connection to the same peer, made at about the same time, was there when this one closed.
+/// Whether another connection to the same peer was there when this one closed: made at about the same time, or long before this one
+/// came, and went at once.
 fn is_crossed<'a>(connection: &Connection, at: u64, all: impl IntoIterator<Item = &'a Connection>) -> bool {
     let stands = |other: &Connection| {
         let is_other = other.life == connection.life && other.id != connection.id && other.peer.is_some();
         let is_open = other.opened <= at && other.closed.as_ref().is_none_or(|(closed, _)| *closed >= at);
-        is_other
-            && is_open
-            && other.peer == connection.peer
-            && other.opened.abs_diff(connection.opened) <= CROSSED
+        let has_crossed = other.opened.abs_diff(connection.opened) <= CROSSED;
+        let was_late = other.opened < connection.opened && at.saturating_sub(connection.opened) <= DROPPED;
+        is_other && is_open && other.peer == connection.peer && (has_crossed || was_late)
     };
     all.into_iter().any(stands)
 }
@@ -281,5 +284,9 @@ mod tests {
         assert!(!is_crossed(&lost, 1_000, &[lost.clone(), one("2", 500, Some(900))]), "it went before");
         let old = one("0", 0, Some(99_000));
         assert!(!is_crossed(&old, 99_000, &[old.clone(), one("2", 98_000, None)]), "they did not cross");
+        let late = one("2", 98_000, Some(99_000));
+        assert!(is_crossed(&late, 99_000, &[late.clone(), one("0", 0, None)]), "it came too late, and went");
+        let late = one("2", 90_000, Some(99_000));
+        assert!(!is_crossed(&late, 99_000, &[late.clone(), one("0", 0, None)]), "it had stayed");
     }
 }
