@@ -18,6 +18,7 @@ use reload::{Class, Problem};
 use crate::admin::Servers;
 use crate::config::{self, Config, LoadOptions, Loaded};
 use crate::history::History;
+use crate::memory::Tidy;
 use crate::metrics::Metrics;
 use crate::notify::{Notice, notify};
 use crate::reloads::Reloads;
@@ -137,6 +138,8 @@ pub struct Listeners {
     pub metrics: Arc<Metrics>,
     /// Whoever listens to `/v1/events`.
     pub reloads: Reloads,
+    /// Who tidies up.
+    pub(crate) tidy: Tidy,
 }
 
 impl Sink for Listeners {
@@ -146,6 +149,7 @@ impl Sink for Listeners {
         match event {
             Event::Entered(State::Validating) => notify(&Notice::Reloading),
             Event::Finished(outcome) => {
+                self.tidy.reload_is_over();
                 let status = match &outcome.error {
                     None => {
                         format!("generation {} ({})", outcome.config_generation, outcome.outcome.as_str())

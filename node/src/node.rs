@@ -24,6 +24,7 @@ use crate::history::{History, Keeper};
 use crate::known::Keep;
 use crate::limits;
 use crate::logging::{self, Logging, LoggingHandle, Reopen};
+use crate::memory::Tidy;
 use crate::metrics::{Metrics, Now};
 use crate::notify::{Notice, notify, watchdog_interval};
 use crate::reloads::Reloads;
@@ -222,7 +223,7 @@ impl Node {
             }),
             recorder: Arc::clone(&history) as _,
             site: Arc::new(Connections { view: view.clone() }),
-            sink: watching.beside(Listeners { metrics, reloads }),
+            sink: watching.beside(Listeners { metrics, reloads, tidy: Tidy::default() }),
             board: Arc::clone(&board),
             current: Arc::clone(&current),
             generation,
