@@ -1,8 +1,6 @@
 //! What the steps of a reload do to services and their listeners, and leave alone.
 
-use std::sync::Arc;
-
-use net::{ConnectedService, Protocol, SendError, Settings};
+use net::{ConnectedService, SendError, Settings};
 use reload::{Reconfigure, Step, Transaction};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -41,11 +39,8 @@ async fn open_streams_go_on_under_what_they_began_with() {
     is_alive(&mut old).await;
     // A successor of each actor.
     for node in 0..2 {
-        let (section, post) = (Arc::new(pair.sections[node].clone()), pair.nodes[node].post.clone());
-        let topics = pair.nodes[node].topics.clone();
-        let successor = Protocol::start(section, post, &pair.nodes[node].services, topics);
-        pair.nodes[node].protocol = successor;
-        pair.transactions[node] = Transaction::NONE;
+        let successor = pair.successor(node, pair.sections[node].clone());
+        pair.inaugurate(node, successor);
     }
     is_alive(&mut old).await;
     assert_eq!(pair.open(), (1, 1));
@@ -94,8 +89,7 @@ async fn who_was_left_behind_in_a_change_can_neither_finish_it_nor_take_it_back(
     pair.step(1, Step::Commit).await.unwrap();
     let mut section = pair.sections[1].clone();
     section.max_message_size = 100;
-    let (post, node) = (pair.nodes[1].post.clone(), &pair.nodes[1]);
-    let successor = Protocol::start(Arc::new(section), post, &node.services, node.topics.clone());
+    let successor = pair.successor(1, section);
     pair.step(1, Step::Probe).await.expect_err("what it put into force is not in force any more");
     for step in [Step::Finish, Step::Rollback] {
         let error = pair.step(1, step).await.unwrap_err();
@@ -108,8 +102,7 @@ async fn who_was_left_behind_in_a_change_can_neither_finish_it_nor_take_it_back(
     let too_large = pair.nodes[1].send(&pair.nodes[0], &[0; 101]).await;
     assert!(matches!(too_large, Err(SendError::TooLarge { .. })), "{too_large:?}");
     // The one in office can.
-    pair.nodes[1].protocol = successor;
-    pair.transactions[1] = Transaction::NONE;
+    pair.inaugurate(1, successor);
     pair.change(1, |section| section.connect[0].listen = listen(other)).await.unwrap();
     assert_eq!(hears(other).await, "it");
 }
@@ -122,16 +115,13 @@ async fn what_was_prepared_before_a_successor_took_office_is_not_committed() {
     next.connect[0].listen = listen(other);
     next.max_message_size = 100;
     pair.prepare(1, &next).await.unwrap();
-    let (section, post) = (Arc::new(pair.sections[1].clone()), pair.nodes[1].post.clone());
-    let topics = pair.nodes[1].topics.clone();
-    let successor = Protocol::start(section, post, &pair.nodes[1].services, topics);
+    let successor = pair.successor(1, pair.sections[1].clone());
     let error = pair.step(1, Step::Commit).await.unwrap_err();
     assert_eq!(error.message, "a successor is in office");
     assert_eq!(pair.nodes[1].post.settings(), Settings::from(&pair.sections[1]), "nothing of it is in force");
     assert_eq!(hears(port).await, "it");
     // Its ports go with it.
-    pair.nodes[1].protocol = successor;
-    pair.transactions[1] = Transaction::NONE;
+    pair.inaugurate(1, successor);
     pair.change(1, |section| section.connect[0].listen = listen(other)).await.unwrap();
     assert_eq!(hears(other).await, "it");
 }
@@ -143,9 +133,8 @@ async fn a_successor_that_cannot_have_a_port_says_so_until_a_change_mends_it() {
     let holder = TcpListener::bind(listen(other)).await.unwrap();
     let mut section = pair.sections[1].clone();
     section.connect[0].listen = listen(other);
-    let (post, node) = (pair.nodes[1].post.clone(), &pair.nodes[1]);
-    let successor = Protocol::start(Arc::new(section), post, &node.services, node.topics.clone());
-    pair.nodes[1].protocol = successor;
+    let successor = pair.successor(1, section);
+    pair.inaugurate(1, successor);
     let probe = |pair: &Pair| {
         let probe = Reconfigure::new(Transaction::NONE, Step::Probe);
         pair.nodes[1].protocol.send(probe)
@@ -153,7 +142,6 @@ async fn a_successor_that_cannot_have_a_port_says_so_until_a_change_mends_it() {
     let error = probe(&pair).await.unwrap().unwrap_err();
     assert!(error.message.contains(&other.to_string()), "{error:?}");
     drop(holder);
-    pair.transactions[1] = Transaction::NONE;
     pair.change(1, |_| {}).await.unwrap();
     probe(&pair).await.unwrap().unwrap();
     assert_eq!(hears(port).await, "it");

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actix::Addr;
 use libp2p::Multiaddr;
-use net::{ConnectedService, ExposedService, NetworkSection, ProtocolSection};
+use net::{ConnectedService, ExposedService, NetworkSection, Protocol, ProtocolSection};
 use reload::{Ack, Reconfigure, Step, Transaction};
 use storage::PeerKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -149,6 +150,18 @@ impl Pair {
         let peer = self.nodes[0].key;
         let service = ConnectedService { name: name.to_owned(), peer, listen: listen(port) };
         self.change(1, |section| section.connect.push(service)).await.unwrap();
+    }
+
+    /// Another actor takes office with this section; the one before is still the node's.
+    pub(crate) fn successor(&self, node: usize, section: ProtocolSection) -> Addr<Protocol> {
+        let Node { post, services, topics, .. } = &self.nodes[node];
+        Protocol::start(Arc::new(section), post.clone(), services, topics.clone())
+    }
+
+    /// It becomes the node's.
+    pub(crate) fn inaugurate(&mut self, node: usize, successor: Addr<Protocol>) {
+        self.nodes[node].protocol = successor;
+        self.transactions[node] = Transaction::NONE;
     }
 
     pub(crate) async fn step(&self, node: usize, step: Step<ProtocolSection>) -> Ack {

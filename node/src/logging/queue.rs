@@ -114,7 +114,7 @@ impl<T> Queue<T> {
     /// Puts a line in, if there is room. Waits for other callers, and up to [`PATIENCE`] for a writer that is at work.
     pub(super) fn push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
         let mut state = self.with_room_for(line);
-        if state.is_full || !state.waiting.has_room(line) {
+        if !state.takes(line) {
             state.is_full = true;
             // Nobody else need wait.
             self.room.notify_all();
@@ -127,7 +127,7 @@ impl<T> Queue<T> {
     /// Puts a line in, if there is room. Waits for nothing but other callers; where there is none, nobody hears of it.
     pub(super) fn try_push(&self, line: &[u8], limits: Limits) -> (bool, Option<Note>) {
         let state = self.lock();
-        if state.is_full || !state.waiting.has_room(line) {
+        if !state.takes(line) {
             return (false, None);
         }
         self.put(state, line, limits)
@@ -274,6 +274,14 @@ impl<T> Queue<T> {
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl State ===
+
+impl<T> State<T> {
+    fn takes(&self, line: &[u8]) -> bool {
+        !self.is_full && self.waiting.has_room(line)
     }
 }
 

@@ -25,6 +25,18 @@ fn hold_up(file: &Held) -> mpsc::SyncSender<()> {
     release
 }
 
+/// Logs so much to a file that hangs, and how much of it is lost. No line waits for the disk, or it would wait for good.
+fn flood(rig: &Rig) -> u64 {
+    dispatcher::with_default(&rig.dispatch, || {
+        for number in 0..LINES {
+            tracing::info!(target: "net", "{number}");
+        }
+    });
+    let lost = rig.handle.lost_lines();
+    assert!(lost > 0 && lost < LINES as u64, "{lost}");
+    lost
+}
+
 fn the_file(rig: &Rig) -> Arc<Held> {
     Arc::clone(&rig.handle.0.live.load_full().file.as_ref().unwrap().file)
 }
@@ -40,14 +52,7 @@ fn a_file_that_hangs_costs_lines_and_the_reload_away_from_it_commits() {
         rig.log(|| tracing::info!(target: "net", "before"));
         let hung = the_file(&rig);
         let release = hold_up(&hung);
-        // None of these waits for the disk, or it would wait for good.
-        dispatcher::with_default(&rig.dispatch, || {
-            for number in 0..LINES {
-                tracing::info!(target: "net", "{number}");
-            }
-        });
-        let lost = rig.handle.lost_lines();
-        assert!(lost > 0 && lost < LINES as u64, "{lost}");
+        let lost = flood(&rig);
         assert!(!rig.handle.flush(Duration::from_millis(1)));
         assert!(!rig.handle.flush(DEADLINE), "what was in vain once is not waited for again");
 
@@ -81,13 +86,7 @@ fn what_was_lost_while_a_file_hung_is_told_in_it_when_it_is_back() {
     });
     let hung = the_file(&rig);
     let release = hold_up(&hung);
-    dispatcher::with_default(&rig.dispatch, || {
-        for number in 0..LINES {
-            tracing::info!(target: "net", "{number}");
-        }
-    });
-    let lost = rig.handle.lost_lines();
-    assert!(lost > 0);
+    let lost = flood(&rig);
     drop((release, hung));
     rig.flush();
     rig.log(|| tracing::info!(target: "net", "it is back"));
