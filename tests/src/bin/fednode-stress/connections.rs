@@ -18,8 +18,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 /// What the harness does to one end is noticed at the other so long after it at the latest.
 const NOTICED: u64 = 20_000;
 
-/// Two connections between the same two that were made within this time may be one too many, and one of them goes.
-const CROSSED: u64 = 30_000;
+/// Two connections between the same two that were made within this time may be one too many, and one of them goes: the 7 s after
+/// which a node takes a dial for late, and what two busy ends and the harness may see later than it was.
+const CROSSED: u64 = 12_000;
 
 /// A dial that arrives when another connection has long been there is dropped within this time: it takes nobody's place.
 const DROPPED: u64 = 5_000;
