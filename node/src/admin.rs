@@ -12,6 +12,7 @@ pub mod servers;
 pub mod socket;
 pub mod state;
 mod stream;
+mod streams;
 mod tcp;
 pub mod throttle;
 pub mod tls;
@@ -108,11 +109,15 @@ impl Admin {
         let rules =
             Rules::new(section, &self.servers.gate().rules()).map_err(|error| not_governed(&error))?;
         self.servers.govern(self.term, rules);
-        if !self.servers.serves(&section.socket) {
-            let path = section.socket.clone();
-            self.open(path).map_err(|error| {
-                StepError::of_io(format!("cannot serve {} again: {error}", section.socket.display()), &error)
-            })?;
+        if !self.servers.is_reached(&section.socket)
+            && let Err(error) = self.open(section.socket.clone())
+        {
+            let message = format!("cannot serve {} again: {error}", section.socket.display());
+            if !self.servers.serves(&section.socket) {
+                return Err(StepError::of_io(message, &error));
+            }
+            // It is back when its folder is.
+            tracing::error!(error = message, "the admin API cannot be served");
         }
         match section.listen.filter(|address| !self.servers.listens(*address)) {
             None => Ok(()),
@@ -131,7 +136,7 @@ impl Admin {
     /// Everything for the next section that can fail.
     fn acquire(&self, next: &AdminSection) -> Result<Prepared, StepError> {
         let rules = Rules::new(next, &self.servers.gate().rules()).map_err(|error| not_governed(&error))?;
-        let socket = if self.servers.serves(&next.socket) {
+        let socket = if self.servers.is_reached(&next.socket) {
             None
         } else {
             let bound = self.servers.bind(self.term, next.socket.clone()).map_err(|error| {
@@ -268,11 +273,10 @@ impl Handler<Reopen> for Admin {
 
     fn handle(&mut self, _: Reopen, _: &mut Self::Context) {
         let path = &self.books.section().socket;
-        let Some(lost) = self.servers.lost(self.term, path) else { return };
-        // Callers who are connected keep their server until they are done.
-        if let Some(lost) = lost {
-            actix::spawn(lost.stop(true));
+        if !self.servers.has_lost(self.term, path) {
+            return;
         }
+        // The one that is there goes on meanwhile: its folder may come back.
         match self.open(path.clone()) {
             Ok(()) => {
                 tracing::warn!(path = %path.display(), "the admin socket's file was gone; it is served again")

@@ -6,10 +6,14 @@ use tokio::time::Instant;
 
 /// The budget of a transaction: it starts to run when the transaction does. Half is for reading, judging and preparing, a
 /// quarter for commit, probe and finish, and the last quarter is kept for rollback and never lent.
+///
+/// Time in which the whole process stood still (SIGSTOP, a machine that sleeps, no processor) is nobody's: components that could not run
+/// have not missed it, and whoever has to go back gets the time that was kept for that. The budget is longer by as much.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
     start: Instant,
     total: Duration,
+    stood_still: Duration,
 }
 
 /// What a deadline is for.
@@ -40,7 +44,7 @@ impl Budget {
     /// A budget that starts now.
     #[must_use]
     pub fn start(total: Duration) -> Self {
-        Self { start: Instant::now(), total }
+        Self { start: Instant::now(), total, stood_still: Duration::ZERO }
     }
 
     /// When the transaction started.
@@ -52,22 +56,36 @@ impl Budget {
     /// When it has to be at rest.
     #[must_use]
     pub fn end(&self) -> Instant {
-        self.start + self.total
+        self.start + self.stood_still + self.total
+    }
+
+    /// A stage is over that should have been by `deadline`: a timer that fires so late, or an answer that comes in before it, tells
+    /// that nobody could run.
+    pub fn is_over(&mut self, deadline: Instant, now: Instant) {
+        let late = now.saturating_duration_since(deadline);
+        // Timers are never exact. What the last stage keeps free makes up for that.
+        if late > self.spare() {
+            self.stood_still += late;
+        }
+    }
+
+    fn spare(&self) -> Duration {
+        self.total / 50
     }
 
     /// The deadline of a stage that begins at `now`.
     #[must_use]
     pub fn deadline(&self, stage: Stage, now: Instant) -> Instant {
-        let quarter = self.total / 4;
+        let (start, quarter) = (self.start + self.stood_still, self.total / 4);
         match stage {
-            Stage::Judge | Stage::Prepare => self.start + 2 * quarter,
-            Stage::Commit => self.start + 3 * quarter,
+            Stage::Judge | Stage::Prepare => start + 2 * quarter,
+            Stage::Commit => start + 3 * quarter,
             Stage::Rollback { after } => {
                 let left = self.end().saturating_duration_since(now);
                 now + left / (u32::from(after) + 1)
             }
-            Stage::Finish => self.start + 3 * quarter + quarter / 2,
-            Stage::Record | Stage::Replace => self.end() - self.total / 50,
+            Stage::Finish => start + 3 * quarter + quarter / 2,
+            Stage::Record | Stage::Replace => self.end() - self.spare(),
         }
     }
 }
@@ -96,5 +114,29 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         let now = Instant::now();
         assert_eq!(budget.deadline(Stage::Rollback { after: 3 }, now), now);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_ran_is_not_counted() {
+        let mut budget = Budget::start(Duration::from_secs(2));
+        let begin = budget.started();
+        let (deadline, second) = (budget.deadline(Stage::Prepare, begin), Duration::from_secs(1));
+        budget.is_over(deadline, deadline + Duration::from_millis(40));
+        assert_eq!(budget.end() - begin, 2 * second, "a timer is never exact");
+        budget.is_over(deadline, deadline + 3 * second);
+        assert_eq!(budget.end() - begin, 5 * second);
+        let now = deadline + 3 * second;
+        assert_eq!(
+            budget.deadline(Stage::Rollback { after: 1 }, now) - now,
+            second / 2,
+            "half of what is left"
+        );
+        assert_eq!(
+            budget.deadline(Stage::Commit, now) - now,
+            second / 2,
+            "what came in before the timer goes on"
+        );
+        budget.is_over(now, now - second);
+        assert_eq!(budget.end() - begin, 5 * second, "a stage that ends in time costs nothing");
     }
 }

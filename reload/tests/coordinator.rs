@@ -172,6 +172,34 @@ fn a_component_that_cannot_be_replaced_is_emergency_and_a_good_reload_leads_out(
     });
 }
 
+/// As with SIGSTOP, or a laptop that sleeps: `server` cannot be replaced, and would stay in emergency without a fault of its own.
+#[test]
+fn a_process_that_stood_still_for_longer_than_its_budget_goes_on_or_back() {
+    for step in ["prepare", "commit", "probe", "rollback"] {
+        for component in ["log", "store", "server"] {
+            on(async move {
+                let rig = Rig::start();
+                rig.edit(|c| (c.log, c.store, c.server) = (2, 2, 2));
+                if step == "rollback" {
+                    rig.inject("server", "probe", Fault::Refuse);
+                }
+                rig.inject(component, step, Fault::StandStill);
+                let outcome = rig.reload().await;
+                let what = format!("{component} {step}: {outcome:#?}");
+                let running = match outcome.outcome {
+                    Kind::Committed => [2, 2, 2],
+                    Kind::RolledBack => [1, 1, 1],
+                    _ => panic!("{what}"),
+                };
+                assert_eq!((rig.running(), &rig.board().degraded), (running, &None), "{what}");
+                assert_eq!(rig.incarnation(component), 1, "{what}");
+                rig.reload().await;
+                assert_eq!(rig.running(), [2, 2, 2], "the next reload after {what}");
+            });
+        }
+    }
+}
+
 #[test]
 fn a_finish_that_fails_is_a_warning() {
     for fault in [Fault::Refuse, Fault::Panic, Fault::Hang] {

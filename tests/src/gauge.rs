@@ -9,6 +9,8 @@ use crate::process::Node;
 pub struct Gauge {
     /// Memory in use, in KiB.
     pub resident: u64,
+    /// Of it what is the process's own, and no page of a file: what it has allocated, in KiB.
+    pub anonymous: u64,
     /// The most of it since the process began, or since [`Gauge::begin`], in KiB.
     pub peak: u64,
     /// Open descriptors.
@@ -42,6 +44,6 @@ impl Gauge {
             line.and_then(|line| line.split_whitespace().next()?.parse().ok()).expect("the kernel tells it")
         };
         let descriptors = fs::read_dir(format!("{process}/fd")).expect("the node runs").count();
-        Self { resident: kib("VmRSS:"), peak: kib("VmHWM:"), descriptors }
+        Self { resident: kib("VmRSS:"), anonymous: kib("RssAnon:"), peak: kib("VmHWM:"), descriptors }
     }
 }

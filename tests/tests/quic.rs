@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use fednode_tests::{Node, Port, Spec, Traffic, eventually};
+use fednode_tests::{Gauge, Node, Port, Spec, Traffic, eventually};
 use futures::StreamExt;
 use libp2p::swarm::dummy;
 use libp2p::{Multiaddr, SwarmBuilder};
@@ -300,4 +300,25 @@ async fn a_node_that_stops_says_so_over_quic() {
         nodes[0].wait_for_connections(0).await;
         nodes.insert(stopping, spec.start().await);
     }
+}
+
+/// Each UDP socket of QUIC has 2.9 MiB to receive into, of which it writes to a part. The C library would keep them, one beside the
+/// other, after their listener has closed.
+#[tokio::test]
+async fn a_listener_that_has_moved_leaves_no_buffer_behind() {
+    let (mut specs, ports) = (Spec::federation(1), [Port::free(), Port::free()]);
+    at(&mut specs, |_| json!([ports[0].quic()]));
+    let mut nodes = started(specs).await;
+    let node = &mut nodes[0];
+    let mut first = None;
+    for turn in 1..=20 {
+        committed(&listen(node, json!([ports[turn % 2].quic()])).await);
+        eventually("the one before is closed", async || {
+            (node.status().await["retired_listeners"] == json!([])).then_some(())
+        })
+        .await;
+        first.get_or_insert(Gauge::of(node).anonymous);
+    }
+    let (first, last) = (first.unwrap(), Gauge::of(node).anonymous);
+    assert!(last < first + 2944, "{last} KiB after twenty moves, {first} after one");
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 
+use super::streams::Streams;
 use super::throttle::Throttle;
 use super::tls::{Age, Tls, TlsError};
 use crate::config::AdminSection;
@@ -19,6 +20,8 @@ pub struct Gate {
     rules: ArcSwap<Rules>,
     /// Bad tokens, by address.
     pub throttle: Throttle,
+    /// Answers without an end.
+    pub streams: Streams,
 }
 
 /// What `admin.listen`, `admin.tls` and `admin.jwt` come to.

@@ -15,7 +15,7 @@ use actix_http::ConnectionType;
 use actix_http::error::PayloadError;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::web::{Bytes, Data};
@@ -27,6 +27,7 @@ use super::AdminState;
 use super::connections::{Answering, Connection};
 use super::gate::{Gate, Tokens};
 use super::routes::{error, page};
+use super::streams::{MAX_STREAMS, Place};
 use super::token::{self, Misplaced};
 use crate::config::sections::TokenSource;
 use crate::jwt::TokenError;
@@ -105,21 +106,31 @@ pub(super) async fn guard(
             answer
         }
     };
+    let is_stream = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+    let place = is_stream.then(|| gate.streams.admit());
+    if let Some(None) = place {
+        let text = format!("{MAX_STREAMS} streams are open over TCP; end one, or use the socket");
+        answer = answer.into_response(error(StatusCode::SERVICE_UNAVAILABLE, "Too many streams", &text));
+    }
     if late.get() || connection.is_retired() || !gate.rules().is_of(connection.tls.as_ref()) {
         close(&mut answer);
     }
-    Ok(answer.map_body(|_, body| Counted { body, _answering: answering }))
+    Ok(answer.map_body(|_, body| Counted { body, _answering: answering, _place: place.flatten() }))
 }
 
 fn close(answer: &mut ServiceResponse) {
     answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
 }
 
-/// A refusal in the form that a browser shows, where the page is asked for: with the same code, and a field for a token.
+/// A refusal in the form that a browser shows, where one asks for the page: with the same code, and a field for a token.
 async fn for_people(request: &ServiceRequest, gate: &Gate, refused: Refused) -> HttpResponse {
     let Refused { answer, why } = refused;
     let status = answer.status();
-    let is_page = [Method::GET, Method::HEAD].contains(request.method()) && request.head().uri.path() == "/";
+    let head = request.head();
+    let is_page = [Method::GET, Method::HEAD].contains(&head.method) && head.uri.path() == "/";
+    // Programs read the same JSON as everywhere.
+    let is_browser = |accept: &HeaderValue| accept.to_str().is_ok_and(|accept| accept.contains("text/html"));
+    let is_page = is_page && head.headers.get(ACCEPT).is_some_and(is_browser);
     let state = request.app_data::<Data<AdminState>>().filter(|_| is_page);
     let (Some(state), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) = (state, status) else {
         return answer;
@@ -238,6 +249,8 @@ fn in_time(payload: Payload, late: Rc<Cell<bool>>) -> Payload {
 pub(super) struct Counted {
     body: BoxBody,
     _answering: Answering,
+    /// That of a stream.
+    _place: Option<Place>,
 }
 
 impl MessageBody for Counted {

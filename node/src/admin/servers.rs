@@ -116,17 +116,25 @@ impl Servers {
         let Bound { file, listener } = bound;
         let handle = socket::serve(listener, Arc::clone(state))?;
         let serving = Serving { handle, file };
-        let refused = self.with(|shared| {
+        let placed = self.with(|shared| {
             if term.is_none_or(|term| term == shared.term) {
-                shared.by_socket.insert(serving.file.path.clone(), serving);
-                None
+                Ok(shared.by_socket.insert(serving.file.path.clone(), serving))
             } else {
-                Some(serving)
+                Err(serving)
             }
         });
-        let Some(Serving { handle, file: _ }) = refused else { return Ok(()) };
-        actix::spawn(handle.stop(false));
-        Err(left_behind())
+        match placed {
+            Ok(None) => Ok(()),
+            // The one whose file was gone. Callers who are connected keep it until they are done.
+            Ok(Some(Serving { handle, file: _ })) => {
+                actix::spawn(handle.stop(true));
+                Ok(())
+            }
+            Err(Serving { handle, file: _ }) => {
+                actix::spawn(handle.stop(false));
+                Err(left_behind())
+            }
+        }
     }
 
     /// Listens on an address, for whoever starts the node.
@@ -174,7 +182,12 @@ impl Servers {
         })
     }
 
-    /// Whether this socket is served.
+    /// Whether this socket is served, and its file in its place.
+    pub(super) fn is_reached(&self, path: &Path) -> bool {
+        self.with(|shared| shared.by_socket.get(path).is_some_and(|serving| serving.file.is_in_place()))
+    }
+
+    /// Whether this socket is served, if perhaps where nobody finds it: its folder may come back.
     pub(super) fn serves(&self, path: &Path) -> bool {
         self.with(|shared| shared.by_socket.contains_key(path))
     }
@@ -184,13 +197,9 @@ impl Servers {
         self.with(|shared| shared.by_address.get(&address).is_some_and(Listening::is_open))
     }
 
-    /// Forgets the server of this socket if its file is gone, and returns it. `None` if all is well.
-    pub(super) fn lost(&self, term: u64, path: &Path) -> Option<Option<ServerHandle>> {
-        self.with(|shared| match shared.by_socket.get(path) {
-            _ if shared.term != term => None,
-            Some(serving) if serving.file.is_in_place() => None,
-            _ => Some(shared.by_socket.remove(path).map(|serving| serving.handle)),
-        })
+    /// Whether whoever asks for this socket comes to no server of ours: its file is gone, or another one. Not for one who was left behind.
+    pub(super) fn has_lost(&self, term: u64, path: &Path) -> bool {
+        self.with(|shared| term == shared.term) && !self.is_reached(path)
     }
 
     /// Ends every server but those of this section.

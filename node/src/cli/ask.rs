@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use storage::PeerKey;
 use storage::document::units::Span;
 
-use super::{Common, INTERNAL, NO_NODE, REFUSED, check, on_runtime, print, print_json, progress, render};
+use super::{Common, NO_NODE, REFUSED, check, on_runtime, print, print_json, progress, render};
 use crate::client::{Answer, CLIENT_HEADER, Client, ClientError};
 
 const AS_CLI: (&str, &str) = (CLIENT_HEADER, "cli");
@@ -235,19 +235,20 @@ async fn get(common: &Common, path: &str) -> Result<Value, ExitCode> {
     }
 }
 
+/// What does not speak as a node does is none.
 fn failed(error: &ClientError) -> ExitCode {
     eprintln!("Error: {error}");
-    ExitCode::from(match error {
-        ClientError::NoNode { .. } | ClientError::Silent { .. } => NO_NODE,
-        ClientError::Answer { .. } => INTERNAL,
-    })
+    ExitCode::from(NO_NODE)
 }
 
 /// An answer that is no outcome: the node says in one text why it did nothing.
 fn refused(answer: &Answer) -> ExitCode {
     let error: Option<Value> = answer.json().ok();
-    let text = error.as_ref().and_then(|error| error["error"].as_str());
-    eprintln!("Error: {}", text.map_or_else(|| format!("HTTP {}", answer.status), str::to_owned));
+    let Some(text) = error.as_ref().and_then(|error| error["error"].as_str()) else {
+        eprintln!("Error: what answers on the node's socket is no node: HTTP {}", answer.status);
+        return ExitCode::from(NO_NODE);
+    };
+    eprintln!("Error: {text}");
     ExitCode::from(REFUSED)
 }
 

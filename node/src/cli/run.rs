@@ -29,7 +29,7 @@ pub(super) fn run(named: Option<PathBuf>, last_known_good: bool) -> ExitCode {
     // Reads FAILPOINTS; compiled to nothing unless a test build asks for fault points.
     #[cfg(feature = "failpoints")]
     let _faults = fail::FailScenario::setup();
-    memory::bound_arenas();
+    memory::bound();
     let running = AssertUnwindSafe(async {
         // First of all: a SIGHUP must not kill a node that is still reading its configuration.
         let signals = match reload::signal::listen() {

@@ -154,8 +154,10 @@ impl<C: 'static> Running<C> {
     }
 
     pub(super) fn arm(&mut self, stage: Stage) -> Instant {
+        let now = Instant::now();
+        self.budget.is_over(self.deadline, now);
         self.stage = stage;
-        self.deadline = self.budget.deadline(stage, Instant::now());
+        self.deadline = self.budget.deadline(stage, now);
         self.deadline
     }
 

@@ -23,6 +23,8 @@ pub enum Fault {
     Hang,
     /// Done, and answered when nobody waits any more.
     Late,
+    /// Nobody runs for longer than the budget, then all go on.
+    StandStill,
     /// The machine fails it, so many times.
     Unavailable(u32),
 }
@@ -59,6 +61,10 @@ impl Shared {
                 Fault::Hang => std::future::pending().await,
                 Fault::Late => {
                     tokio::time::sleep(4 * BUDGET).await;
+                    Ok(result)
+                }
+                Fault::StandStill => {
+                    tokio::time::advance(2 * BUDGET).await;
                     Ok(result)
                 }
                 Fault::None | Fault::Refuse | Fault::Panic | Fault::Unavailable(_) => Ok(result),

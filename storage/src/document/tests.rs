@@ -159,6 +159,7 @@ fn what_is_no_document_says_why_and_where() {
         ("a: [1\nb: 2\n", (Some(2), Some(2)), "is not YAML"),
         ("a: 1\n\tb: 2\n", (Some(2), Some(1)), "is not YAML"),
         ("a: \"open\n", (Some(2), Some(1)), "is not YAML"),
+        ("a: 1\n# \u{e4}\nb: \u{e4}\u{7}\n", (Some(3), Some(5)), "control characters are not allowed"),
         ("a: 1\n---\n# b\nb: 2\n", (Some(2), Some(1)), "more than one YAML document"),
         ("a: 1\n2: 3\n", (Some(2), Some(1)), "a key is a number"),
         ("a: 1\n~: 3\n", (Some(2), Some(1)), "a key is nothing"),

@@ -83,6 +83,33 @@ async fn a_stream_is_not_cut_for_being_silent_nor_for_a_crowd() {
 }
 
 #[tokio::test]
+async fn streams_leave_room_for_whoever_asks_and_goes() {
+    let scene = Scene::plain().await;
+    let ask = format!("GET /v1/events\n{}", bearer(&good()));
+    let mut streams = Vec::new();
+    loop {
+        let mut line = scene.plainly().connect().await.expect("a connection");
+        let reply = line.ask(&ask, "").await.expect("an answer");
+        if reply.status != 200 {
+            assert_eq!((reply.status, &reply.json()["status"]), (503, &"error".into()), "{reply:?}");
+            break;
+        }
+        streams.push(line);
+    }
+    assert_eq!(streams.len(), 192);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(scene.plainly().ask(&format!("GET {path}"), "").await.status, 200);
+    }
+    streams.pop();
+    eventually("there is a place again", async || {
+        let mut line = scene.plainly().connect().await.expect("a connection");
+        let is_in = line.ask(&ask, "").await.expect("an answer").status == 200;
+        is_in.then(|| streams.push(line))
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_is_too_large_is_refused_before_it_is_read() {
     let scene = Scene::plain().await;
     let way = scene.plainly();

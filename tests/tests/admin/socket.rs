@@ -100,6 +100,23 @@ async fn a_reload_of_admin_is_refused_while_it_is_away_and_one_that_is_rolled_ba
 }
 
 #[tokio::test]
+async fn one_whose_folder_was_away_during_a_reload_is_back_with_it() {
+    let cleaned = Cleaned::new().await;
+    let away = cleaned.folder.with_extension("away");
+    fs::rename(&cleaned.folder, &away).expect("it is there");
+    for _ in 0..2 {
+        cleaned.scene.node.signal(Signal::HUP);
+    }
+    cleaned.scene.node.wait_for_log("the admin socket cannot be served again").await;
+    assert!(!cleaned.is_served().await);
+    fs::rename(&away, &cleaned.folder).expect("it can be put back");
+    assert!(cleaned.is_served().await, "nobody has to ask for it");
+    let outcome = cleaned.ask().await.json();
+    assert!(["committed", "unchanged"].contains(&outcome["outcome"].as_str().expect("one")), "{outcome:#}");
+    assert!(cleaned.is_served().await);
+}
+
+#[tokio::test]
 async fn a_successor_who_cannot_serve_it_says_so_and_serves_it_when_he_can() {
     let mut cleaned = Cleaned::new().await;
     cleaned.lose().await;

@@ -35,7 +35,9 @@ pub(super) fn problem(
         None => from_parser(text, error),
     };
     problem.file = Some(file.to_owned());
-    let place = place.map(|place| walk::place(text, &place)).or_else(|| second_document(text, error));
+    let place = place.map(|place| walk::place(text, &place));
+    let control = || control_character(error).map(|at| walk::line_and_column(text, at));
+    let place = place.or_else(|| second_document(text, error)).or_else(control);
     if let Some((line, column)) = place {
         problem.line = u32::try_from(line).ok();
         problem.column = u32::try_from(column).ok();
@@ -53,6 +55,11 @@ fn second_document(text: &str, error: &serde_yaml::Error) -> Option<(usize, usiz
     let (line, _) = walk::place(text, &Seed(&refused).deserialize(second).err()?.location()?);
     let mark = text.lines().take(line).collect::<Vec<_>>().iter().rposition(|line| line.starts_with("---"));
     Some((mark.map_or(line, |mark| mark + 1), 1))
+}
+
+/// Where a character is that the parser's reader does not let through, in bytes: it tells the place in words only.
+fn control_character(error: &serde_yaml::Error) -> Option<usize> {
+    error.to_string().strip_prefix("control characters are not allowed at position ")?.parse().ok()
 }
 
 fn is_several(message: &str) -> bool {
@@ -75,6 +82,11 @@ fn from_parser(text: &str, error: &serde_yaml::Error) -> Problem {
     }
     if whole.contains("recursion limit") {
         return deep();
+    }
+    if control_character(error).is_some() {
+        return Problem::new(Class::Validation, "is not YAML: control characters are not allowed").hint(
+            "remove the one that stands here; in a text in double quotes it can be written as `\\u0007`",
+        );
     }
     // serde's own words quote values and name keys, and either may be a secret; the parser's are fixed texts.
     if whole.contains("invalid value: ") || whole.contains("invalid type: ") {

@@ -29,11 +29,13 @@ mod world;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser as _;
+use futures::FutureExt as _;
 use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
             _ => ExitCode::SUCCESS,
         };
     }
-    if let Err(error) = plans.iter().try_for_each(prepare) {
+    if let Err(error) = prepare(&options) {
         eprintln!("Error: {error}");
         return ExitCode::from(2);
     }
@@ -76,7 +78,21 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if runtime.block_on(play(plans)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // Its panic has told what. The nodes are gone with what held them.
+    let played = runtime.block_on(AssertUnwindSafe(play(plans)).catch_unwind());
+    match played {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(_) => {
+            eprintln!("Error: the run could not go on; there is no verdict");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says a line to whoever listens. Nobody may, or his disk may be full: the report is in its files.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 fn print(schedule: &[Entry]) -> io::Result<()> {
@@ -86,25 +102,29 @@ fn print(schedule: &[Entry]) -> io::Result<()> {
 }
 
 /// What a run would find out after its hour: a node that is none, a place where nothing can be written.
-fn prepare(plan: &Plan) -> Result<(), String> {
-    if let Some(node) = &plan.node {
-        let is_program =
-            fs::metadata(node).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
-        if !is_program {
-            return Err(format!("--node {}: is no program", node.display()));
-        }
+fn prepare(options: &Options) -> Result<(), String> {
+    let node = options.node.clone().unwrap_or_else(fednode_tests::process::binary);
+    let is_program = fs::metadata(&node).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
+    if !is_program {
+        return Err(format!(
+            "--node {}: is no program (`cargo build -p fednode-tests --bins`)",
+            node.display()
+        ));
     }
-    let mark = plan.out.join(".writable");
-    fs::create_dir_all(&plan.out)
+    let mark = options.out.join(".writable");
+    fs::create_dir_all(&options.out)
         .and_then(|()| fs::write(&mark, ""))
         .and_then(|()| fs::remove_file(&mark))
-        .map_err(|error| format!("--out {}: no report can be written there: {error}", plan.out.display()))
+        .map_err(|error| format!("--out {}: no report can be written there: {error}", options.out.display()))
 }
 
 /// What is to be run.
 fn plans(options: &Options) -> Result<Vec<Plan>, String> {
+    // The nodes run in folders of their own.
+    let node = options.node.as_ref().map(std::path::absolute).transpose();
+    let node = node.map_err(|error| format!("--node: {error}"))?;
     if let Some(path) = &options.replay {
-        return replay(options, path).map(|plan| vec![plan]);
+        return replay(options, path, node).map(|plan| vec![plan]);
     }
     let scenario = Scenario::read(&options.scenario, options.duration).map_err(|error| error.to_string())?;
     let name = options.scenario.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -113,7 +133,7 @@ fn plans(options: &Options) -> Result<Vec<Plan>, String> {
         scenario: scenario.clone(),
         seed,
         schedule: schedule::of(&scenario, seed),
-        node: options.node.clone(),
+        node: node.clone(),
         out: options.out.join(format!("{name}-{seed}")),
     };
     Ok(match options.seeds {
@@ -123,7 +143,7 @@ fn plans(options: &Options) -> Result<Vec<Plan>, String> {
 }
 
 /// The schedule that a report has written down, also if this program would make another one of its seed.
-fn replay(options: &Options, path: &Path) -> Result<Plan, String> {
+fn replay(options: &Options, path: &Path, node: Option<PathBuf>) -> Result<Plan, String> {
     let told = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let text = fs::read_to_string(path).map_err(|error| told(&error))?;
     let report: Value = serde_json::from_str(&text).map_err(|error| told(&error))?;
@@ -142,7 +162,7 @@ fn replay(options: &Options, path: &Path) -> Result<Plan, String> {
     let name = Path::new(report["name"].as_str().unwrap_or("replay")).file_name();
     let name = name.unwrap_or_default().to_string_lossy().into_owned();
     let out = options.out.join(format!("{name}-{seed}-replay"));
-    Ok(Plan { name, scenario, seed, schedule, node: options.node.clone(), out })
+    Ok(Plan { name, scenario, seed, schedule, node, out })
 }
 
 /// How a run is to be ended before its time.
@@ -157,15 +177,17 @@ pub(crate) enum Stop {
 
 /// Plays one after the other. `true` if all passed.
 async fn play(plans: Vec<Plan>) -> bool {
-    // One Ctrl-C, or SIGTERM, ends the run that is under way, and those behind it; another one does not wait until all is well.
+    // One Ctrl-C, SIGTERM, or terminal that closes ends the run that is under way, and those behind it; another one does not wait until all is well.
     let stop = Arc::new(watch::Sender::new(Stop::No));
     let stopping = Arc::clone(&stop);
     tokio::spawn(async move {
-        let Ok(mut term) = signal(SignalKind::terminate()) else { return };
+        let signals = (signal(SignalKind::terminate()), signal(SignalKind::hangup()));
+        let (Ok(mut term), Ok(mut closed)) = signals else { return };
         for wanted in [Stop::Well, Stop::Now] {
             tokio::select! {
                 _ = tokio::signal::ctrl_c() => {}
                 _ = term.recv() => {}
+                _ = closed.recv() => {}
             }
             stopping.send_replace(wanted);
             if wanted == Stop::Well {
@@ -175,13 +197,17 @@ async fn play(plans: Vec<Plan>) -> bool {
             }
         }
     });
-    let (count, mut failed) = (plans.len(), Vec::new());
+    let (count, mut ran, mut failed) = (plans.len(), 0, Vec::new());
     for plan in plans {
         if *stop.borrow() != Stop::No {
             break;
         }
         let (out, seed) = (plan.out.clone(), plan.seed);
         eprintln!("{}: {} nodes, seed {seed}", plan.name, plan.scenario.nodes);
+        ran += 1;
+        if let Err(error) = report::clear(&out) {
+            eprintln!("{}: an earlier report stays: {error}", out.display());
+        }
         let report = match run::run(plan, stop.subscribe()).await {
             Ok(report) => report,
             Err(error) => {
@@ -190,18 +216,23 @@ async fn play(plans: Vec<Plan>) -> bool {
                 break;
             }
         };
-        println!("{}", report.summary());
-        if let Err(error) = write(&report, &out) {
-            eprintln!("{}: the report cannot be written: {error}", out.display());
-            failed.push(seed);
-        } else if !report.passed {
+        let written = write(&report, &out);
+        say(&report.summary());
+        match &written {
+            Ok(()) => say(&format!("  {}", out.join("report.html").display())),
+            Err(error) => eprintln!("{}: the report cannot be written: {error}", out.display()),
+        }
+        if written.is_err() || !report.passed {
             failed.push(seed);
         }
     }
     if count > 1 {
-        println!("{} of {count} runs failed: {failed:?}", failed.len());
+        say(&format!("{} of {ran} runs failed: {failed:?}", failed.len()));
     }
-    failed.is_empty()
+    if ran < count {
+        say(&format!("{} of {count} were not run", count - ran));
+    }
+    failed.is_empty() && ran == count
 }
 
 fn write(report: &Report, out: &Path) -> std::io::Result<()> {
@@ -211,6 +242,5 @@ fn write(report: &Report, out: &Path) -> std::io::Result<()> {
     for chart in page::charts(report) {
         fs::write(out.join(chart.name).with_extension("svg"), chart.svg())?;
     }
-    println!("  {}", out.join("report.html").display());
     Ok(())
 }

@@ -34,6 +34,9 @@ pub(crate) struct Options {
     pub(crate) print_schedule: bool,
 }
 
+/// Weeks of runs.
+const MOST: u64 = 10_000;
+
 /// Seeds from the first to the last, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
@@ -46,7 +49,11 @@ fn range(text: &str) -> Result<Range, String> {
     let (first, last) = text.split_once("..").ok_or_else(wrong)?;
     let number = |text: &str| text.parse().map_err(|_| wrong());
     let range = Range { first: number(first)?, last: number(last)? };
-    if range.first <= range.last { Ok(range) } else { Err(wrong()) }
+    match range.last.checked_sub(range.first) {
+        None => Err(wrong()),
+        Some(more) if more >= MOST => Err(format!("'{text}' are more than {MOST} seeds")),
+        Some(_) => Ok(range),
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +68,8 @@ mod tests {
                 && range("1..=3").is_err()
                 && range("1-100").is_err()
                 && range("a..b").is_err()
+                && range("1..10001").is_err()
+                && range("0..18446744073709551615").is_err()
         );
     }
 

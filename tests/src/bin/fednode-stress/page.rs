@@ -96,8 +96,8 @@ fn figures(report: &Report) -> Markup {
             }
         }
         p {
-            "Tunnels: " (report.tunnels.blocks) " blocks of 4 KiB there and back in " (report.tunnels.streams) " streams, of which "
-            (report.tunnels.excused) " ended with what carried them. Connections: " (connections.opened) " opened, "
+            "Tunnels: " (report.tunnels.blocks) " blocks of 4 KiB there and back in " (report.tunnels.streams) " streams; "
+            (report.tunnels.excused) " times one, or the try to open one, ended with what carried it. Connections: " (connections.opened) " opened, "
             (connections.closed) " closed: " (connections.named) " named by a plan, " (connections.crossed) " crossed, "
             (connections.excused) " broken by the harness, " (connections.wrong) " wrong."
         }

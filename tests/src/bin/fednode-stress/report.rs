@@ -221,7 +221,7 @@ impl Report {
         }
         let (tunnels, connections) = (self.tunnels, self.connections);
         lines.push(format!(
-            "  tunnels {} blocks in {} streams, {} broken with what carried them",
+            "  tunnels {} blocks in {} streams; {} times one, or the try to open one, ended with what carried it",
             tunnels.blocks, tunnels.streams, tunnels.excused
         ));
         lines.push(format!(
@@ -250,6 +250,26 @@ impl Report {
     }
 }
 
+/// Removes what an earlier run has left in its folder, and nothing else: what stands there afterwards is all of one run.
+pub(crate) fn clear(out: &Path) -> std::io::Result<()> {
+    let entries = match fs::read_dir(out) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let (name, is_folder) = (entry.file_name(), entry.file_type()?.is_dir());
+        let name = name.to_string_lossy();
+        let number = name.strip_prefix("node-").is_some_and(|number| number.parse::<usize>().is_ok());
+        if is_folder && number {
+            fs::remove_dir_all(entry.path())?;
+        } else if !is_folder && (name.starts_with("report.") || name.ends_with(".svg")) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Copies a folder's files, sockets left out.
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
@@ -268,6 +288,22 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_earlier_run_has_left_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let out = folder.path().join("smoke-1");
+        clear(&out).expect("there is nothing");
+        fs::create_dir_all(out.join("node-3/data")).expect("made");
+        fs::create_dir_all(out.join("node-mine")).expect("made");
+        for name in ["report.json", "report.html", "memory.svg", "notes.txt", "node-3/data/audit.jsonl"] {
+            fs::write(out.join(name), "x").expect("written");
+        }
+        clear(&out).expect("cleared");
+        let left = fs::read_dir(&out).expect("it is there").map(|entry| entry.expect("one").file_name());
+        let left: std::collections::BTreeSet<_> = left.collect();
+        assert_eq!(left, ["node-mine", "notes.txt"].map(std::ffi::OsString::from).into());
+    }
 
     #[test]
     fn percentiles_are_those_of_the_sorted_list() {

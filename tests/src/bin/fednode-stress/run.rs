@@ -76,7 +76,12 @@ pub(crate) async fn run(plan: Plan, stop: watch::Receiver<Stop>) -> Result<Repor
         }
     });
 
-    let hands = begin(&world, specs, certificates).await?;
+    let (mut stop, mut given_up) = (stop.clone(), stop);
+    let begun = tokio::select! {
+        begun = begin(&world, specs, certificates) => begun,
+        true = wanted(&mut given_up, Stop::Now) => Err("it was ended before all nodes served".to_owned()),
+    };
+    let hands = begun?;
     connections::start(&world);
     let tails: Vec<_> =
         (0..hands.len()).map(|index| tokio::spawn(tail::follow(Arc::clone(&world), index))).collect();
@@ -93,27 +98,25 @@ pub(crate) async fn run(plan: Plan, stop: watch::Receiver<Stop>) -> Result<Repor
     } else {
         world.enter(Phase::Rests);
     }
-    let hands = play(&world, hands, &plan.schedule, began).await;
+    let mut hands = play(&world, hands, &plan.schedule, began).await;
     let played = world.now() - began;
     world.enter(Phase::Rests);
     let mut done = Done::default();
     for hand in &hands {
         done.add(hand.done);
     }
-    let mut stop = stop;
-    let mut rested = Box::pin(rest(&world, hands, &mut flows));
+    let mut rested = Box::pin(rest(&world, &mut hands, &mut flows));
     let unfinished = tokio::select! {
-        hands = &mut rested => Ok(hands),
-        true = wanted(&mut stop, Stop::Now) => Err("was not waited for: what was on its way counts as lost"),
-        () = tokio::time::sleep(REST) => Err("did not come within ten minutes"),
+        () = &mut rested => None,
+        true = wanted(&mut stop, Stop::Now) => Some("was not waited for: what was on its way counts as lost"),
+        () = tokio::time::sleep(REST) => Some("did not come within ten minutes"),
     };
-    // Before the hands let go of their nodes, where they have to: what that does is nobody's fault.
-    world.enter(Phase::Over);
     drop(rested);
-    let hands = unfinished.unwrap_or_else(|what| {
+    // Before the nodes end: what that does is nobody's fault.
+    world.enter(Phase::Over);
+    if let Some(what) = unfinished {
         world.found(Rule::Outcomes, None, format!("rest {what}"));
-        Vec::new()
-    });
+    }
     for task in watchers.into_iter().chain(tails) {
         // One that panicked has told so; the others' findings stand.
         if let Err(error) = task.await {
@@ -126,8 +129,10 @@ pub(crate) async fn run(plan: Plan, stop: watch::Receiver<Stop>) -> Result<Repor
     let parts = Parts { flows: &flows, done, beats, began, played, interrupted };
     let mut report = Report::of(&plan, &world, parts);
     report.keep_folders(&world, &plan.out);
-    for hand in hands {
-        hand.end().await;
+    if unfinished.is_none() {
+        for hand in hands {
+            hand.end().await;
+        }
     }
     // An end may fail, too.
     report.take_findings(&world);
@@ -140,12 +145,11 @@ async fn wanted(stop: &mut watch::Receiver<Stop>, this: Stop) -> bool {
 }
 
 /// Nothing is done any more; all comes to rest, and what is on its way arrives.
-async fn rest(world: &World, hands: Vec<Hand>, flows: &mut Flows) -> Vec<Hand> {
-    let hands = conclude(hands).await;
+async fn rest(world: &World, hands: &mut [Hand], flows: &mut Flows) {
+    join_all(hands.iter_mut().map(Hand::conclude)).await;
     all_is_well(world, flows).await;
     world.enter(Phase::Ends);
     all_arrives(world, flows).await;
-    hands
 }
 
 /// The nodes' files before anything is random.
@@ -214,12 +218,4 @@ async fn play(world: &Arc<World>, hands: Vec<Hand>, schedule: &[Entry], began: u
         world.enter(Phase::Rests);
     };
     join(join_all(parts), end).await.0
-}
-
-async fn conclude(hands: Vec<Hand>) -> Vec<Hand> {
-    join_all(hands.into_iter().map(async |mut hand| {
-        hand.conclude().await;
-        hand
-    }))
-    .await
 }
