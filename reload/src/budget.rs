@@ -62,11 +62,15 @@ impl Budget {
     /// A stage is over that should have been by `deadline`: a timer that fires so late, or an answer that comes in before it, tells
     /// that nobody could run.
     pub fn is_over(&mut self, deadline: Instant, now: Instant) {
-        let late = now.saturating_duration_since(deadline);
-        // Timers are never exact. What the last stage keeps free makes up for that.
-        if late > self.spare() {
-            self.stood_still += late;
+        if self.is_late(deadline, now) {
+            self.stood_still += now.saturating_duration_since(deadline);
         }
+    }
+
+    /// Whether this is later than a timer may be, which is never exact. What the last stage keeps free makes up for that.
+    #[must_use]
+    pub fn is_late(&self, deadline: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(deadline) > self.spare()
     }
 
     fn spare(&self) -> Duration {

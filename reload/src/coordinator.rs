@@ -237,6 +237,9 @@ impl<C: Configuration> Coordinator<C> {
             // deadline has not expired.
             let Some(running) = act.running.as_mut().filter(|r| r.is_at(transaction, stage)) else { return };
             act.deadline = None;
+            if running.has_missed_it(stage) {
+                return act.arm(transaction, stage, ctx);
+            }
             running.expired(stage, pending, &act.graph);
             act.on(Event::Expired(transaction, stage), ctx);
         });

@@ -48,13 +48,11 @@ fn in_header(request: &ServiceRequest, name: &str) -> Result<Option<String>, Mis
         return Err(Misplaced("two headers hold a token; which one counts is nobody's guess"));
     }
     let text = value.to_str().map_err(|_| Misplaced("this is no token"))?.trim();
-    let is_bearer = text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    let bearer = |text: &str| text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+    let text = if bearer(text) { text[7..].trim_start() } else { text };
     // Another scheme's credentials may be for a proxy on the way, and the token in another place.
-    if name.eq_ignore_ascii_case(AUTHORIZATION.as_str()) && !is_bearer {
-        return Ok(None);
-    }
-    let text = if is_bearer { text[7..].trim_start() } else { text };
-    Ok((!text.is_empty()).then(|| text.to_owned()))
+    let is_other = name.eq_ignore_ascii_case(AUTHORIZATION.as_str()) && text.contains(' ');
+    Ok((!text.is_empty() && !is_other).then(|| text.to_owned()))
 }
 
 fn out_of_query(request: &mut ServiceRequest, name: &str) -> Result<Option<String>, Misplaced> {

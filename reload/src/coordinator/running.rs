@@ -161,6 +161,12 @@ impl<C: 'static> Running<C> {
         self.deadline
     }
 
+    /// Whether this stage, whose timer has fired, is to have more time: nobody ran, and a way back that is given up is an emergency. A
+    /// way forward just turns round.
+    pub(super) fn has_missed_it(&self, stage: Stage) -> bool {
+        matches!(stage, Stage::Rollback { .. }) && self.budget.is_late(self.deadline, Instant::now())
+    }
+
     pub(super) fn enter(&mut self, state: State) {
         if state == State::RollingBack {
             self.switch(Phase::Step(StepKind::Rollback));
