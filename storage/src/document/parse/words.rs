@@ -35,9 +35,9 @@ pub(super) fn problem(
         None => from_parser(text, error),
     };
     problem.file = Some(file.to_owned());
-    let place = place.map(|place| walk::place(text, &place));
-    let control = || control_character(error).map(|at| walk::line_and_column(text, at));
-    let place = place.or_else(|| second_document(text, error)).or_else(control);
+    let control = control_character(error).map(|at| walk::line_and_column(text, at));
+    let place = control.or_else(|| place.map(|place| walk::place(text, &place)));
+    let place = place.or_else(|| second_document(text, error));
     if let Some((line, column)) = place {
         problem.line = u32::try_from(line).ok();
         problem.column = u32::try_from(column).ok();
@@ -57,7 +57,8 @@ fn second_document(text: &str, error: &serde_yaml::Error) -> Option<(usize, usiz
     Some((mark.map_or(line, |mark| mark + 1), 1))
 }
 
-/// Where a character is that the parser's reader does not let through, in bytes: it tells the place in words only.
+/// Where a character is that the parser's reader does not let through, in bytes: it tells the place in words, and the beginning of
+/// the text as the place.
 fn control_character(error: &serde_yaml::Error) -> Option<usize> {
     error.to_string().strip_prefix("control characters are not allowed at position ")?.parse().ok()
 }
