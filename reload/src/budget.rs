@@ -61,7 +61,7 @@ impl Budget {
 
     /// A stage is over that should have been by `deadline`: a timer that fires so late, or an answer that comes in before it, tells
     /// that nobody could run.
-    pub fn is_over(&mut self, deadline: Instant, now: Instant) {
+    pub fn stage_ended(&mut self, deadline: Instant, now: Instant) {
         if self.is_late(deadline, now) {
             self.stood_still += now.saturating_duration_since(deadline);
         }
@@ -121,9 +121,9 @@ mod tests {
         let mut budget = Budget::start(Duration::from_secs(2));
         let begin = budget.started();
         let (deadline, second) = (budget.deadline(Stage::Prepare, begin), Duration::from_secs(1));
-        budget.is_over(deadline, deadline + Duration::from_millis(250));
+        budget.stage_ended(deadline, deadline + Duration::from_millis(250));
         assert_eq!(budget.end() - begin, 2 * second, "a timer is never exact");
-        budget.is_over(deadline, deadline + 3 * second);
+        budget.stage_ended(deadline, deadline + 3 * second);
         assert_eq!(budget.end() - begin, 5 * second);
         let now = deadline + 3 * second;
         assert_eq!(
@@ -136,7 +136,7 @@ mod tests {
             second / 2,
             "what came in before the timer goes on"
         );
-        budget.is_over(now, now - second);
+        budget.stage_ended(now, now - second);
         assert_eq!(budget.end() - begin, 5 * second, "a stage that ends in time costs nothing");
     }
 }

@@ -155,7 +155,7 @@ impl<C: 'static> Running<C> {
 
     pub(super) fn arm(&mut self, stage: Stage) -> Instant {
         let now = Instant::now();
-        self.budget.is_over(self.deadline, now);
+        self.budget.stage_ended(self.deadline, now);
         self.stage = stage;
         self.deadline = self.budget.deadline(stage, now);
         self.deadline
